@@ -1,0 +1,1 @@
+"""DICOM: receives studies, reads series, builds and delivers result objects. Knows no database."""

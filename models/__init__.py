@@ -1,0 +1,1 @@
+"""Numbers: volumes in, anomaly scores out. Knows no DICOM and no database."""

@@ -1,0 +1,81 @@
+"""What can go wrong between a volume and its scores, and who should act.
+
+ModelError
+├── GeometryError           the caller built an impossible volume
+├── NotAssessableError      the study is shown as "not assessable" with the coded reason
+├── ArtefactError           the worker refuses to start; an operator restores the file it names
+└── RecordError             the author of a method record corrects the field it names
+"""
+
+from enum import StrEnum
+from pathlib import Path
+
+
+class Reason(StrEnum):
+    """Why a study or series was not scored. Stored, shown and sent; codes are never reused."""
+
+    NO_IMAGES = "no_images"  # no instance of a class that can be triaged
+    UNREADABLE = "unreadable"  # the data set cannot be parsed
+    WRONG_MODALITY = "wrong_modality"  # no model serves this modality
+    WRONG_BODY_PART = "wrong_body_part"  # the model card excludes this body part
+    WRONG_SEQUENCE = "wrong_sequence"  # the model card excludes this MR weighting
+    LOCALISER = "localiser"  # scout images only
+    DERIVED = "derived"  # reformats, projections and other secondary images
+    COLOUR = "colour"  # colour pixels where intensities are expected
+    BURNED_IN = "burned_in"  # text in the pixels
+    LOSSY = "lossy"  # lossy compression the model was not made for
+    MULTIFRAME = "multiframe"  # a multi-frame layout that is not one regular stack
+    NO_GEOMETRY = "no_geometry"  # orientation, position or spacing missing
+    MIXED_GEOMETRY = "mixed_geometry"  # orientations, matrices or spacings differ within the series
+    DUPLICATE_POSITIONS = "duplicate_positions"  # several images at one position (echoes, time points)
+    MISSING_SLICES = "missing_slices"  # a gap in the stack
+    TOO_FEW_SLICES = "too_few_slices"  # not a volume
+    TOO_LARGE = "too_large"  # more voxels than the configured limit
+    UNDECODABLE = "undecodable"  # no decoder here can read the pixels
+    CONSTANT_PIXELS = "constant_pixels"  # all-zero or single-valued pixels
+    WRONG_EXTENT = "wrong_extent"  # field of view or organ size outside the model card
+    NOT_SKULL_STRIPPED = "not_skull_stripped"  # the model expects the brain alone
+    WRONG_AGE = "wrong_age"  # age outside the model card
+
+
+class ModelError(Exception):
+    """Scoring failed. See the more specific error."""
+
+
+class GeometryError(ModelError):
+    """The voxel grid is impossible: spacings must be positive and the affine invertible."""
+
+
+class NotAssessableError(ModelError):
+    """This volume is outside what the model was made for.
+
+    Attributes
+    ----------
+    reason : Reason
+        The coded reason; stored and shown.
+    detail : str
+        One sentence for people, free of identity.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason.value}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class ArtefactError(ModelError):
+    """A model artefact is missing, incomplete or changed. Restore the named file from the release.
+
+    Attributes
+    ----------
+    path : Path
+        The file at fault.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path.name} of artefact {path.parent.name}: {problem}")
+        self.path = path
+
+
+class RecordError(ModelError):
+    """A method record is not valid. Correct the named field."""
