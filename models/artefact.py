@@ -1,0 +1,264 @@
+"""One exported model on disk, verified byte for byte before it may speak.
+
+A folder holds ``manifest.json``, which names every other file with its SHA-256, the network
+``model.onnx``, the statistics of normals ``normals.npz``, ``calibration.json`` and ``MODEL_CARD.md``.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.errors import ArtefactError
+
+MANIFEST = "manifest.json"
+NETWORK = "model.onnx"
+NORMALS = "normals.npz"
+CALIBRATION = "calibration.json"
+CARD = "MODEL_CARD.md"
+REQUIRED = (NETWORK, NORMALS, CALIBRATION, CARD)
+
+Positive = Annotated[float, Field(gt=0)]
+Range = tuple[float, float]
+
+
+class _Section(BaseModel):
+    """Part of a manifest: nothing unknown, nothing changed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputContract(_Section):
+    """What the network expects, and how a volume becomes it.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Model grid (slices, rows, columns); axes grow to superior, posterior, left.
+    spacing_mm : float
+        Of the model grid for a brain of the reference width and length.
+    brain_width_mm, brain_length_mm : float
+        Reference box to which brains are scaled.
+    scale_range : tuple of float
+        Limits of that scaling.
+    top_slice : int
+        Slice of the brain's highest point.
+    landmark_percentiles, landmark_values : tuple of float
+        Percentiles inside the brain and the normalised intensities they are mapped to.
+    clip : tuple of float
+        Limits of the normalised intensity.
+    context : tuple of int
+        Slice offsets fed as channels, the scored slice (0) among them.
+    batch : int
+        Most slices in one run of the network.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: Positive
+    brain_width_mm: Positive
+    brain_length_mm: Positive
+    scale_range: Range
+    top_slice: int
+    landmark_percentiles: tuple[float, ...]
+    landmark_values: tuple[float, ...]
+    clip: Range
+    context: tuple[int, ...]
+    batch: Annotated[int, Field(ge=1, le=128)]
+
+
+class Applicability(_Section):
+    """Which series the model was made for. Everything else is *not assessable*.
+
+    Attributes
+    ----------
+    modality : str
+        DICOM Modality (0008,0060).
+    body_parts : tuple of str
+        Accepted values of Body Part Examined; an empty value is always accepted.
+    refused_words : tuple of str
+        Words of a Series Description that name another sequence.
+    refused_image_types : tuple of str
+        Values of Image Type that name a reformat, projection or computed map.
+    age_years : tuple of float
+        Accepted age where it is stated.
+    accepts_contrast, accepts_lossy : bool
+    min_slices : int
+        Along the storage axis.
+    max_spacing_mm : float
+        Of any axis.
+    width_mm, length_mm, height_mm : tuple of float
+        Accepted size of the brain along left-right, anterior-posterior, inferior-superior.
+    tissue_ml : tuple of float
+        Accepted volume of everything brighter than background. More than the upper end is a head.
+    max_foreground_share : float
+        Of the tissue's bounding box that may differ from exact background. Air carries noise.
+    max_rim_ratio : float
+        Mean intensity of the outermost shell over that of the interior. Scalp is bright.
+    rim_mm : float
+        Thickness of that shell.
+    """
+
+    modality: str
+    body_parts: tuple[str, ...]
+    refused_words: tuple[str, ...]
+    refused_image_types: tuple[str, ...]
+    age_years: Range
+    accepts_contrast: bool
+    accepts_lossy: bool
+    min_slices: int
+    max_spacing_mm: Positive
+    width_mm: Range
+    length_mm: Range
+    height_mm: Range
+    tissue_ml: Range
+    max_foreground_share: Positive
+    max_rim_ratio: Positive
+    rim_mm: Positive
+
+
+class Head(_Section):
+    """One member of the model: a map made from network outputs, and its study score.
+
+    Attributes
+    ----------
+    source : str
+        Output of the network, or ``input`` for the normalised intensities.
+    sign : int
+        -1 dark, +1 bright; the map keeps that part of the deviation.
+    smooth_mm : float
+        Standard deviation of the Gaussian over the volume.
+    median : int
+        Edge of the cubic median filter before it, in voxels; 1 is none.
+    top_mm3 : float
+        The study score is the mean over this much of the highest tissue.
+    """
+
+    source: str
+    sign: Literal[-1, 1]
+    smooth_mm: Positive
+    median: Annotated[int, Field(ge=1, le=9)]
+    top_mm3: Positive
+
+
+class Training(_Section):
+    """Where the model comes from.
+
+    Attributes
+    ----------
+    record, record_sha256 : str
+        The method record it was made from.
+    seed : int
+    data : str
+        Name of the data folder's description.
+    data_licence : str
+    subjects : dict of str to int
+        Number of people in each part of the split.
+    software : dict of str to str
+        Versions of the libraries that made it.
+    """
+
+    record: str
+    record_sha256: str
+    seed: int
+    data: str
+    data_licence: str
+    subjects: dict[str, int]
+    software: dict[str, str]
+
+
+class Manifest(_Section):
+    """Everything the running side must know about a model.
+
+    Attributes
+    ----------
+    files : dict of str to str
+        SHA-256 of every other file of the folder.
+    """
+
+    format: Literal[1]
+    name: str
+    version: str
+    title: str
+    licence: str
+    disclaimer: str
+    applicability: Applicability
+    input: InputContract
+    outputs: tuple[str, ...]
+    heads: dict[str, Head]
+    min_region_mm3: Positive
+    erode_mm: Annotated[float, Field(ge=0)]
+    training: Training
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artefact:
+    """A verified model folder.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    manifest : Manifest
+    sha256 : str
+        Hash over the manifest, network, statistics and calibration. The card is left out, so that it can
+        state results of the model it describes.
+    """
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+
+    @classmethod
+    def load(cls, path: Path) -> "Artefact":
+        """Read a folder and verify every byte of it.
+
+        Raises
+        ------
+        ArtefactError
+            Names the file that is missing, not valid or changed.
+        """
+        manifest = _read_manifest(path / MANIFEST)
+        for name in REQUIRED:
+            if name not in manifest.files:
+                raise ArtefactError(path / MANIFEST, f"does not list {name}")
+        for name, expected in manifest.files.items():
+            if Path(name).name != name:
+                raise ArtefactError(path / MANIFEST, f"lists {name!r}, which is not a plain file name")
+            if file_sha256(path / name) != expected:
+                raise ArtefactError(path / name, "is not the file that was released; restore it")
+        return cls(path=path, manifest=manifest, sha256=identity_sha256(manifest))
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of one file of an artefact, hexadecimal.
+
+    Raises
+    ------
+    ArtefactError
+        If it cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtefactError(path, f"cannot be read ({error.strerror}); restore it") from error
+
+
+def identity_sha256(manifest: Manifest) -> str:
+    """The hash results are signed with: all of the manifest but the card's own hash."""
+    content = manifest.model_dump(mode="json")
+    content["files"].pop(CARD, None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtefactError(path, f"cannot be read ({error.strerror}); restore it") from error
+    except ValidationError as error:
+        raise ArtefactError(path, f"is not a valid manifest: {error.errors()[0]['msg']}") from error

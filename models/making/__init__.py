@@ -1,0 +1,1 @@
+"""How an artefact is made: a record trained, chosen, exported and calibrated. The only home of torch."""
