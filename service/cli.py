@@ -1,0 +1,309 @@
+"""The command line. Every command is thin: it builds settings, calls one part and prints."""
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dicom_node.errors import DicomNodeError
+from models.errors import ModelError
+from service.engine import Pool
+from service.errors import TriageError
+from service.settings import Settings, load_settings
+from service.telemetry import configure_logging
+
+EXIT_FAILED = 1
+EXIT_REMEDY = 2  # something outside must change first; the message says what
+
+app = typer.Typer(
+    help="Vigil: every study ranked by how unusual it is. Not a diagnosis.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a pretty traceback prints local variables, which may hold identity
+)
+studies_app = typer.Typer(help="Studies: states, reasons, scores.", no_args_is_help=True)
+audit_app = typer.Typer(help="The audit trail.", no_args_is_help=True)
+db_app = typer.Typer(help="The database schema.", no_args_is_help=True)
+models_app = typer.Typer(help="Train and evaluate models.", no_args_is_help=True)
+app.add_typer(studies_app, name="studies")
+app.add_typer(audit_app, name="audit")
+app.add_typer(db_app, name="db")
+app.add_typer(models_app, name="models")
+
+Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
+Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]
+Port = Annotated[int | None, typer.Option(help="Port of the node.")]
+ApiPort = Annotated[int | None, typer.Option(help="Port of the API and pages.")]
+PeersFile = Annotated[Path | None, typer.Option(help="YAML file of DICOM peers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def main() -> None:
+    """Entry point: errors with a remedy are one line on standard error, not a traceback."""
+    try:
+        app()
+    except (TriageError, DicomNodeError, ModelError) as error:
+        print(f"vigil: {error}", file=sys.stderr)  # noqa: T201 - a command line prints
+        sys.exit(EXIT_REMEDY)
+
+
+@app.command()
+def up(
+    data: Data = None, aet: Aet = None, port: Port = None, api_port: ApiPort = None, peers: PeersFile = None
+) -> None:
+    """Serve: all roles of this machine under one supervisor."""
+    from service.roles import machine_roles
+    from service.supervisor import Supervisor
+
+    settings = _settings(data=data, aet=aet, port=port, api_port=api_port, peers=peers)
+    supervisor = Supervisor(machine_roles(settings, own_logs=False))
+    with _stop_signals() as stop:
+        supervisor.start()
+        try:
+            _say(
+                f"vigil ready: {settings.aet} on {settings.host}:{settings.port}, "
+                f"worklist at http://{settings.api_host}:{settings.api_port}/"
+            )
+            supervisor.watch(stop)
+        finally:
+            supervisor.stop()
+
+
+@app.command()
+def demo(
+    data: Data = None,
+    once: Annotated[bool, typer.Option(help="Stop everything afterwards; fail if any study did.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start everything, send the demonstration studies and print the ranked list."""
+    from service.demonstration.run import run_demonstration
+
+    with _stop_signals() as stop:
+        sys.exit(0 if run_demonstration(data, once=once, as_json=as_json, stop=stop) else EXIT_FAILED)
+
+
+@app.command()
+def node(
+    standalone: Annotated[bool, typer.Option(help="The receiver with its spool alone: no database.")] = False,
+    data: Data = None,
+    aet: Aet = None,
+    port: Port = None,
+    peers: PeersFile = None,
+) -> None:
+    """Receive studies: one role, for many machines."""
+    from service import wiring
+    from service.node import run_intake
+
+    settings = _settings(data=data, aet=aet, port=port, peers=peers)
+    known = wiring.open_peers(settings)
+    spool = wiring.open_spool(settings)
+    with _stop_signals() as stop, wiring.open_receiver(settings, spool, known) as receiver:
+        _say(f"vigil node ready: {settings.aet} on {settings.host}:{receiver.port}")
+        if standalone:
+            stop.wait()
+        else:
+            store = wiring.Store.open(wiring.database_url(settings))
+            run_intake(wiring.open_intake(settings, store, spool, known), stop)
+
+
+@app.command()
+def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) -> None:
+    """Score or deliver: one role, for many machines."""
+    from service import wiring
+    from service.worker import run_worker
+
+    settings = _settings()
+    store = wiring.open_store(settings)
+    work = (
+        wiring.open_triage(settings, store) if pool is Pool.INFER else wiring.open_delivery(settings, store)
+    )
+    run_worker(
+        pool, work, database_url=wiring.database_url(settings), reaper=wiring.open_reaper(settings, store)
+    )
+
+
+@app.command()
+def api(api_port: ApiPort = None) -> None:
+    """Serve the API and pages: one role, for many machines."""
+    import uvicorn
+
+    from service import wiring
+    from service.api import create_app
+
+    settings = _settings(api_port=api_port)
+    store = wiring.Store.open(wiring.database_url(settings))
+    uvicorn.run(
+        create_app(store=store, settings=settings),
+        host=settings.api_host,
+        port=settings.api_port,
+        access_log=False,
+        log_config=None,  # uvicorn's lines go through our own logging
+    )
+
+
+@app.command()
+def send(
+    host: str,
+    port: int,
+    paths: list[Path],
+    aec: Annotated[str, typer.Option(help="Called AE title.")],
+    aet: Annotated[str, typer.Option(help="Calling AE title.")] = "VIGIL-SEND",
+    as_json: AsJson = False,
+) -> None:
+    """Send DICOM files by C-STORE; one row per instance with its status."""
+    from dicom_node.scu import send_files
+
+    files = sorted(
+        file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()
+    )
+    rows: list[dict[str, Any]] = []
+    for number, receipt in enumerate(
+        send_files(files, host=host, port=port, calling_aet=aet, called_aet=aec)
+    ):
+        status = None if receipt.status is None else f"0x{receipt.status:04X}"
+        rows.append({"file": receipt.path.name, "status": status, "stored": receipt.is_stored})
+        if not as_json:
+            _out(f"{number + 1:5d}  {status or 'no answer':9s}  {receipt.path.name}")
+    if as_json:
+        _print_json({"instances": rows})
+    sys.exit(0 if rows and all(row["stored"] for row in rows) else EXIT_FAILED)
+
+
+@studies_app.command("list")
+def list_studies(data: Data = None, as_json: AsJson = False) -> None:
+    """Print the worklist in its order."""
+    from service import wiring
+    from service.store.worklist import worklist
+
+    store = wiring.open_store(_settings(data=data))
+    with store.transaction() as session:
+        listed = worklist(session)
+    if as_json:
+        _print_json(asdict(listed))
+        return
+    table = Table("rank", "percentile", "state", "study", "modality", "description", "model")
+    for row in listed.rows:
+        table.add_row(
+            "" if row.rank is None else str(row.rank),
+            "" if row.percentile is None else f"{row.percentile:.1f}",
+            row.reason or row.state,
+            row.key,
+            row.modality,
+            row.description,
+            f"{row.model_name} {row.model_version}",
+        )
+    Console().print(table)
+
+
+@studies_app.command("show")
+def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
+    """Print everything about one study."""
+    from service import wiring
+    from service.store.worklist import study_detail
+
+    store = wiring.open_store(_settings(data=data))
+    with store.transaction() as session:
+        detail = asdict(study_detail(session, key))
+    if as_json:
+        _print_json(detail)
+    else:
+        Console().print_json(data=detail, default=str)
+
+
+@audit_app.command("verify")
+def verify_audit(data: Data = None, as_json: AsJson = False) -> None:
+    """Walk the audit trail; fail where it was changed."""
+    from service import wiring
+    from service.store import audit
+
+    store = wiring.open_store(_settings(data=data))
+    with store.transaction() as session:
+        head = audit.verify(session)
+    if as_json:
+        _print_json({"intact": True, **asdict(head)})
+    else:
+        _out(f"intact: {head.number} rows, head {head.hash}")
+
+
+@db_app.command("upgrade")
+def upgrade_database(data: Data = None) -> None:
+    """Bring the database to this version's schema."""
+    from service import wiring
+    from service.store.migrations import upgrade
+
+    upgrade(wiring.open_store(_settings(data=data)))
+
+
+@models_app.command("train")
+def train_model(
+    record: Path, data: Annotated[Path, typer.Option()], out: Annotated[Path, typer.Option()], seed: int = 0
+) -> None:
+    """Train the method a record defines and export it as an artefact folder."""
+    from models.making import train_artefact  # needs torch: the extra "making"
+
+    _out(str(train_artefact(record, data, out, seed, _say)))
+
+
+@models_app.command("evaluate")
+def evaluate_models(
+    artefact: Annotated[list[Path], typer.Option()],
+    data: Annotated[Path, typer.Option()],
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    report: Annotated[Path | None, typer.Option()] = None,
+    seed: int = 0,
+) -> None:
+    """Score artefacts on a data folder's rows of any split but train."""
+    from models.evaluation.protocol import evaluate, write_report
+
+    result = evaluate(artefact, data, seed)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=1) + "\n")
+    if report is not None:
+        write_report(result, report)
+    if json_file is None and report is None:
+        _print_json(result)
+
+
+def _settings(**overrides: object) -> Settings:
+    settings = load_settings(**overrides)
+    configure_logging(settings.log_level)
+    return settings
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+
+    def request(_: int, __: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, request)
+    yield stop
+
+
+def _say(line: str) -> None:
+    """Tell a person how it goes, on standard error."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a command line prints
+
+
+def _out(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - a command line prints
+
+
+def _print_json(document: object) -> None:
+    _out(json.dumps(document, indent=1, default=str))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""The demonstration: everything on this machine, real associations, a ranked list at the end."""
+
+import json
+import secrets
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from dicom_node.identity import load_or_make_secret, study_key
+from dicom_node.scu import send_files
+from service.demonstration.studies import DemonstrationStudy, write_studies
+from service.errors import RoleFailedError
+from service.roles import free_port, machine_roles, role_command
+from service.settings import Settings, load_settings
+from service.store import Store
+from service.store.worklist import WorklistRow, worklist
+from service.study import ENDED, DeliveryStatus, State
+from service.supervisor import Role, Supervisor
+from service.telemetry import configure_logging
+from service.wiring import database_url, log_folder
+
+QUIET_S = 3.0  # a demonstration does not wait a minute for a scanner that might send more
+STALLED_S = 9.0  # nor half a minute for a worker somebody kills to see what happens
+TIMEOUT_S = 600.0
+WATCH_S = 0.5
+ARCHIVE = "demo-pacs"
+ARCHIVE_AET = "DEMOPACS"
+SENDER_AET = "DEMOSCANNER"
+HAS_ARRIVED = frozenset({DeliveryStatus.DELIVERED.value, DeliveryStatus.STORED.value})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One demonstration study with the row it ended as."""
+
+    key: str
+    study: DemonstrationStudy
+    row: WorklistRow | None
+
+    @property
+    def is_as_expected(self) -> bool:
+        """Scored, or not assessable with a code where that is expected; every result delivered."""
+        if self.row is None or not self.row.results:
+            return False
+        if any(result.status not in HAS_ARRIVED for result in self.row.results):
+            return False
+        if self.study.label == State.NOT_ASSESSABLE:
+            return self.row.state == State.NOT_ASSESSABLE and self.row.rank is None and bool(self.row.reason)
+        return self.row.state == State.SCORED and self.row.rank is not None
+
+
+def run_demonstration(data: Path | None, *, once: bool, as_json: bool, stop: threading.Event) -> bool:
+    """Start everything, send the demonstration studies, print the list.
+
+    Parameters
+    ----------
+    data : Path, optional
+        Folder to keep everything in; unset, a new one in ``vigil-data``.
+    once : bool
+        Stop everything afterwards; otherwise serve until `stop` is set.
+    as_json : bool
+        Print one JSON document on standard output instead of the table.
+    stop : threading.Event
+
+    Returns
+    -------
+    bool
+        Whether every study ended as expected.
+    """
+    begun = time.monotonic()
+    console = Console(stderr=as_json)
+    settings = _settings(data)
+    configure_logging("WARNING")
+    supervisor = Supervisor(_roles(settings))
+    page = f"http://{settings.api_host}:{settings.api_port}/"
+    with console.status("Starting database, node, workers, API and the demonstration PACS …"):
+        supervisor.start()
+    store = Store.open(database_url(settings))
+    watcher = threading.Thread(target=supervisor.watch, args=(stop,), name="supervisor", daemon=True)
+    watcher.start()
+    try:
+        studies = write_studies(settings.data / "demonstration")
+        listed = _send_and_wait(settings, store, studies, console, stop)
+        seconds = round(time.monotonic() - begun, 1)
+        is_good = all(item.is_as_expected for item in listed)
+        if as_json:
+            print(json.dumps(_document(listed, page, seconds), indent=1))  # noqa: T201 - what --json promises
+            sys.stdout.flush()
+        else:
+            _print(console, listed, page, seconds)
+        if not once:
+            console.print("Serving until Ctrl-C.")
+            stop.wait()
+        return is_good
+    finally:
+        stop.set()
+        watcher.join()
+        store.close()
+        supervisor.stop()
+
+
+def _settings(data: Path | None) -> Settings:
+    """Settings on free ports and, where none is given, on a data folder of its own."""
+    if data is None:
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        data = Path("vigil-data") / f"demo-{stamp}-{secrets.token_hex(2)}"
+    return load_settings(
+        data=data,
+        port=free_port("127.0.0.1"),
+        api_port=free_port("127.0.0.1"),
+        quiet_s=QUIET_S,
+        stalled_s=STALLED_S,
+    )
+
+
+def _roles(settings: Settings) -> list[Role]:
+    """Return the roles of one machine, and a PACS: a second node that only keeps what it gets."""
+    port = free_port("127.0.0.1")
+    archive = settings.data / "pacs"
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    settings.peers_path.write_text(
+        "# Written by the demonstration.\n"
+        "peers:\n"
+        f"  - {{name: scanner, aet: {SENDER_AET}, host: 127.0.0.1, roles: [sender], quiet_s: {QUIET_S}}}\n"
+        f"  - {{name: {ARCHIVE}, aet: {ARCHIVE_AET}, host: 127.0.0.1, port: {port}, roles: [destination]}}\n"
+    )
+    pacs = Role(
+        name=ARCHIVE,
+        command=role_command(
+            "node", "--standalone", "--port", str(port), "--aet", ARCHIVE_AET, "--data", str(archive),
+            "--peers", str(archive / "peers.yaml"),
+        ),
+        environment=settings.environment(),
+        log_file=log_folder(settings) / f"{ARCHIVE}.log",
+    )  # fmt: skip
+    return [pacs, *machine_roles(settings, own_logs=True)]
+
+
+def _send_and_wait(
+    settings: Settings,
+    store: Store,
+    studies: tuple[DemonstrationStudy, ...],
+    console: Console,
+    stop: threading.Event,
+) -> list[Listed]:
+    secret = load_or_make_secret(settings.key_path)
+    keys = {study_key(secret, study.study_uid): study for study in studies}
+    with Progress(
+        TextColumn("{task.description:28s}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        sending = progress.add_task("sent over DICOM, images", total=sum(len(s.paths) for s in studies))
+        scored = progress.add_task("scored, studies", total=len(studies))
+        arrived = progress.add_task("results in the PACS, studies", total=len(studies))
+        for study in studies:
+            _send(settings, study, progress, sending)
+            _show(store, keys, progress, scored, arrived)
+        deadline = time.monotonic() + TIMEOUT_S
+        while not stop.wait(WATCH_S):
+            listed, is_over = _show(store, keys, progress, scored, arrived)
+            if is_over or time.monotonic() > deadline:
+                return listed
+    raise RoleFailedError("The demonstration was stopped before its end.")
+
+
+def _send(settings: Settings, study: DemonstrationStudy, progress: Progress, task: TaskID) -> None:
+    """Send one study as a scanner would, again where the node was away in between."""
+    waiting = list(study.paths)
+    deadline = time.monotonic() + TIMEOUT_S
+    while waiting and time.monotonic() < deadline:
+        for receipt in send_files(
+            waiting, host=settings.host, port=settings.port, calling_aet=SENDER_AET, called_aet=settings.aet
+        ):
+            if receipt.is_stored:
+                waiting.remove(receipt.path)
+                progress.advance(task)
+        if waiting:
+            time.sleep(WATCH_S)
+    if waiting:
+        raise RoleFailedError(
+            "The node did not take the demonstration studies. See node.log in the data folder."
+        )
+
+
+def _show(
+    store: Store, keys: dict[str, DemonstrationStudy], progress: Progress, scored: TaskID, arrived: TaskID
+) -> tuple[list[Listed], bool]:
+    """Return the list as it stands, and whether every study has come to its end."""
+    with store.transaction() as session:
+        rows = {row.key: row for row in worklist(session).rows}
+    listed = [Listed(key=key, study=study, row=rows.get(key)) for key, study in keys.items()]
+    ended = [item for item in listed if item.row is not None and item.row.state in ENDED]
+    settled = [item for item in ended if item.row is not None and not item.row.is_waiting]
+    progress.update(scored, completed=len(ended))
+    progress.update(arrived, completed=len(settled))
+    position = {key: number for number, key in enumerate(rows)}
+    listed.sort(key=lambda item: position.get(item.key, len(position)))
+    return listed, len(settled) == len(listed)
+
+
+def _document(listed: list[Listed], page: str, seconds: float) -> dict[str, Any]:
+    """Return what ``--json`` prints (design §5)."""
+    return {
+        "studies": [
+            {
+                "key": item.key,
+                "label": item.study.label,
+                "state": None if item.row is None else str(item.row.state),
+                "rank": None if item.row is None else item.row.rank,
+                "percentile": None if item.row is None else item.row.percentile,
+                "reason": None if item.row is None else item.row.reason,
+                "results": [
+                    {"kind": result.kind, "destination": result.destination, "status": str(result.status)}
+                    for result in ([] if item.row is None else item.row.results)
+                ],
+            }
+            for item in listed
+        ],
+        "page": page,
+        "seconds": seconds,
+    }
+
+
+def _print(console: Console, listed: list[Listed], page: str, seconds: float) -> None:
+    table = Table(title="Worklist: most unusual first", caption="Demonstration model. Not a diagnosis.")
+    for column in (
+        "rank",
+        "normality percentile, or reason",
+        "state",
+        "label",
+        "study",
+        "model",
+        "delivered",
+        "to",
+    ):
+        table.add_column(column)
+    for item in listed:
+        row = item.row
+        if row is None:
+            table.add_row("", "did not arrive", "", item.study.label, item.study.title, "", "", "")
+            continue
+        there = [result.kind for result in row.results if result.status in HAS_ARRIVED]
+        table.add_row(
+            "" if row.rank is None else str(row.rank),
+            (row.reason or "") if row.percentile is None else f"{row.percentile:.1f} (n = {row.reference_n})",
+            str(row.state),
+            item.study.label,
+            item.study.title,
+            f"{row.model_name} {row.model_version}",
+            " ".join(there),
+            ", ".join(sorted({result.destination for result in row.results})),
+        )
+    console.print(table)
+    console.print(f"{len(listed)} studies in {seconds} s.  Worklist page: {page}")
+    for item in listed:
+        if not item.is_as_expected:
+            console.print(f"not as expected: {item.study.title} ({item.key})", style="bold")

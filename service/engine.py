@@ -1,0 +1,147 @@
+"""The job queue: Procrastinate behind a few functions. Domain rows are the truth, engine rows disposable.
+
+A job names a pool and the id of a domain row, nothing else. It is put into the queue inside the caller's
+transaction, so that state, job and audit row commit together (I5). Duplicates are harmless by our own
+unique keys; the engine's `queueing_lock` is never used, for a sibling holding it blocks a retry (its issue
+1446).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+import procrastinate
+from procrastinate.jobs import Job
+from procrastinate.manager import JobManager
+from sqlalchemy import bindparam, text
+from sqlalchemy.orm import Session
+
+TASKS = {"infer": "vigil.infer", "deliver": "vigil.deliver"}
+KEEP_FAILED_HOURS = 24  # a finished row serves nobody but the person looking into a failure
+
+
+class Pool(StrEnum):
+    """Queues with workers of their own, so that delivery never waits behind inference."""
+
+    INFER = "infer"
+    DELIVER = "deliver"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """Jobs of one pool.
+
+    Attributes
+    ----------
+    waiting, running : int
+    oldest_s : float
+        Age of the oldest job that is due, in seconds; 0 where there is none.
+    """
+
+    waiting: int
+    running: int
+    oldest_s: float
+
+
+# Never opened: every call brings the connection of its own transaction.
+_MANAGER = JobManager(procrastinate.SyncPsycopgConnector())
+
+
+def enqueue(
+    session: Session, pool: Pool, row_id: int, *, priority: int, not_before: datetime | None = None
+) -> None:
+    """Put a job into the queue, in the caller's transaction.
+
+    Parameters
+    ----------
+    session : Session
+    pool : Pool
+    row_id : int
+        Id of the score (`INFER`) or the delivery (`DELIVER`).
+    priority : int
+        Higher runs first.
+    not_before : datetime, optional
+        Aware; the job waits until then.
+    """
+    job = Job(
+        queue=pool.value,
+        lock=None,
+        queueing_lock=None,
+        task_name=TASKS[pool.value],
+        task_kwargs={"row_id": row_id},
+        priority=priority,
+        scheduled_at=not_before,
+    )
+    session.flush()
+    _MANAGER.defer_job(job, connection=session.connection().connection.driver_connection)
+
+
+def cancel(session: Session, pool: Pool, row_id: int) -> int:
+    """Take the waiting jobs of a row out of the queue; return how many. A running job runs on."""
+    done = session.execute(
+        text(
+            "DELETE FROM procrastinate_jobs WHERE queue_name = :pool AND status = 'todo'"
+            " AND (args->>'row_id')::bigint = :row RETURNING id"
+        ),
+        {"pool": pool.value, "row": row_id},
+    )
+    return len(done.all())
+
+
+def without_live_job(session: Session, pool: Pool, row_ids: list[int], *, stalled_s: float) -> list[int]:
+    """Return the rows that no job will ever work on.
+
+    A job is alive while it waits, or runs in a worker whose heartbeat is younger than `stalled_s`. Jobs of
+    dead workers are removed on the way: their rows come back in the answer.
+    """
+    session.execute(
+        text(
+            "DELETE FROM procrastinate_jobs WHERE id IN ("
+            " SELECT job.id FROM procrastinate_jobs job LEFT JOIN procrastinate_workers worker"
+            " ON worker.id = job.worker_id WHERE job.queue_name = :pool AND job.status = 'doing'"
+            " AND coalesce(worker.last_heartbeat, '-infinity') < now() - make_interval(secs => :stalled))"
+        ),
+        {"pool": pool.value, "stalled": stalled_s},
+    )
+    alive = session.scalars(
+        text(
+            "SELECT (args->>'row_id')::bigint FROM procrastinate_jobs"
+            " WHERE queue_name = :pool AND status IN ('todo', 'doing')"
+            " AND (args->>'row_id')::bigint IN :rows"
+        ).bindparams(bindparam("rows", expanding=True)),
+        {"pool": pool.value, "rows": row_ids},
+    )
+    return sorted(set(row_ids) - set(alive))
+
+
+def depth(session: Session) -> dict[Pool, Depth]:
+    """Jobs per pool."""
+    rows = session.execute(
+        text(
+            "SELECT queue_name, count(*) FILTER (WHERE status = 'todo'),"
+            " count(*) FILTER (WHERE status = 'doing'),"
+            " coalesce(extract(epoch FROM max(now() - coalesce(job.scheduled_at, event.at)) FILTER"
+            "  (WHERE status = 'todo' AND coalesce(job.scheduled_at, now()) <= now())), 0)"
+            " FROM procrastinate_jobs job"
+            " LEFT JOIN procrastinate_events event ON event.job_id = job.id AND event.type = 'deferred'"
+            " WHERE status IN ('todo', 'doing') GROUP BY queue_name"
+        )
+    )
+    found = {
+        Pool(name): Depth(waiting=waiting, running=running, oldest_s=float(oldest))
+        for name, waiting, running, oldest in rows
+    }
+    nothing = Depth(waiting=0, running=0, oldest_s=0.0)
+    return {pool: found.get(pool, nothing) for pool in Pool}
+
+
+def purge(session: Session) -> None:
+    """Remove finished engine rows older than `KEEP_FAILED_HOURS`; millions of them slow a worker's start."""
+    session.execute(
+        text(
+            "DELETE FROM procrastinate_jobs WHERE status NOT IN ('todo', 'doing') AND id IN ("
+            " SELECT job_id FROM procrastinate_events GROUP BY job_id"
+            " HAVING max(at) < now() - make_interval(hours => :hours))"
+        ),
+        {"hours": KEEP_FAILED_HOURS},
+    )

@@ -1,0 +1,132 @@
+"""From spool to job: arrivals become rows, a quiet study becomes a revision with a job.
+
+The spool is the truth (I1): this loop only reads it, so it may die at any point and start again from
+nothing. The receiver never waits for it (I6).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from dicom_node.spool import Spool, SpooledInstance
+from service import engine
+from service.engine import Pool
+from service.store import Store, audit, jobs, studies
+from service.store.studies import Arrival
+
+ACTOR = "node"
+QUIET_PERIOD = "quiet_period"  # the completeness trigger recorded with the revision
+# File systems stamp folders in ticks of some milliseconds: a folder this young may change under its stamp.
+SETTLED_NS = 2_000_000_000
+BATCH = 200  # instances registered in one transaction, so that a huge study shows progress
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Intake:
+    """Watches the spool and queues complete studies.
+
+    Attributes
+    ----------
+    store : Store
+    spool : Spool
+    model_hash, config_digest : str
+        What new jobs are queued for.
+    quiet_s : callable
+        Sender's AE title to its quiet period in seconds.
+    """
+
+    store: Store
+    spool: Spool
+    model_hash: str
+    config_digest: str
+    quiet_s: Callable[[str], float]
+    _seen: dict[str, int] = field(default_factory=dict)
+
+    def step(self, now: datetime) -> None:
+        """Register what arrived and queue what is complete.
+
+        Parameters
+        ----------
+        now : datetime
+            Aware.
+        """
+        self._register_arrivals()
+        self._queue_complete(now)
+
+    def _register_arrivals(self) -> None:
+        for key, changed_ns in self.spool.studies():
+            if self._seen.get(key) == changed_ns:
+                continue
+            self._register(key)
+            if time.time_ns() - changed_ns > SETTLED_NS:
+                self._seen[key] = changed_ns
+
+    def _register(self, key: str) -> None:
+        with self.store.transaction() as session:
+            known = studies.known_files(session, key)
+        new = [instance for instance in self.spool.instances(key) if instance.file_name not in known]
+        for start in range(0, len(new), BATCH):
+            arrivals = [_arrival(instance) for instance in new[start : start + BATCH]]
+            with self.store.transaction() as session:
+                is_new = studies.register(session, key, arrivals)
+                if is_new:
+                    audit.append(
+                        session, "study.received", actor=ACTOR, study_key=key, sender=arrivals[0].sender
+                    )
+            if is_new:
+                log.info("study received", study=key)
+
+    def _queue_complete(self, now: datetime) -> None:
+        with self.store.transaction() as session:
+            waiting = studies.pending(session)
+        for study in waiting:
+            quiet = max(self.quiet_s(sender) for sender in study.senders)
+            if now - study.last_instance_at >= timedelta(seconds=quiet):
+                self._queue(study.key, now)
+
+    def _queue(self, key: str, now: datetime) -> None:
+        """Study revision, job and audit row in one transaction (I5)."""
+        with self.store.transaction() as session:
+            revision = studies.complete(session, key, completed_by=QUIET_PERIOD, now=now)
+            if revision is None:
+                return
+            score_id = jobs.queue(
+                session,
+                revision.id,
+                model_hash=self.model_hash,
+                config_digest=self.config_digest,
+                run_at=now.astimezone(UTC).replace(microsecond=0),
+            )
+            if score_id is not None:
+                engine.enqueue(session, Pool.INFER, score_id, priority=revision.priority)
+            audit.append(
+                session,
+                "study.queued",
+                actor=ACTOR,
+                study_key=key,
+                revision=revision.number,
+                completed_by=QUIET_PERIOD,
+                content_hash=revision.content_hash,
+                model_hash=self.model_hash,
+            )
+        log.info("study queued", study=key, revision=revision.number)
+
+
+def _arrival(instance: SpooledInstance) -> Arrival:
+    header = instance.header()
+    return Arrival(
+        file_name=instance.file_name,
+        sha256=instance.sha256(),
+        bytes=instance.size_bytes,
+        sop_class_uid=header.sop_class_uid,
+        is_own=header.is_own,
+        sender=header.sender,
+        received_at=datetime.fromtimestamp(instance.mtime_ns / 1e9, UTC),
+        modality=header.modality,
+        description=header.study_description,
+    )

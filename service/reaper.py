@@ -1,0 +1,66 @@
+"""Brings back the work of the dead: whatever the domain tables wait for gets a live job again.
+
+Runs as a plain loop in every worker process, not as a queued job, for a queued rescue can itself be
+stranded. An advisory lock lets one act at a time.
+"""
+
+import threading
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from service import engine
+from service.engine import Pool
+from service.store import Store, audit, jobs
+
+LOCK = 0x52_45_41_50  # "REAP"
+ACTOR = "reaper"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaper:
+    """Queues again what no live job works on.
+
+    Attributes
+    ----------
+    store : Store
+    stalled_s : float
+        Silence after which a worker counts as dead.
+    """
+
+    store: Store
+    stalled_s: float
+
+    def step(self) -> int:
+        """Look once; return how many jobs were put back."""
+        with self.store.transaction() as session:
+            if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}):
+                return 0
+            engine.purge(session)
+            scores = jobs.waiting_scores(session)
+            lost = engine.without_live_job(session, Pool.INFER, list(scores), stalled_s=self.stalled_s)
+            for score_id in lost:
+                engine.enqueue(session, Pool.INFER, score_id, priority=scores[score_id])
+            deliveries = jobs.waiting_deliveries(session)
+            unsent = engine.without_live_job(
+                session, Pool.DELIVER, list(deliveries), stalled_s=self.stalled_s
+            )
+            for delivery_id in unsent:
+                priority, due = deliveries[delivery_id]
+                engine.enqueue(session, Pool.DELIVER, delivery_id, priority=priority, not_before=due)
+            if lost or unsent:
+                audit.append(session, "jobs.rescued", actor=ACTOR, inference=len(lost), delivery=len(unsent))
+                log.warning("jobs rescued", inference=len(lost), delivery=len(unsent))
+            return len(lost) + len(unsent)
+
+    def run(self, stop: threading.Event) -> None:
+        """Look again and again until `stop` is set; a database that is away is waited for."""
+        while not stop.wait(self.stalled_s / 3):
+            try:
+                self.step()
+            except SQLAlchemyError:
+                log.warning("reaper waits for the database")

@@ -1,0 +1,154 @@
+"""Which series of a study is scored, and why the others are not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.errors import NotAVolumeError
+from dicom_node.reader import Series, list_series, read_volume
+from models.errors import NotAssessableError, Reason
+from models.predictor import Predictor
+from models.scores import Scores
+from models.validity import check_acquisition
+from models.volume import Volume
+
+ANOTHER_SERIES = "another series of the study was scored"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesNote:
+    """What became of one series, for the record. Free of identity."""
+
+    key: str
+    modality: str
+    description: str
+    instances: int
+    is_scored: bool
+    reason: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A study's scores, or the coded reason why it has none.
+
+    Attributes
+    ----------
+    series : Series or None
+        The scored series; without scores the one that came furthest, which the report then speaks of.
+        None where no file can be read.
+    volume : Volume or None
+    scores : Scores or None
+    reason : Reason or None
+        None exactly where there are scores.
+    detail : str
+    notes : tuple of SeriesNote
+        One per series of the study.
+    """
+
+    series: Series | None
+    volume: Volume | None
+    scores: Scores | None
+    reason: Reason | None
+    detail: str
+    notes: tuple[SeriesNote, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refusal:
+    stage: int  # how far the series came: 0 headers, 1 acquisition, 2 voxels
+    series: Series
+    reason: Reason
+    detail: str
+
+
+def judge(paths: Sequence[Path], predictor: Predictor, *, max_voxels: int) -> Verdict:
+    """Score the largest series the model may judge.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        All instances of the study, any order.
+    predictor : Predictor
+    max_voxels : int
+        Largest volume that is read.
+    """
+    every = sorted(list_series(paths), key=lambda series: (-len(series.paths), series.key))
+    refusals: list[_Refusal] = []
+    for series in every:
+        try:
+            volume, scores = _score(series, predictor, max_voxels)
+        except _RefusedError as refused:
+            refusals.append(refused.refusal)
+        else:
+            return Verdict(
+                series=series,
+                volume=volume,
+                scores=scores,
+                reason=None,
+                detail="",
+                notes=_notes(every, refusals, scored=series),
+            )
+    if not refusals:
+        return Verdict(
+            series=None,
+            volume=None,
+            scores=None,
+            reason=Reason.NO_IMAGES,
+            detail="the study holds no instance",
+            notes=(),
+        )
+    furthest = max(
+        refusals, key=lambda refusal: (refusal.stage, refusal.series.is_image, len(refusal.series.paths))
+    )
+    return Verdict(
+        series=furthest.series,
+        volume=None,
+        scores=None,
+        reason=furthest.reason,
+        detail=furthest.detail,
+        notes=_notes(every, refusals, scored=None),
+    )
+
+
+class _RefusedError(Exception):
+    """A series that is not scored, with the stage it reached."""
+
+    def __init__(self, stage: int, series: Series, reason: Reason, detail: str) -> None:
+        super().__init__(reason.value)
+        self.refusal = _Refusal(stage=stage, series=series, reason=reason, detail=detail)
+
+
+def _score(series: Series, predictor: Predictor, max_voxels: int) -> tuple[Volume, Scores]:
+    if series.reason is not None:
+        raise _RefusedError(0, series, series.reason, series.detail)
+    try:
+        check_acquisition(series.acquisition, predictor.applicability)
+    except NotAssessableError as error:
+        raise _RefusedError(1, series, error.reason, error.detail) from error
+    try:
+        volume = read_volume(series, max_voxels=max_voxels)
+        return volume, predictor.predict(volume)
+    except (NotAssessableError, NotAVolumeError) as error:
+        raise _RefusedError(2, series, error.reason, error.detail) from error
+
+
+def _notes(
+    every: Sequence[Series], refusals: Sequence[_Refusal], scored: Series | None
+) -> tuple[SeriesNote, ...]:
+    refused = {refusal.series.key: refusal for refusal in refusals}
+    notes = []
+    for series in every:
+        refusal = refused.get(series.key)
+        notes.append(
+            SeriesNote(
+                key=series.key,
+                modality=series.acquisition.modality,
+                description=series.acquisition.description,
+                instances=len(series.paths),
+                is_scored=series is scored,
+                reason=refusal.reason.value if refusal else None,
+                detail=refusal.detail if refusal else "" if series is scored else ANOTHER_SERIES,
+            )
+        )
+    return tuple(notes)

@@ -1,0 +1,108 @@
+"""Every setting of Vigil, in one place. The only reader of the environment."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import SettingsError
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Settings of one machine, from ``VIGIL_*`` variables and the command line. Built once, passed down.
+
+    Attributes are documented by their field descriptions, from which the table in the documentation is
+    made.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="VIGIL_", frozen=True, extra="ignore")
+
+    data: Path = Field(Path("vigil-data"), description="Folder of everything Vigil keeps.")
+    database_url: str | None = Field(
+        None,
+        description="PostgreSQL to use: postgresql://user@host/name. Unset: the embedded one.",
+    )
+    key_file: Path | None = Field(
+        None,
+        description="File of the secret behind study keys, one per site. Unset: DATA/site.key.",
+    )
+    peers: Path | None = Field(None, description="YAML file of DICOM peers. Unset: DATA/peers.yaml.")
+    model: Path | None = Field(None, description="Artefact folder to score with. Unset: the shipped model.")
+
+    aet: str = Field("VIGIL", pattern=r"^[\x21-\x5b\x5d-\x7e]{1,16}$", description="AE title of the node.")
+    host: str = Field("127.0.0.1", description="Address the node listens on.")
+    port: Port = Field(11112, description="Port of the node; 0 takes a free one.")
+    api_host: str = Field("127.0.0.1", description="Address the API and pages listen on.")
+    api_port: Port = Field(8080, description="Port of the API and pages; 0 takes a free one.")
+
+    quiet_s: float = Field(
+        60.0, gt=0, description="Seconds without a new instance after which a study is complete, per sender."
+    )
+    free_mark_mb: int = Field(
+        1024, ge=1, description="Free megabytes below which the node answers out of resources (0xA700)."
+    )
+    max_instance_mb: int = Field(1024, ge=1, description="Largest instance accepted, in megabytes.")
+    max_voxels: int = Field(
+        512 * 1024 * 1024, ge=1, description="Largest volume read for scoring, in voxels."
+    )
+    infer_attempts: int = Field(3, ge=1, description="Attempts on a study before it counts as failed.")
+    deliver_attempts: int = Field(12, ge=1, description="Attempts on a delivery before it is undelivered.")
+    stalled_s: float = Field(
+        30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."
+    )
+    threads: int = Field(1, ge=1, description="Threads of one inference worker.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
+
+    @property
+    def spool_folder(self) -> Path:
+        """Received instances, by study key."""
+        return self.data / "spool"
+
+    @property
+    def results_folder(self) -> Path:
+        """Result objects and pictures, by study key."""
+        return self.data / "results"
+
+    @property
+    def key_path(self) -> Path:
+        """File of the site secret."""
+        return self.key_file or self.data / "site.key"
+
+    @property
+    def peers_path(self) -> Path:
+        """File of the DICOM peers; it need not exist."""
+        return self.peers or self.data / "peers.yaml"
+
+    def environment(self) -> dict[str, str]:
+        """Variables that make a child process see the same settings."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {**os.environ, **{f"VIGIL_{name.upper()}": str(value) for name, value in values.items()}}
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment, with command-line values on top.
+
+    Parameters
+    ----------
+    **overrides
+        Values from the command line; ``None`` leaves the environment's value.
+
+    Raises
+    ------
+    SettingsError
+        Naming the setting and what is wrong with it.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        settings = Settings.model_validate({**Settings().model_dump(exclude_unset=True), **given})
+    except ValidationError as error:
+        problems = "; ".join(
+            f"VIGIL_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise SettingsError(f"{problems}. See docs/operations.md for the settings.") from error
+    return settings.model_copy(update={"data": settings.data.absolute()})

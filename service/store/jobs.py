@@ -1,0 +1,317 @@
+"""Scores, results and deliveries: what a job finds, and what it leaves. First writer wins (I3)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.study import DeliveryStatus, State, move
+
+SUPERSEDED = "superseded"  # reason of a score that a newer revision or model made pointless
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceJob:
+    """One attempt to score one revision.
+
+    Attributes
+    ----------
+    score_id : int
+    study_key : str
+    revision : int
+        Number of the revision within the study.
+    content_hash : str
+        Over the revision's instances.
+    file_names : tuple of str
+        Instances of the study that count.
+    model_hash, config_digest : str
+        What the score was queued for.
+    run_at : datetime
+        Stored run time; all clock-derived fields of the results take it (I4).
+    priority, attempt : int
+    predecessor : tuple of str, optional
+        SOP class and instance UID of the report of the revision before.
+    """
+
+    score_id: int
+    study_key: str
+    revision: int
+    revision_id: int
+    content_hash: str
+    file_names: tuple[str, ...]
+    model_hash: str
+    config_digest: str
+    run_at: datetime
+    priority: int
+    attempt: int
+    predecessor: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResult:
+    """One result object on disk, ready to be delivered."""
+
+    kind: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an inference job ended: scored, not assessable or failed."""
+
+    state: State
+    reason: str | None = None
+    detail: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)  # columns of the score
+    results: Sequence[StoredResult] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryJob:
+    """One attempt to bring one result to one destination."""
+
+    delivery_id: int
+    study_key: str
+    kind: str
+    path: str
+    destination: str
+    attempt: int
+    priority: int
+
+
+def queue(
+    session: Session, revision_id: int, *, model_hash: str, config_digest: str, run_at: datetime
+) -> int | None:
+    """Make the score that a job will fill, and move the study to *queued*.
+
+    Returns
+    -------
+    int or None
+        Id of the score; None where this revision has one for this model and configuration.
+    """
+    score_id = session.scalar(
+        insert(ScoreRow)
+        .values(
+            revision_id=revision_id,
+            model_hash=model_hash,
+            config_digest=config_digest,
+            run_at=run_at,
+            state=State.QUEUED,
+        )
+        .on_conflict_do_nothing(index_elements=["revision_id", "model_hash", "config_digest"])
+        .returning(ScoreRow.id)
+    )
+    if score_id is not None:
+        study = _study_of(session, revision_id)
+        if study.state is not State.QUEUED:
+            study.state = move(study.state, State.QUEUED)
+    return score_id
+
+
+def begin(session: Session, score_id: int) -> InferenceJob | None:
+    """Count one attempt and return what to do; None where nothing is left to do."""
+    score = session.scalar(select(ScoreRow).where(ScoreRow.id == score_id).with_for_update())
+    if score is None or score.state is not State.QUEUED:
+        return None
+    if not _is_newest(session, score.revision):
+        supersede(session, score_id)
+        return None
+    score.attempts += 1
+    return _inference_job(session, score)
+
+
+def find(session: Session, score_id: int) -> InferenceJob | None:
+    """Return what `begin` returned, without counting; None where the score has ended."""
+    score = session.get(ScoreRow, score_id)
+    return _inference_job(session, score) if score and score.state is State.QUEUED else None
+
+
+def _inference_job(session: Session, score: ScoreRow) -> InferenceJob:
+    revision = score.revision
+    study = revision.study
+    return InferenceJob(
+        score_id=score.id,
+        study_key=study.key,
+        revision=revision.number,
+        revision_id=revision.id,
+        content_hash=revision.content_hash,
+        file_names=tuple(
+            instance.file_name
+            for instance in study.instances
+            # Later arrivals belong to a revision that is not complete yet.
+            if instance.first_revision is not None and instance.first_revision <= revision.number
+        ),
+        model_hash=score.model_hash,
+        config_digest=score.config_digest,
+        run_at=score.run_at.astimezone(UTC),
+        priority=study.priority,
+        attempt=score.attempts,
+        predecessor=_report_before(session, revision),
+    )
+
+
+def supersede(session: Session, score_id: int) -> None:
+    """End a queued score that a newer revision or model made pointless."""
+    score = session.scalars(select(ScoreRow).where(ScoreRow.id == score_id).with_for_update()).one()
+    score.state, score.reason, score.ended_at = State.FAILED, SUPERSEDED, datetime.now(UTC)
+
+
+def record(
+    session: Session, job: InferenceJob, outcome: Outcome, destinations: Sequence[str]
+) -> list[int] | None:
+    """Store how a job ended: score, results, one delivery per result and destination, state of the study.
+
+    Returns
+    -------
+    list of int or None
+        Ids of the deliveries to enqueue; None where another worker was first and nothing was stored.
+    """
+    score = session.scalars(select(ScoreRow).where(ScoreRow.id == job.score_id).with_for_update()).one()
+    if score.state is not State.QUEUED:
+        return None
+    now = datetime.now(UTC)
+    score.state, score.reason, score.detail, score.ended_at = (
+        outcome.state,
+        outcome.reason,
+        outcome.detail,
+        now,
+    )
+    for column, value in outcome.values.items():
+        setattr(score, column, value)
+    deliveries = []
+    for result in outcome.results:
+        row = ResultRow(
+            score_id=score.id,
+            kind=result.kind,
+            sop_class_uid=result.sop_class_uid,
+            sop_instance_uid=result.sop_instance_uid,
+            path=result.path,
+            sha256=result.sha256,
+            bytes=result.bytes,
+        )
+        row.deliveries = [
+            DeliveryRow(destination=destination, status=DeliveryStatus.WAITING)
+            for destination in destinations
+        ]
+        session.add(row)
+        deliveries += row.deliveries
+    if _is_newest(session, score.revision):
+        study = score.revision.study
+        study.state = move(study.state, outcome.state)
+        study.reason, study.detail, study.ended_at = outcome.reason, outcome.detail, now
+    session.flush()
+    return [delivery.id for delivery in deliveries]
+
+
+def begin_delivery(session: Session, delivery_id: int) -> DeliveryJob | None:
+    """Count one attempt and return what to send; None where the delivery has ended."""
+    delivery = session.scalar(select(DeliveryRow).where(DeliveryRow.id == delivery_id).with_for_update())
+    if delivery is None or delivery.status is not DeliveryStatus.WAITING:
+        return None
+    delivery.attempts += 1
+    return _delivery_job(delivery)
+
+
+def find_delivery(session: Session, delivery_id: int) -> DeliveryJob | None:
+    """Return what `begin_delivery` returned, without counting; None where the delivery has ended."""
+    delivery = session.get(DeliveryRow, delivery_id)
+    return _delivery_job(delivery) if delivery and delivery.status is DeliveryStatus.WAITING else None
+
+
+def _delivery_job(delivery: DeliveryRow) -> DeliveryJob:
+    study = delivery.result.score.revision.study
+    return DeliveryJob(
+        delivery_id=delivery.id,
+        study_key=study.key,
+        kind=delivery.result.kind,
+        path=delivery.result.path,
+        destination=delivery.destination,
+        attempt=delivery.attempts,
+        priority=study.priority,
+    )
+
+
+def record_delivery(
+    session: Session,
+    delivery_id: int,
+    *,
+    status: DeliveryStatus,
+    answer: int | None = None,
+    error: str = "",
+    next_attempt_at: datetime | None = None,
+) -> bool:
+    """Store how an attempt ended; False where the delivery had ended before."""
+    delivery = session.scalars(
+        select(DeliveryRow).where(DeliveryRow.id == delivery_id).with_for_update()
+    ).one()
+    if delivery.status is not DeliveryStatus.WAITING:
+        return False
+    delivery.status, delivery.answer, delivery.error = status, answer, error
+    if next_attempt_at is not None:
+        delivery.next_attempt_at = next_attempt_at
+    if status is not DeliveryStatus.WAITING:
+        delivery.ended_at = datetime.now(UTC)
+    return True
+
+
+def waiting_scores(session: Session) -> dict[int, int]:
+    """Scores that a job should be working on, with the priority of their study."""
+    rows = session.execute(
+        select(ScoreRow.id, StudyRow.priority)
+        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
+        .join(StudyRow, StudyRow.id == RevisionRow.study_id)
+        .where(ScoreRow.state == State.QUEUED)
+    )
+    return {score_id: priority for score_id, priority in rows}  # noqa: C416 - rows are not pairs to dict()
+
+
+def waiting_deliveries(session: Session) -> dict[int, tuple[int, datetime]]:
+    """Deliveries that a job should be working on, with priority and the time of their next attempt."""
+    rows = session.execute(
+        select(DeliveryRow.id, StudyRow.priority, DeliveryRow.next_attempt_at)
+        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
+        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
+        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
+        .join(StudyRow, StudyRow.id == RevisionRow.study_id)
+        .where(DeliveryRow.status == DeliveryStatus.WAITING)
+    )
+    return {delivery_id: (priority, due) for delivery_id, priority, due in rows}
+
+
+def _study_of(session: Session, revision_id: int) -> StudyRow:
+    return session.scalars(
+        select(StudyRow).join(RevisionRow).where(RevisionRow.id == revision_id).with_for_update(of=StudyRow)
+    ).one()
+
+
+def _is_newest(session: Session, revision: RevisionRow) -> bool:
+    newest = session.scalar(
+        select(func.max(RevisionRow.number)).where(RevisionRow.study_id == revision.study_id)
+    )
+    return revision.number == newest
+
+
+def _report_before(session: Session, revision: RevisionRow) -> tuple[str, str] | None:
+    """SOP class and instance UID of the newest structured report of an earlier revision."""
+    row = session.execute(
+        select(ResultRow.sop_class_uid, ResultRow.sop_instance_uid)
+        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
+        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
+        .where(
+            RevisionRow.study_id == revision.study_id,
+            RevisionRow.number < revision.number,
+            ResultRow.kind == "sr",
+        )
+        .order_by(RevisionRow.number.desc(), ResultRow.id.desc())
+        .limit(1)
+    ).first()
+    return (row.sop_class_uid, row.sop_instance_uid) if row else None

@@ -1,0 +1,198 @@
+"""Studies and their revisions: what the spool holds, as rows. All can be rebuilt from the spool (I1)."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.store.tables import InstanceRow, ResultRow, RevisionRow, StudyRow
+from service.study import State, move
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One instance found in the spool.
+
+    Attributes
+    ----------
+    file_name : str
+    sha256 : str
+        Of the whole file, hexadecimal.
+    bytes : int
+    sop_class_uid : str
+        Empty where the header cannot be read.
+    is_own : bool
+        One of Vigil's own results coming back: kept, never scored (I8).
+    sender : str
+        Calling AE title.
+    received_at : datetime
+    modality, description : str
+        Modality, and Study Description, as the worklist shows them.
+    """
+
+    file_name: str
+    sha256: str
+    bytes: int
+    sop_class_uid: str
+    is_own: bool
+    sender: str
+    received_at: datetime
+    modality: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingStudy:
+    """A study with instances that no revision holds yet."""
+
+    key: str
+    last_instance_at: datetime
+    senders: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """A study's set of instances, fixed by a completeness trigger."""
+
+    id: int
+    number: int
+    content_hash: str
+    priority: int
+
+
+# Modalities that say what was made of a study rather than what was imaged.
+_NOT_IMAGED = frozenset({"", "OT", "SR", "SEG", "PR", "KO", "DOC", "PM"})
+
+
+def known_files(session: Session, key: str) -> frozenset[str]:
+    """File names of the study that have a row."""
+    rows = session.scalars(select(InstanceRow.file_name).join(StudyRow).where(StudyRow.key == key))
+    return frozenset(rows)
+
+
+def own_results_among(session: Session, sop_instance_uids: Sequence[str]) -> frozenset[str]:
+    """Return the UIDs, among those given, of results this site has made, whatever their headers say now."""
+    rows = session.scalars(
+        select(ResultRow.sop_instance_uid).where(ResultRow.sop_instance_uid.in_(sop_instance_uids))
+    )
+    return frozenset(rows)
+
+
+def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> bool:
+    """Give every new instance of a study its row.
+
+    Registering again changes nothing. A study that holds nothing but our own results gets no row.
+
+    Returns
+    -------
+    bool
+        Whether the study is new.
+    """
+    scored = [arrival for arrival in arrivals if not arrival.is_own]
+    study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
+    is_new = study is None
+    if study is None:
+        if not scored:
+            return False
+        study = StudyRow(
+            key=key,
+            state=State.RECEIVED,
+            received_at=min(arrival.received_at for arrival in scored),
+            last_instance_at=min(arrival.received_at for arrival in scored),
+            is_pending=False,
+            modality="",
+            description="",
+        )
+        session.add(study)
+        session.flush()
+    new = session.scalars(
+        insert(InstanceRow)
+        .values(
+            [
+                {
+                    "study_id": study.id,
+                    "file_name": arrival.file_name,
+                    "sha256": arrival.sha256,
+                    "bytes": arrival.bytes,
+                    "sop_class_uid": arrival.sop_class_uid,
+                    "is_own": arrival.is_own,
+                    "sender": arrival.sender,
+                    "received_at": arrival.received_at,
+                }
+                for arrival in arrivals
+            ]
+        )
+        .on_conflict_do_nothing(index_elements=["study_id", "file_name"])
+        .returning(InstanceRow.file_name)
+    ).all()
+    fresh = [arrival for arrival in scored if arrival.file_name in set(new)]
+    if fresh:
+        newest = max(fresh, key=lambda arrival: arrival.received_at)
+        study.is_pending = True
+        study.last_instance_at = max(study.last_instance_at, newest.received_at)
+        study.sender = newest.sender
+        imaged = next((arrival for arrival in fresh if arrival.modality not in _NOT_IMAGED), newest)
+        if study.modality in _NOT_IMAGED:
+            study.modality = imaged.modality
+        study.description = study.description or imaged.description
+    return is_new
+
+
+def pending(session: Session) -> tuple[PendingStudy, ...]:
+    """Studies that wait for their quiet period, oldest first."""
+    rows = session.execute(
+        select(StudyRow.key, StudyRow.last_instance_at, func.array_agg(InstanceRow.sender.distinct()))
+        .join(InstanceRow, InstanceRow.study_id == StudyRow.id)
+        .where(StudyRow.is_pending, ~InstanceRow.is_own)
+        .group_by(StudyRow.id)
+        .order_by(StudyRow.last_instance_at)
+    )
+    return tuple(
+        PendingStudy(key=key, last_instance_at=last, senders=tuple(senders)) for key, last, senders in rows
+    )
+
+
+def complete(session: Session, key: str, *, completed_by: str, now: datetime) -> Revision | None:
+    """Fix the study's instances as a revision and move it to *complete*.
+
+    Returns
+    -------
+    Revision or None
+        None where a revision with these instances exists: nothing to do again.
+    """
+    study = session.scalars(select(StudyRow).where(StudyRow.key == key).with_for_update()).one()
+    study.is_pending = False
+    instances = session.scalars(
+        select(InstanceRow)
+        .where(InstanceRow.study_id == study.id, ~InstanceRow.is_own)
+        .order_by(InstanceRow.file_name)
+    ).all()
+    content_hash = _content_hash(instances)
+    hashes = session.scalars(select(RevisionRow.content_hash).where(RevisionRow.study_id == study.id)).all()
+    if content_hash in hashes:
+        return None
+    study.state = move(study.state, State.COMPLETE)
+    study.reason, study.detail, study.ended_at = None, "", None
+    study.completed_at, study.completed_by = now, completed_by
+    revision = RevisionRow(
+        study_id=study.id, number=len(hashes) + 1, content_hash=content_hash, completed_by=completed_by
+    )
+    session.add(revision)
+    for instance in instances:
+        instance.first_revision = instance.first_revision or revision.number
+    session.flush()
+    return Revision(
+        id=revision.id, number=revision.number, content_hash=content_hash, priority=study.priority
+    )
+
+
+def _content_hash(instances: Sequence[InstanceRow]) -> str:
+    """SHA-256 over names and hashes of the instances, in order."""
+    digest = hashlib.sha256()
+    for instance in instances:
+        digest.update(f"{instance.file_name} {instance.sha256}\n".encode())
+    return digest.hexdigest()

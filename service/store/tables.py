@@ -1,0 +1,233 @@
+"""The tables. Rows never leave `service.store`; what they mean stands in `service.study`.
+
+Unique keys carry the invariants: one revision per set of instances, one score per revision, model and
+configuration, one result per score and kind, one delivery per result and destination (design §4).
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Enum,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from service.study import DeliveryStatus, State
+
+SCHEMA = "vigil"
+
+
+def _coded(kind: type[State] | type[DeliveryStatus]) -> Enum:
+    """Text column with a check constraint: a new code needs a migration, not a type change."""
+    return Enum(
+        kind,
+        native_enum=False,
+        length=20,
+        create_constraint=True,
+        values_callable=lambda e: [m.value for m in e],
+    )
+
+
+class Base(DeclarativeBase):
+    """All tables of Vigil's own; the engine's live in their own schema."""
+
+    metadata = MetaData(
+        schema=SCHEMA,
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        },
+    )
+    type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy as a class attribute
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[dict[str, Any]]: JSONB,
+        str: Text,
+        State: _coded(State),
+        DeliveryStatus: _coded(DeliveryStatus),
+    }
+
+
+class StudyRow(Base):
+    """One study, by its pseudonymous key."""
+
+    __tablename__ = "study"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    state: Mapped[State]
+    reason: Mapped[str | None]
+    detail: Mapped[str] = mapped_column(server_default="")
+    priority: Mapped[int] = mapped_column(Integer, server_default="10")
+    modality: Mapped[str] = mapped_column(server_default="")
+    description: Mapped[str] = mapped_column(server_default="")
+    sender: Mapped[str] = mapped_column(server_default="")
+    received_at: Mapped[datetime]
+    last_instance_at: Mapped[datetime]
+    is_pending: Mapped[bool]  # instances arrived that no revision holds yet
+    completed_at: Mapped[datetime | None]
+    completed_by: Mapped[str | None]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(
+            "(state = 'not_assessable') <= (reason IS NOT NULL)", name="not_assessable_has_a_reason"
+        ),
+        Index(None, "state"),
+        Index("ix_study_pending", "id", postgresql_where=text("is_pending")),
+    )
+
+    instances: Mapped[list["InstanceRow"]] = relationship(order_by="InstanceRow.file_name")
+    revisions: Mapped[list["RevisionRow"]] = relationship(
+        order_by="RevisionRow.number", back_populates="study"
+    )
+
+
+class InstanceRow(Base):
+    """One received instance; its file is ``spool/<study key>/<file_name>``."""
+
+    __tablename__ = "instance"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("vigil.study.id"))
+    file_name: Mapped[str]
+    sha256: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sop_class_uid: Mapped[str]
+    is_own: Mapped[bool]
+    sender: Mapped[str]
+    received_at: Mapped[datetime]
+    first_revision: Mapped[int | None]  # number of the first revision that holds it
+
+    __table_args__ = (UniqueConstraint("study_id", "file_name"),)
+
+
+class RevisionRow(Base):
+    """A study with a given set of instances."""
+
+    __tablename__ = "revision"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("vigil.study.id"))
+    number: Mapped[int]
+    content_hash: Mapped[str]
+    completed_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (UniqueConstraint("study_id", "content_hash"), UniqueConstraint("study_id", "number"))
+
+    study: Mapped[StudyRow] = relationship(back_populates="revisions")
+    scores: Mapped[list["ScoreRow"]] = relationship(order_by="ScoreRow.id", back_populates="revision")
+
+
+class ScoreRow(Base):
+    """One model on one revision: made with its job, filled when the job ends."""
+
+    __tablename__ = "score"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    revision_id: Mapped[int] = mapped_column(ForeignKey("vigil.revision.id"))
+    model_hash: Mapped[str]
+    config_digest: Mapped[str]
+    run_at: Mapped[datetime]  # stored when the job is made: results are a pure function of it (I4)
+    state: Mapped[State]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    reason: Mapped[str | None]
+    detail: Mapped[str] = mapped_column(server_default="")
+    study_score: Mapped[float | None] = mapped_column(Float)
+    p_value: Mapped[float | None] = mapped_column(Float)
+    model_name: Mapped[str] = mapped_column(server_default="")
+    model_version: Mapped[str] = mapped_column(server_default="")
+    reference_group: Mapped[str] = mapped_column(server_default="")
+    reference_n: Mapped[int | None]
+    calibration_hash: Mapped[str] = mapped_column(server_default="")
+    scored_series: Mapped[str] = mapped_column(server_default="")
+    series: Mapped[list[dict[str, Any]]] = mapped_column(server_default="[]")
+    heads: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    regions: Mapped[list[dict[str, Any]]] = mapped_column(server_default="[]")
+    pictures: Mapped[int] = mapped_column(server_default="0")  # slices in the strip
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("revision_id", "model_hash", "config_digest"),
+        CheckConstraint("(state = 'scored') = (p_value IS NOT NULL)", name="scored_has_a_p_value"),
+        CheckConstraint("p_value > 0 AND p_value <= 1", name="p_value_is_a_probability"),
+        Index(None, "state"),
+    )
+
+    revision: Mapped[RevisionRow] = relationship(back_populates="scores")
+    results: Mapped[list["ResultRow"]] = relationship(order_by="ResultRow.id", back_populates="score")
+
+
+class ResultRow(Base):
+    """One DICOM object we made; its file is ``results/<path>``."""
+
+    __tablename__ = "result"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    score_id: Mapped[int] = mapped_column(ForeignKey("vigil.score.id"))
+    kind: Mapped[str]
+    sop_class_uid: Mapped[str]
+    sop_instance_uid: Mapped[str] = mapped_column(unique=True)
+    path: Mapped[str]
+    sha256: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (UniqueConstraint("score_id", "kind"),)
+
+    score: Mapped[ScoreRow] = relationship(back_populates="results")
+    deliveries: Mapped[list["DeliveryRow"]] = relationship(order_by="DeliveryRow.id", back_populates="result")
+
+
+class DeliveryRow(Base):
+    """One result on its way to one destination."""
+
+    __tablename__ = "delivery"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    result_id: Mapped[int] = mapped_column(ForeignKey("vigil.result.id"))
+    destination: Mapped[str]
+    status: Mapped[DeliveryStatus]
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    answer: Mapped[int | None]  # DIMSE status of the last attempt
+    error: Mapped[str] = mapped_column(server_default="")
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = (UniqueConstraint("result_id", "destination"), Index(None, "status"))
+
+    result: Mapped[ResultRow] = relationship(back_populates="deliveries")
+
+
+class AuditRow(Base):
+    """One event, chained to the one before. Append-only by trigger."""
+
+    __tablename__ = "audit"
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    action: Mapped[str]
+    study_key: Mapped[str | None]
+    detail: Mapped[dict[str, Any]]
+    previous: Mapped[str]
+    hash: Mapped[str]
+
+    __table_args__ = (Index(None, "study_key"),)

@@ -1,0 +1,85 @@
+"""Study, score, delivery: the states Vigil keeps and the moves it allows. Read this first.
+
+A study is *received* while instances arrive, *complete* when its completeness trigger fired, *queued* with a
+job, and ends *scored*, *not_assessable* (with a coded reason) or *failed*. A late instance makes a new
+revision, so an ended study may become *complete* again. Nothing else moves (design §2).
+"""
+
+from enum import IntEnum, StrEnum
+
+
+class State(StrEnum):
+    """Where a study stands."""
+
+    RECEIVED = "received"  # instances arrive; the quiet period runs
+    COMPLETE = "complete"  # a completeness trigger fired; the revision is fixed
+    QUEUED = "queued"  # a job waits for, or is with, an inference worker
+    SCORED = "scored"  # scores and results are stored
+    NOT_ASSESSABLE = "not_assessable"  # no model may judge it; the coded reason says why
+    FAILED = "failed"  # retries are used up; a person decides
+
+
+class DeliveryStatus(StrEnum):
+    """Where one result stands with one destination."""
+
+    WAITING = "waiting"  # to be sent, or to be sent again
+    DELIVERED = "delivered"  # the destination answered success
+    STORED = "stored"  # the destination committed to keep it
+    UNDELIVERED = "undelivered"  # retries are used up or the destination refused; a person decides
+
+
+class Priority(IntEnum):
+    """Urgency of a job; the engine runs higher first."""
+
+    SCREENING = 0
+    ROUTINE = 10
+    URGENT = 20
+    STAT = 30
+
+
+class Band(IntEnum):
+    """Groups of the worklist, top first. What Vigil could not judge stands above what it ranked (I7)."""
+
+    UNJUDGED = 0  # failed or not assessable: a person must look
+    RANKED = 1
+    PENDING = 2  # not scored yet
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.RECEIVED: frozenset({State.COMPLETE}),
+    State.COMPLETE: frozenset({State.QUEUED}),
+    State.QUEUED: frozenset({State.SCORED, State.NOT_ASSESSABLE, State.FAILED, State.COMPLETE}),
+    State.SCORED: frozenset({State.COMPLETE}),
+    State.NOT_ASSESSABLE: frozenset({State.COMPLETE}),
+    State.FAILED: frozenset({State.COMPLETE, State.QUEUED}),
+}
+
+ENDED = frozenset({State.SCORED, State.NOT_ASSESSABLE, State.FAILED})
+
+
+class IllegalMoveError(ValueError):
+    """A study cannot move like that. This is a defect: report it with the log line above."""
+
+
+def move(current: State, to: State) -> State:
+    """Return the new state.
+
+    Raises
+    ------
+    IllegalMoveError
+        If `MOVES` does not allow it.
+    """
+    if to not in MOVES[current]:
+        raise IllegalMoveError(f"a study cannot go from {current} to {to}")
+    return to
+
+
+def band(state: State) -> Band:
+    """Worklist band of a state."""
+    if state in {State.NOT_ASSESSABLE, State.FAILED}:
+        return Band.UNJUDGED
+    return Band.RANKED if state is State.SCORED else Band.PENDING
+
+
+# Deliveries that count as "the destination has it".
+ARRIVED = frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.STORED})

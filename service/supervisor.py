@@ -1,0 +1,139 @@
+"""The processes of one machine: started in order, restarted always, stopped in reverse order."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+WATCH_S = 0.2
+STEADY_S = 10.0  # a process that lived this long is restarted at once
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+STOP_TIMEOUT_S = 90.0  # above what a worker gives its job in hand
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """One process.
+
+    Attributes
+    ----------
+    name : str
+    command : tuple of str
+    environment : dict of str to str
+    log_file : Path, optional
+        Where its output goes; unset, it shares ours.
+    before_start, when_started : callable, optional
+        Called before every start (tidy up), and after the first one (wait until it serves).
+    stop_signal : int
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    log_file: Path | None = None
+    before_start: Callable[[], None] | None = None
+    when_started: Callable[[], None] | None = None
+    stop_signal: int = signal.SIGTERM
+
+
+@dataclass(slots=True)
+class _Running:
+    role: Role
+    process: subprocess.Popen[bytes]
+    started: float
+    failures: int = 0
+    restart_at: float | None = None
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs roles until told to stop.
+
+    Attributes
+    ----------
+    roles : sequence of Role
+        In start order.
+    """
+
+    roles: Sequence[Role]
+    _running: list[_Running] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start all roles in order; those already started are stopped again if one cannot start."""
+        try:
+            for role in self.roles:
+                self._running.append(_Running(role, _spawn(role), time.monotonic()))
+                if role.when_started is not None:
+                    role.when_started()
+        except BaseException:
+            self.stop()
+            raise
+
+    def watch(self, stop: threading.Event) -> None:
+        """Restart what ends, whatever its exit code, until `stop` is set."""
+        while not stop.wait(WATCH_S):
+            for running in self._running:
+                self._look_after(running)
+
+    def pids(self) -> dict[str, int]:
+        """Process id of every role."""
+        return {running.role.name: running.process.pid for running in self._running}
+
+    def stop(self) -> None:
+        """Stop all roles in reverse order, each with time to finish what it has in hand."""
+        while self._running:
+            running = self._running.pop()
+            if running.process.poll() is None:
+                running.process.send_signal(running.role.stop_signal)
+            try:
+                running.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                log.warning("role killed: it did not stop in time", role=running.role.name)
+                running.process.kill()
+                running.process.wait()
+
+    def _look_after(self, running: _Running) -> None:
+        now = time.monotonic()
+        if running.restart_at is not None:
+            if now >= running.restart_at:
+                running.process, running.started, running.restart_at = _spawn(running.role), now, None
+            return
+        code = running.process.poll()
+        if code is None:
+            return
+        running.failures = 0 if now - running.started > STEADY_S else running.failures + 1
+        pause = 0.0
+        if running.failures:
+            pause = min(FIRST_PAUSE_S * 2 ** (running.failures - 1), LONGEST_PAUSE_S)
+        log.warning("role ended", role=running.role.name, exit_code=code, restart_in_s=pause)
+        running.restart_at = now + pause
+
+
+def _spawn(role: Role) -> subprocess.Popen[bytes]:
+    if role.before_start is not None:
+        role.before_start()
+    output = None
+    if role.log_file is not None:
+        role.log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        output = os.open(role.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        return subprocess.Popen(
+            role.command,
+            env=role.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # the terminal's Ctrl-C reaches us alone; we stop them in order
+        )
+    finally:
+        if output is not None:
+            os.close(output)

@@ -1,0 +1,191 @@
+"""Job to scores to results to deliveries. Read this second.
+
+One job is one model on one study revision. Running it twice, or on two workers, changes nothing: results
+are a pure function of the job (I3, I4), and the first to store them wins.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dicom_node.reader import read_headers
+from dicom_node.results import BuiltResult, ResultContext, build_results
+from models.predictor import Predictor
+from service import __version__, engine
+from service.engine import Pool
+from service.selection import Verdict, judge
+from service.store import Store, audit, jobs
+from service.store.jobs import InferenceJob, Outcome
+from service.store.objects import ResultFolder
+from service.study import State
+
+ACTOR = "inference"
+ATTEMPTS_USED_UP = "attempts_used_up"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triage:
+    """Scores studies with one model.
+
+    Attributes
+    ----------
+    store : Store
+    spool_folder : Path
+    objects : ResultFolder
+        Where result objects are kept.
+    predictor : Predictor
+    config_digest : str
+        Of everything besides the model that a result depends on.
+    destinations : tuple of str
+        Names of the peers that get results.
+    max_voxels, attempts : int
+        Limits of one study.
+    """
+
+    store: Store
+    spool_folder: Path
+    objects: ResultFolder
+    predictor: Predictor
+    config_digest: str
+    destinations: tuple[str, ...]
+    max_voxels: int
+    attempts: int
+
+    def run(self, score_id: int) -> None:
+        """Work on one score; harmless where it has ended."""
+        with self.store.transaction() as session:
+            job = jobs.begin(session, score_id)
+        if job is None:
+            return
+        if (job.model_hash, job.config_digest) != (self.predictor.identity.sha256, self.config_digest):
+            self._queue_for_this_model(job)
+        elif job.attempt > self.attempts:  # it took every worker down with it
+            self._fail(job, "every attempt ended the worker process")
+        else:
+            self._record(job, self._judge(job))
+
+    def _judge(self, job: InferenceJob) -> Outcome:
+        """Score the study, or say why not, and keep the result objects that say so."""
+        folder = self.spool_folder / job.study_key
+        verdict = judge(
+            [folder / name for name in job.file_names], self.predictor, max_voxels=self.max_voxels
+        )
+        results = self.objects.keep(job.study_key, self._build(job, verdict))
+        if verdict.scores is None:
+            return Outcome(
+                state=State.NOT_ASSESSABLE,
+                reason=None if verdict.reason is None else verdict.reason.value,
+                detail=verdict.detail,
+                values=_columns(verdict),
+                results=results,
+            )
+        return Outcome(state=State.SCORED, values=_columns(verdict), results=results)
+
+    def _build(self, job: InferenceJob, verdict: Verdict) -> tuple[BuiltResult, ...]:
+        if verdict.series is None:
+            return ()
+        sources = read_headers(verdict.series)
+        if not sources:  # no object can refer to a study whose headers cannot be read
+            return ()
+        return build_results(
+            ResultContext(
+                sources=sources,
+                volume=verdict.volume,
+                scores=verdict.scores,
+                reason=verdict.reason,
+                detail=verdict.detail,
+                model=self.predictor.identity,
+                config_digest=job.config_digest,
+                content_hash=job.content_hash,
+                run_at=job.run_at,
+                software_version=__version__,
+                predecessor_sr=job.predecessor,
+            )
+        )
+
+    def failed(self, score_id: int, error: Exception) -> None:
+        """Store a failed attempt: another one later, or the dead letter."""
+        with self.store.transaction() as session:
+            job = jobs.find(session, score_id)
+            if job is None:
+                return
+            if job.attempt < self.attempts:
+                engine.enqueue(session, Pool.INFER, score_id, priority=job.priority)
+        log.warning("attempt failed", study=job.study_key, attempt=job.attempt, exc_info=error)
+        if job.attempt >= self.attempts:
+            self._fail(job, f"last error: {type(error).__name__}")
+
+    def _fail(self, job: InferenceJob, detail: str) -> None:
+        self._record(job, Outcome(state=State.FAILED, reason=ATTEMPTS_USED_UP, detail=detail))
+
+    def _record(self, job: InferenceJob, outcome: Outcome) -> None:
+        """Scores, results, deliveries, their jobs and the audit row in one transaction (I5)."""
+        with self.store.transaction() as session:
+            deliveries = jobs.record(session, job, outcome, self.destinations)
+            if deliveries is None:
+                return
+            for delivery_id in deliveries:
+                engine.enqueue(session, Pool.DELIVER, delivery_id, priority=job.priority)
+            audit.append(
+                session,
+                f"study.{outcome.state.value}",
+                actor=ACTOR,
+                study_key=job.study_key,
+                revision=job.revision,
+                reason=outcome.reason,
+                p_value=outcome.values.get("p_value"),
+                model_hash=self.predictor.identity.sha256,
+                calibration_hash=self.predictor.identity.calibration_sha256,
+                config_digest=self.config_digest,
+                results={result.kind: result.sha256 for result in outcome.results},
+            )
+        log.info("study ended", study=job.study_key, state=outcome.state.value, reason=outcome.reason)
+
+    def _queue_for_this_model(self, job: InferenceJob) -> None:
+        """Queue the revision again: the model or the configuration changed since the job was made."""
+        with self.store.transaction() as session:
+            jobs.supersede(session, job.score_id)
+            score_id = jobs.queue(
+                session,
+                job.revision_id,
+                model_hash=self.predictor.identity.sha256,
+                config_digest=self.config_digest,
+                run_at=datetime.now(UTC).replace(microsecond=0),
+            )
+            if score_id is not None:
+                engine.enqueue(session, Pool.INFER, score_id, priority=job.priority)
+            audit.append(
+                session,
+                "study.queued",
+                actor=ACTOR,
+                study_key=job.study_key,
+                revision=job.revision,
+                completed_by="model_changed",
+                model_hash=self.predictor.identity.sha256,
+            )
+
+
+def _columns(verdict: Verdict) -> dict[str, Any]:
+    """Columns of the score row."""
+    columns: dict[str, Any] = {"series": [asdict(note) for note in verdict.notes]}
+    if verdict.scores is None or verdict.series is None or verdict.volume is None:
+        return columns
+    scores = verdict.scores
+    return columns | {
+        "study_score": scores.study_score,
+        "p_value": scores.p_value,
+        "model_name": scores.model.name,
+        "model_version": scores.model.version,
+        "reference_group": scores.model.group,
+        "reference_n": scores.model.n,
+        "calibration_hash": scores.model.calibration_sha256,
+        "scored_series": verdict.series.key,
+        "heads": dict(scores.heads),
+        "regions": [asdict(region) for region in scores.regions],
+        "pictures": len(verdict.volume.voxels),
+    }
