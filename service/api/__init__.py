@@ -1,0 +1,43 @@
+"""The HTTP application: the API under ``/api/v1``, the operations routes, and the pages."""
+
+from fastapi import FastAPI
+
+from models.scores import ModelIdentity
+from service import __version__
+from service.api import health, metrics, problems, studies, worklist
+from service.api.dependencies import Parts
+from service.api.guard import Guard
+from service.settings import Settings
+from service.store import Store
+from service.web import Pages
+
+
+def create_app(*, store: Store, settings: Settings, model: ModelIdentity | None = None) -> FastAPI:
+    """Application on a store.
+
+    Parameters
+    ----------
+    store : Store
+        Migrated; the application does not close it.
+    settings : Settings
+    model : ModelIdentity, optional
+        The model in service; its disclaimer stands on every page.
+
+    Returns
+    -------
+    FastAPI
+        Serve it with the access log off.
+    """
+    parts = Parts(store=store, settings=settings, model=model)
+    pages = Pages(store=store, disclaimer=parts.disclaimer)
+    # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
+    app = FastAPI(
+        title="Vigil", version=__version__, docs_url=None, redoc_url=None, responses=problems.RESPONSES
+    )
+    app.state.parts = parts
+    problems.install(app, pages.problem)
+    for router in (worklist.router, studies.router, health.router, metrics.router, pages.router()):
+        app.include_router(router)
+    app.mount("/static", pages.static())
+    app.add_middleware(Guard, api_host=settings.api_host)
+    return app

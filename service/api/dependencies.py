@@ -1,0 +1,66 @@
+"""What routes are handed: the store and the facts of this process, and the strict reading of a request."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Request
+from fastapi.exceptions import RequestValidationError
+
+from models.scores import ModelIdentity
+from service.settings import Settings
+from service.store import Store
+from service.store.worklist import KEY_PATTERN
+
+DISCLAIMER = "Demonstration model. Anomaly ranking, not a diagnosis."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the application is made of.
+
+    Attributes
+    ----------
+    store : Store
+    settings : Settings
+    model : ModelIdentity or None
+        The model in service, where this process knows it.
+    """
+
+    store: Store
+    settings: Settings
+    model: ModelIdentity | None
+
+    @property
+    def disclaimer(self) -> str:
+        """The sentence every answer with numbers carries."""
+        return self.model.disclaimer if self.model else DISCLAIMER
+
+
+def _parts(request: Request) -> Parts:
+    return cast("Parts", request.app.state.parts)
+
+
+def refuse_unknown_parameters(request: Request) -> None:
+    """Refuse query parameters the route does not name: a misspelt filter must not look like an empty one.
+
+    Raises
+    ------
+    RequestValidationError
+        Answered as a problem document.
+    """
+    named = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    if set(request.query_params) - named:
+        allowed = ", ".join(sorted(named)) or "none"
+        raise RequestValidationError(
+            [
+                {
+                    "loc": ("query",),
+                    "msg": f"unknown parameter; this address takes: {allowed}",
+                    "type": "unknown",
+                }
+            ]
+        )
+
+
+PartsOf = Annotated[Parts, Depends(_parts)]
+Key = Annotated[str, Path(pattern=KEY_PATTERN, description="The study's pseudonymous key.")]

@@ -1,0 +1,90 @@
+"""What every answer carries, and which host names are answered at all.
+
+A page of a stranger can make a browser on this machine ask for 127.0.0.1 under a name of its own (DNS
+rebinding) and read the worklist. While the API listens on a loopback address, only loopback names are
+answered. Behind a proxy the proxy decides.
+"""
+
+from collections.abc import MutableMapping
+from http import HTTPStatus
+from ipaddress import ip_address
+
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import MEDIA_TYPE, problem
+
+HEADERS: MutableMapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Guard:
+    """ASGI middleware: refuses foreign host names, adds the security headers.
+
+    Parameters
+    ----------
+    app : ASGIApp
+    api_host : str
+        Address the API listens on.
+    """
+
+    def __init__(self, app: ASGIApp, api_host: str) -> None:
+        self._app = app
+        self._names = _LOOPBACK_NAMES | {api_host} if _is_loopback(api_host) else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                # Nothing of a patient's stays in a browser's cache; the style sheet may.
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        refused = self._names is not None and _host(scope) not in self._names
+        await (_REFUSAL if refused else self._app)(scope, receive, send_guarded)
+
+
+def _host(scope: Scope) -> str:
+    """Host name of the request, without port and brackets, lower case."""
+    host = Headers(scope=scope).get("host", "").lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if ":" in host else host
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_REFUSAL = JSONResponse(
+    problem(
+        HTTPStatus.MISDIRECTED_REQUEST,
+        "foreign-host",
+        "This server does not answer under that host name.",
+        "Use http://127.0.0.1 or http://localhost with the printed port, or set VIGIL_API_HOST.",
+    ).model_dump(exclude_defaults=True),
+    HTTPStatus.MISDIRECTED_REQUEST,
+    media_type=MEDIA_TYPE,
+)

@@ -1,0 +1,36 @@
+"""Is the process alive, and can it do its work? For supervisors and load balancers."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Depends
+
+from service import __version__
+from service.api.dependencies import PartsOf, refuse_unknown_parameters
+from service.api.problems import ProblemError
+from service.api.schemas import Health, Readiness
+from service.store.census import live_workers
+from service.store.migrations import is_current
+
+router = APIRouter(tags=["operations"], dependencies=[Depends(refuse_unknown_parameters)])
+
+
+@router.get("/healthz")
+def read_health() -> Health:
+    """The process answers. Nothing else is asked, so that a database outage restarts nobody."""
+    return Health(status="alive", version=__version__)
+
+
+@router.get("/readyz")
+def read_readiness(parts: PartsOf) -> Readiness:
+    """The database answers and has the schema of this version; 503 with the reason otherwise."""
+    parts.store.check()
+    if not is_current(parts.store):
+        raise ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "schema-outdated",
+            "The database has another schema than this version of Vigil needs.",
+            "Run `vigil db upgrade` with this version.",
+        )
+    with parts.store.transaction() as session:
+        workers = live_workers(session, stalled_s=parts.settings.stalled_s)
+    return Readiness(status="ready", version=__version__, workers=workers)

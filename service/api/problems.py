@@ -1,0 +1,178 @@
+"""Errors as HTTP tells them: RFC 9457 problem documents, or the same words on a page for a browser.
+
+A problem names its remedy and never repeats what was sent: a rejected value may hold an identity (I9).
+"""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.errors import DatabaseError, UnknownStudyError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Fault(BaseModel):
+    """One part of a request that is wrong."""
+
+    where: str = Field(description="Place and name of the parameter, as query.limit.")
+    problem: str
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    type: Annotated[str, Field(description="Stable name of the kind of problem, a URN.")]
+    title: str
+    status: int
+    detail: str
+    remedy: Annotated[str, Field(description="What to do about it.")]
+    faults: list[Fault] = []
+
+
+class ProblemError(Exception):
+    """A request cannot be answered. The problem document says why and what to do."""
+
+    def __init__(self, status: HTTPStatus, code: str, detail: str, remedy: str) -> None:
+        super().__init__(detail)
+        self.problem = problem(status, code, detail, remedy)
+
+
+# What is said where the framework, not a route, refuses.
+_STANDARD: Mapping[int, tuple[str, str, str]] = {
+    404: (
+        "not-found",
+        "Nothing lives at this address.",
+        "Start at / for the pages or at /openapi.json for the API.",
+    ),
+    405: (
+        "method-not-allowed",
+        "This address does not answer that method.",
+        "Read with GET; see /openapi.json.",
+    ),
+}
+
+RESPONSES: dict[int | str, dict[str, object]] = {
+    "default": {
+        "description": "A problem document, whatever went wrong.",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+
+
+def problem(
+    status: HTTPStatus, code: str, detail: str, remedy: str, faults: list[Fault] | None = None
+) -> Problem:
+    """Problem document of one kind.
+
+    Parameters
+    ----------
+    status : HTTPStatus
+    code : str
+        Last part of the type's URN.
+    detail, remedy : str
+        Sentences for people, free of identity.
+    faults : list of Fault, optional
+    """
+    return Problem(
+        type=f"urn:vigil:problem:{code}",
+        title=status.phrase,
+        status=status.value,
+        detail=detail,
+        remedy=remedy,
+        faults=faults or [],
+    )
+
+
+def unknown_study() -> Problem:
+    """Nobody knows the key."""
+    return problem(
+        HTTPStatus.NOT_FOUND,
+        "unknown-study",
+        "No study has this key.",
+        "Take a key from the worklist, or list them with `vigil studies list`.",
+    )
+
+
+def install(app: FastAPI, page: Callable[[Problem], Response]) -> None:
+    """Answer every error with a problem document, or with `page` where a browser asks for a page."""
+
+    def answer(request: Request, found: Problem, headers: Mapping[str, str] | None = None) -> Response:
+        wants_page = "text/html" in request.headers.get("accept", "")
+        if wants_page and not request.url.path.startswith("/api/"):
+            return page(found)
+        content = found.model_dump(exclude_defaults=True)
+        return JSONResponse(content, found.status, dict(headers or {}), media_type=MEDIA_TYPE)
+
+    @app.exception_handler(ProblemError)
+    def _own(request: Request, error: ProblemError) -> Response:
+        return answer(request, error.problem)
+
+    @app.exception_handler(UnknownStudyError)
+    def _unknown(request: Request, _: UnknownStudyError) -> Response:
+        return answer(request, unknown_study())
+
+    @app.exception_handler(RequestValidationError)
+    def _invalid(request: Request, error: RequestValidationError) -> Response:
+        return answer(request, _invalid_problem(error))
+
+    @app.exception_handler(HTTPException)
+    def _standard(request: Request, error: HTTPException) -> Response:
+        status = HTTPStatus(error.status_code)
+        code, detail, remedy = _STANDARD.get(
+            error.status_code, ("refused", f"{status.description or status.phrase}.", "See /openapi.json.")
+        )
+        return answer(request, problem(status, code, detail, remedy), error.headers)
+
+    @app.exception_handler(DatabaseError)
+    @app.exception_handler(OperationalError)
+    @app.exception_handler(InterfaceError)
+    @app.exception_handler(PoolTimeoutError)
+    def _database(request: Request, _: Exception) -> Response:
+        return answer(request, database_down())
+
+    @app.exception_handler(Exception)
+    def _defect(request: Request, _: Exception) -> Response:
+        # The server logs the traceback; the caller learns that it is not their fault.
+        return answer(
+            request,
+            problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "defect",
+                "Vigil could not answer; this is a defect.",
+                "Try again; if it stays, report the log lines of this minute.",
+            ),
+        )
+
+
+def database_down() -> Problem:
+    """The database does not answer."""
+    return problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "database-unavailable",
+        "The database does not answer. Studies are still received.",
+        "Check that PostgreSQL runs and that VIGIL_DATABASE_URL is right; `vigil doctor` says more.",
+    )
+
+
+def _invalid_problem(error: RequestValidationError) -> Problem:
+    faults = [
+        Fault(where=".".join(str(part) for part in item["loc"][:2]), problem=str(item["msg"]))
+        for item in error.errors()
+    ]
+    return problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid-request",
+        "; ".join(f"{fault.where}: {fault.problem}" for fault in faults),
+        "Correct the named parts; see /openapi.json.",
+        faults,
+    )

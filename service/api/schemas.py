@@ -1,0 +1,196 @@
+"""Bodies of the answers. They mirror the values of `service.store`; numbers come with their basis (I10)."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from service.study import Band, DeliveryStatus, State
+
+
+def _band_name(standing: Band) -> str:
+    return standing.name.lower()
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class Model(_Body):
+    """The model a study was given to."""
+
+    name: str = Field(description="Empty until a worker has said so.")
+    version: str
+    sha256: str
+
+
+class Assessment(_Body):
+    """How unusual a study is, with all that is needed to read the number."""
+
+    percentile: float = Field(
+        gt=0,
+        le=100,
+        description="Normality percentile, 100 p, against the reference group. Low is unusual.",
+    )
+    p_value: float = Field(gt=0, le=1)
+    study_score: float = Field(description="Raw score, higher is more abnormal; orders equal percentiles.")
+    model: Model
+    calibration_sha256: str
+    reference_group: str
+    reference_n: int = Field(description="Studies in the reference group.")
+    run_at: datetime
+
+
+class ResultStatus(_Body):
+    """One result and one destination."""
+
+    kind: str
+    destination: str | None
+    status: DeliveryStatus | None
+
+
+class StudyRow(_Body):
+    """One study on the list."""
+
+    rank: int | None = Field(description="From 1, most unusual first; null unless scored.")
+    band: Annotated[str, BeforeValidator(_band_name)] = Field(
+        description="unjudged (a person must look), ranked or pending."
+    )
+    key: str
+    state: State
+    reason: str | None = Field(description="Code of why there is no score.")
+    detail: str
+    assessment: Assessment | None = Field(description="Null unless scored.")
+    model: Model | None
+    modality: str
+    description: str
+    sender: str
+    received_at: datetime
+    waiting_since: datetime | None
+    ended_at: datetime | None
+    is_receiving: bool = Field(description="Instances have come that no revision holds yet.")
+    results: list[ResultStatus]
+
+
+class Worklist(_Body):
+    """A page of the list, in the order a person should look: unjudged, ranked, pending."""
+
+    disclaimer: str
+    at: datetime
+    total: int
+    limit: int
+    offset: int
+    counts: dict[State, int]
+    rows: list[StudyRow]
+
+
+class Region(_Body):
+    """One connected part of the map above the lowest band."""
+
+    volume_mm3: float
+    peak: float = Field(description="Of the map, 0 to 1.")
+    mean: float = Field(description="Of the map, 0 to 1.")
+    centre_mm: tuple[float, float, float] = Field(description="Patient coordinates, LPS.")
+    slice_index: int
+
+
+class Series(_Body):
+    """One series: scored, or why not."""
+
+    key: str
+    modality: str
+    description: str
+    instances: int
+    is_scored: bool
+    reason: str | None
+    detail: str
+
+
+class Delivery(_Body):
+    """One result on its way to one destination."""
+
+    destination: str
+    status: DeliveryStatus
+    attempts: int
+    next_attempt_at: datetime
+    answer: int | None = Field(description="DIMSE status of the last attempt.")
+    error: str
+    ended_at: datetime | None
+
+
+class Result(_Body):
+    """One DICOM object Vigil made."""
+
+    kind: str
+    sha256: str
+    bytes: int
+    deliveries: list[Delivery]
+
+
+class Score(_Body):
+    """One model on one revision."""
+
+    state: State
+    reason: str | None
+    detail: str
+    attempts: int
+    run_at: datetime
+    ended_at: datetime | None
+    model: Model
+    assessment: Assessment | None
+    heads: dict[str, float] = Field(description="Raw score of each member, higher is more abnormal.")
+    regions: list[Region]
+    series: list[Series]
+    pictures: int = Field(description="Frames at /api/v1/studies/{key}/pictures/{index}.png.")
+    results: list[Result]
+
+
+class Revision(_Body):
+    """A study with a given set of instances; scores newest first."""
+
+    number: int
+    completed_by: str
+    created_at: datetime
+    scores: list[Score]
+
+
+class Event(_Body):
+    """One row of the audit trail."""
+
+    number: int
+    at: datetime
+    actor: str
+    action: str
+    detail: dict[str, Any]
+
+
+class Study(_Body):
+    """One study with all that happened to it."""
+
+    disclaimer: str
+    at: datetime
+    row: StudyRow
+    ranked: int = Field(description="Studies in the ranked band.")
+    completed_at: datetime | None
+    completed_by: str | None
+    instances: int
+    bytes: int
+    revisions: list[Revision] = Field(description="Newest first; the first is the one that counts.")
+    timeline: list[Event]
+
+
+class Health(_Body):
+    """The process is alive."""
+
+    status: str
+    version: str
+
+
+class Readiness(_Body):
+    """The process can do its work."""
+
+    status: str
+    version: str
+    workers: int = Field(
+        description="Worker processes with a fresh heartbeat; the list is served without any."
+    )

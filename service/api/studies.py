@@ -1,0 +1,91 @@
+"""``GET /api/v1/studies/{key}``: one study, and the frames of its heatmap."""
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi import Path as InPath
+from fastapi.responses import Response
+
+from dicom_node.errors import UnreadableInstanceError
+from dicom_node.picture import encode_png, read_frame
+from service.api import schemas
+from service.api.dependencies import Key, PartsOf, refuse_unknown_parameters
+from service.api.problems import ProblemError
+from service.store.detail import picture_path, study_detail
+
+router = APIRouter(
+    prefix="/api/v1/studies", tags=["studies"], dependencies=[Depends(refuse_unknown_parameters)]
+)
+
+MOST_FRAMES = 100_000
+
+
+@router.get("/{key}")
+def read_study(parts: PartsOf, key: Key) -> schemas.Study:
+    """One study: revisions, scores, regions, series, results, deliveries and timeline."""
+    with parts.store.transaction() as session:
+        found = study_detail(session, key)
+    return schemas.Study.model_validate(
+        {
+            "disclaimer": parts.disclaimer,
+            "at": datetime.now(UTC),
+            "row": found.row,
+            "ranked": found.ranked,
+            "completed_at": found.completed_at,
+            "completed_by": found.completed_by,
+            "instances": found.instances,
+            "bytes": found.bytes,
+            "revisions": found.revisions,
+            "timeline": found.timeline,
+        }
+    )
+
+
+@router.get(
+    "/{key}/pictures/{index}.png",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}, "description": "One frame, 8-bit RGB."}},
+)
+def read_picture(parts: PartsOf, key: Key, index: Annotated[int, InPath(ge=0, le=MOST_FRAMES)]) -> Response:
+    """One frame of the stored heatmap, from 0. Only a scored study has any."""
+    with parts.store.transaction() as session:
+        stored = picture_path(session, key)
+    if stored is None:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND,
+            "no-picture",
+            "This study has no heatmap.",
+            "Read the study first: only a scored one has pictures.",
+        )
+    try:
+        frame = read_frame(_inside(parts.settings.results_folder, stored), index)
+    except IndexError as error:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND,
+            "no-frame",
+            "The heatmap has no such frame.",
+            "The study's `pictures` says how many there are; the first is 0.",
+        ) from error
+    except (OSError, UnreadableInstanceError) as error:
+        raise _missing() from error
+    return Response(encode_png(frame), media_type="image/png")
+
+
+def _inside(folder: Path, stored: str) -> Path:
+    """Return the path of a stored result; a path that leads out of the folder is refused."""
+    path = (folder / stored).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise _missing()
+    return path
+
+
+def _missing() -> ProblemError:
+    return ProblemError(
+        HTTPStatus.NOT_FOUND,
+        "picture-unavailable",
+        "The stored heatmap cannot be read.",
+        "Look for it in the archive it was delivered to, or run `vigil studies replay` with the key.",
+    )

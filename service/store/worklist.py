@@ -1,0 +1,288 @@
+"""The worklist and one study, as plain queries for a screen.
+
+What Vigil could not judge stands above what it ranked, and only a scored study carries a rank or a
+percentile (I7). The current revision's newest score is what counts: while a new revision is being scored, the
+study is pending again and its old percentile is not shown as if it still held. Every number comes inside an
+`Assessment`, which names model, calibration, reference group and time (I10).
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Row, Select, Subquery, and_, case, func, or_, select
+from sqlalchemy.orm import Session
+
+from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.study import Band, DeliveryStatus, State, band
+
+KEY_PATTERN = "^[a-z2-7]{20}$"  # a study's pseudonym: 20 characters of base32, lower case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The model a study was given to.
+
+    Attributes
+    ----------
+    name, version : str
+        Empty until the worker has said so.
+    sha256 : str
+        Hash over the artefact, hexadecimal.
+    """
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """How unusual a study is, and everything needed to read that number (I10).
+
+    Attributes
+    ----------
+    p_value : float
+        In (0, 1].
+    percentile : float
+        Normality percentile, 100 p: low is unusual.
+    study_score : float
+        Raw score, higher is more abnormal; orders equal percentiles.
+    model : Model
+    calibration_sha256 : str
+    reference_group : str
+        Whom the study was compared with.
+    reference_n : int
+        Studies in that group.
+    run_at : datetime
+        Time of the run, as written into the results.
+    """
+
+    p_value: float
+    percentile: float
+    study_score: float
+    model: Model
+    calibration_sha256: str
+    reference_group: str
+    reference_n: int
+    run_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultStatus:
+    """One result and one destination; both None-valued fields are None where it has no destination."""
+
+    kind: str
+    destination: str | None
+    status: DeliveryStatus | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorklistRow:
+    """One study on the list.
+
+    Attributes
+    ----------
+    rank : int or None
+        From 1, most unusual first; only in the ranked band.
+    band : Band
+    key : str
+    state : State
+    reason : str or None
+        Code of why there is no score.
+    detail : str
+        The same for people, free of identity.
+    assessment : Assessment or None
+        Only in the ranked band.
+    model : Model or None
+        Who judged, or will judge, or declined.
+    modality, description, sender : str
+        As sent; the description is text of a stranger.
+    received_at : datetime
+    waiting_since : datetime or None
+        Since when a study without an end waits.
+    ended_at : datetime or None
+    is_receiving : bool
+        Instances have come that no revision holds yet.
+    results : tuple of ResultStatus
+    """
+
+    rank: int | None
+    band: Band
+    key: str
+    state: State
+    reason: str | None
+    detail: str
+    assessment: Assessment | None
+    model: Model | None
+    modality: str
+    description: str
+    sender: str
+    received_at: datetime
+    waiting_since: datetime | None
+    ended_at: datetime | None
+    is_receiving: bool
+    results: tuple[ResultStatus, ...]
+
+    @property
+    def percentile(self) -> float | None:
+        """Normality percentile, or None where nothing was scored."""
+        return self.assessment.percentile if self.assessment else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worklist:
+    """A page of the list.
+
+    Attributes
+    ----------
+    rows : tuple of WorklistRow
+    total : int
+        Studies on the whole list.
+    counts : dict of State to int
+        Studies by state, every state named.
+    """
+
+    rows: tuple[WorklistRow, ...]
+    total: int
+    counts: dict[State, int]
+
+
+def worklist(session: Session, *, limit: int = 200, offset: int = 0) -> Worklist:
+    """Studies in the order a person should look at them; three queries whatever the length.
+
+    Parameters
+    ----------
+    session : Session
+    limit, offset : int
+        The page; ranks are those of the whole list.
+    """
+    rows = _rows(session, session.execute(_listed().limit(limit).offset(offset)).all())
+    counted = session.execute(select(StudyRow.state, func.count()).group_by(StudyRow.state))
+    counts = dict.fromkeys(State, 0) | dict(counted.all())
+    return Worklist(rows=rows, total=sum(counts.values()), counts=counts)
+
+
+def worklist_row(session: Session, key: str) -> WorklistRow | None:
+    """One study as it stands on the list, with its rank there; None where nobody knows the key."""
+    rows = _rows(session, session.execute(_listed().where(StudyRow.key == key)).all())
+    return rows[0] if rows else None
+
+
+def model_of(score: ScoreRow) -> Model:
+    """Return the model a score row was made for."""
+    return Model(name=score.model_name, version=score.model_version, sha256=score.model_hash)
+
+
+def assessment_of(score: ScoreRow) -> Assessment | None:
+    """Return the numbers of a score row, or None where it has none."""
+    if score.state is not State.SCORED or score.p_value is None or score.study_score is None:
+        return None
+    return Assessment(
+        p_value=score.p_value,
+        percentile=100.0 * score.p_value,
+        study_score=score.study_score,
+        model=model_of(score),
+        calibration_sha256=score.calibration_hash,
+        reference_group=score.reference_group,
+        reference_n=score.reference_n or 0,
+        run_at=score.run_at.astimezone(UTC),
+    )
+
+
+def _standing() -> Subquery:
+    """Every study with the score that counts, its band and, among the ranked, its rank."""
+    latest = (
+        select(RevisionRow.study_id, func.max(RevisionRow.number).label("number"))
+        .group_by(RevisionRow.study_id)
+        .subquery()
+    )
+    newest = (
+        select(RevisionRow.study_id, func.max(ScoreRow.id).label("score_id"))
+        .join(latest, and_(RevisionRow.study_id == latest.c.study_id, RevisionRow.number == latest.c.number))
+        .join(ScoreRow, ScoreRow.revision_id == RevisionRow.id)
+        .group_by(RevisionRow.study_id)
+        .subquery()
+    )
+    # A study that says "scored" while no score stands behind it is a defect a person must see (I7).
+    is_empty = and_(
+        StudyRow.state == State.SCORED, or_(ScoreRow.p_value.is_(None), ScoreRow.study_score.is_(None))
+    )
+    bands = case(
+        (is_empty, Band.UNJUDGED.value),
+        *((StudyRow.state == state, band(state).value) for state in State),
+    )
+    order = (ScoreRow.p_value, ScoreRow.study_score.desc(), StudyRow.received_at, StudyRow.id)
+    rank = func.row_number().over(partition_by=bands, order_by=order)
+    return (
+        select(
+            StudyRow.id.label("study_id"),
+            newest.c.score_id,
+            bands.label("band"),
+            case((bands == Band.RANKED.value, rank)).label("rank"),
+        )
+        .outerjoin(newest, newest.c.study_id == StudyRow.id)
+        .outerjoin(ScoreRow, ScoreRow.id == newest.c.score_id)
+        .subquery()
+    )
+
+
+def _listed() -> Select[StudyRow, ScoreRow | None, int, int | None]:
+    """Build the whole list, in order."""
+    standing = _standing()
+    return (
+        select(StudyRow, ScoreRow, standing.c.band, standing.c.rank)
+        .join(standing, standing.c.study_id == StudyRow.id)
+        .outerjoin(ScoreRow, ScoreRow.id == standing.c.score_id)
+        .order_by(standing.c.band, standing.c.rank, StudyRow.received_at, StudyRow.id)
+    )
+
+
+def _rows(
+    session: Session, found: Sequence[Row[StudyRow, ScoreRow | None, int, int | None]]
+) -> tuple[WorklistRow, ...]:
+    """Turn database rows into values, with the results of all of them in one query."""
+    results = _results(session, [score.id for _, score, _, _ in found if score is not None])
+    return tuple(
+        _row(study, score, Band(standing), rank, results[score.id] if score else [])
+        for study, score, standing, rank in found
+    )
+
+
+def _row(
+    study: StudyRow, score: ScoreRow | None, standing: Band, rank: int | None, results: list[ResultStatus]
+) -> WorklistRow:
+    waiting_since = study.completed_at or study.last_instance_at
+    return WorklistRow(
+        rank=rank,
+        band=standing,
+        key=study.key,
+        state=study.state,
+        reason=study.reason,
+        detail=study.detail,
+        assessment=assessment_of(score) if score and standing is Band.RANKED else None,
+        model=model_of(score) if score else None,
+        modality=study.modality,
+        description=study.description,
+        sender=study.sender,
+        received_at=study.received_at.astimezone(UTC),
+        waiting_since=waiting_since.astimezone(UTC) if standing is Band.PENDING else None,
+        ended_at=study.ended_at.astimezone(UTC) if study.ended_at else None,
+        is_receiving=study.is_pending,
+        results=tuple(results),
+    )
+
+
+def _results(session: Session, score_ids: Sequence[int]) -> dict[int, list[ResultStatus]]:
+    """Return results with their deliveries, by score."""
+    found = session.execute(
+        select(ResultRow.score_id, ResultRow.kind, DeliveryRow.destination, DeliveryRow.status)
+        .outerjoin(DeliveryRow, DeliveryRow.result_id == ResultRow.id)
+        .where(ResultRow.score_id.in_(score_ids))
+        .order_by(ResultRow.id, DeliveryRow.id)
+    )
+    results: dict[int, list[ResultStatus]] = defaultdict(list)
+    for score_id, kind, destination, status in found:
+        results[score_id].append(ResultStatus(kind=kind, destination=destination, status=status))
+    return results

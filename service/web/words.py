@@ -1,0 +1,92 @@
+"""Codes in words for people. One table each; a code without words is a failing test."""
+
+from models.errors import Reason
+from service.study import Band, DeliveryStatus, State
+
+STATES: dict[State, str] = {
+    State.RECEIVED: "receiving",
+    State.COMPLETE: "complete",
+    State.QUEUED: "queued",
+    State.SCORED: "scored",
+    State.NOT_ASSESSABLE: "not assessable",
+    State.FAILED: "failed",
+}
+
+STATE_MEANINGS: dict[State, str] = {
+    State.RECEIVED: "Images are still arriving.",
+    State.COMPLETE: "All images are here; a job is being made.",
+    State.QUEUED: "Waiting for an inference worker, or with one.",
+    State.SCORED: "Scored.",
+    State.NOT_ASSESSABLE: "The model may not judge this study. A person must look.",
+    State.FAILED: "Scoring failed. A person must look, and an operator must find out why.",
+}
+
+REASONS: dict[str, str] = {
+    Reason.NO_IMAGES: "It holds no images that can be scored.",
+    Reason.UNREADABLE: "Its files cannot be read.",
+    Reason.WRONG_MODALITY: "No model here serves this modality.",
+    Reason.WRONG_BODY_PART: "The model is not made for this body part.",
+    Reason.WRONG_SEQUENCE: "The model is not made for this MR sequence.",
+    Reason.LOCALISER: "It holds localiser (scout) images only.",
+    Reason.DERIVED: "It holds only derived images, such as reformats or projections.",
+    Reason.COLOUR: "The images are in colour where intensities are expected.",
+    Reason.BURNED_IN: "Text is burned into the pixels.",
+    Reason.LOSSY: "The images were compressed with loss.",
+    Reason.MULTIFRAME: "The multi-frame object is not one regular stack.",
+    Reason.NO_GEOMETRY: "Position, orientation or spacing is missing.",
+    Reason.MIXED_GEOMETRY: "The images of the series do not share one orientation, size and spacing.",
+    Reason.DUPLICATE_POSITIONS: "Several images lie at one position.",
+    Reason.MISSING_SLICES: "Slices are missing.",
+    Reason.TOO_FEW_SLICES: "There are too few slices for a volume.",
+    Reason.TOO_LARGE: "The volume is larger than the configured limit.",
+    Reason.UNDECODABLE: "The pixels cannot be decoded.",
+    Reason.CONSTANT_PIXELS: "The pixels are all the same: there is no image.",
+    Reason.WRONG_EXTENT: "The field of view or the size of the organ is outside the model's range.",
+    Reason.NOT_SKULL_STRIPPED: "The model expects the brain alone; the skull is present.",
+    Reason.WRONG_AGE: "The age is outside the model's range.",
+    "attempts_used_up": "Every attempt to score it failed.",
+    "superseded": "A newer revision or model took its place.",
+}
+
+STATUSES: dict[DeliveryStatus, str] = {
+    DeliveryStatus.WAITING: "waiting",
+    DeliveryStatus.DELIVERED: "delivered",
+    DeliveryStatus.STORED: "stored",
+    DeliveryStatus.UNDELIVERED: "not delivered",
+}
+
+MARKS: dict[DeliveryStatus, str] = {
+    DeliveryStatus.WAITING: "…",
+    DeliveryStatus.DELIVERED: "✓",
+    DeliveryStatus.STORED: "✓",
+    DeliveryStatus.UNDELIVERED: "✗",
+}
+
+KINDS: dict[str, str] = {
+    "seg": "Segmentation of the anomaly bands",
+    "sc": "Heatmap pictures",
+    "sr": "Structured report",
+}
+
+ACTIONS: dict[str, str] = {
+    "study.received": "First image received",
+    "study.queued": "Complete, queued for scoring",
+    "study.scored": "Scored",
+    "study.not_assessable": "Found not assessable",
+    "study.failed": "Scoring failed",
+    "result.delivered": "Result delivered",
+    "result.undelivered": "Result not delivered",
+}
+
+BANDS: dict[Band, str] = {
+    Band.UNJUDGED: "Needs a person: not assessable or failed",
+    Band.RANKED: "Ranked, most unusual first",
+    Band.PENDING: "Pending: not scored yet",
+}
+
+
+def reason(code: str | None) -> str:
+    """Return a reason in words; an unknown code is shown as it is rather than hidden."""
+    if code is None:
+        return "No reason was recorded."
+    return REASONS.get(code, f"Reason code: {code}.")
