@@ -95,10 +95,6 @@ class Applicability(_Section):
         Accepted volume of everything brighter than background. More than the upper end is a head.
     max_foreground_share : float
         Of the tissue's bounding box that may differ from exact background. Air carries noise.
-    max_rim_ratio : float
-        Mean intensity of the outermost shell over that of the interior. Scalp is bright.
-    rim_mm : float
-        Thickness of that shell.
     """
 
     modality: str
@@ -115,32 +111,39 @@ class Applicability(_Section):
     height_mm: Range
     tissue_ml: Range
     max_foreground_share: Positive
-    max_rim_ratio: Positive
-    rim_mm: Positive
+
+
+class Source(_Section):
+    """One map of the network (or the input itself) before it is compared with normals.
+
+    Attributes
+    ----------
+    median : int
+        Edge of the cubic median filter over the volume, in voxels; 1 is none.
+    smooth_mm : float
+        Standard deviation of the Gaussian after it.
+    """
+
+    median: Annotated[int, Field(ge=1, le=9)]
+    smooth_mm: Positive
 
 
 class Head(_Section):
-    """One member of the model: a map made from network outputs, and its study score.
+    """One member of the model: the bright or dark part of a standardised map, and its study score.
 
     Attributes
     ----------
     source : str
-        Output of the network, or ``input`` for the normalised intensities.
+        Name of the map.
     sign : int
-        -1 dark, +1 bright; the map keeps that part of the deviation.
-    smooth_mm : float
-        Standard deviation of the Gaussian over the volume.
-    median : int
-        Edge of the cubic median filter before it, in voxels; 1 is none.
-    top_mm3 : float
-        The study score is the mean over this much of the highest tissue.
+        -1 for less than expected, +1 for more.
+    is_member : bool
+        Whether it takes part in the combined score; others are reported beside it.
     """
 
     source: str
     sign: Literal[-1, 1]
-    smooth_mm: Positive
-    median: Annotated[int, Field(ge=1, le=9)]
-    top_mm3: Positive
+    is_member: bool
 
 
 class Training(_Section):
@@ -174,6 +177,15 @@ class Manifest(_Section):
 
     Attributes
     ----------
+    sources : dict of str to Source
+        Maps by the name of the network's output; ``input`` is the normalised volume.
+    heads : dict of str to Head
+    erode_mm : float
+        Rim of the brain left out, where strippers and partial volume differ between people.
+    top_mm3 : float
+        A study score is the mean over this much of the highest tissue.
+    min_region_mm3 : float
+        Smaller regions are not reported.
     files : dict of str to str
         SHA-256 of every other file of the folder.
     """
@@ -186,10 +198,11 @@ class Manifest(_Section):
     disclaimer: str
     applicability: Applicability
     input: InputContract
-    outputs: tuple[str, ...]
+    sources: dict[str, Source]
     heads: dict[str, Head]
-    min_region_mm3: Positive
     erode_mm: Annotated[float, Field(ge=0)]
+    top_mm3: Positive
+    min_region_mm3: Positive
     training: Training
     files: dict[str, str]
 

@@ -47,7 +47,7 @@ class GeometryError(ModelError):
 
 
 class NotAssessableError(ModelError):
-    """This volume is outside what the model was made for.
+    """A volume is outside what the model was made for.
 
     Attributes
     ----------

@@ -201,7 +201,7 @@ def to_source(values: NDArray[np.float32], prepared: Prepared, volume: Volume) -
 def extent_mm(
     mask: NDArray[np.bool_], affine: NDArray[np.float64]
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Lowest and highest patient coordinate (x, y, z, LPS millimetres) of a mask on a patient-aligned grid."""
+    """Lowest and highest patient coordinate (x, y, z, LPS millimetres) of a mask on an aligned grid."""
     low, high = np.zeros(3), np.zeros(3)
     for axis in range(3):
         present = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -220,7 +220,7 @@ def _model_affine(
     scale_y = float(np.clip((back - front) / contract.brain_length_mm, least, most))
     # The lower end of a stripped brain is wherever the stripper cut, so height follows the other two.
     step = contract.spacing_mm * np.array([np.sqrt(scale_x * scale_y), scale_y, scale_x])  # S, P, L
-    slices, rows, columns = contract.shape
+    _, rows, columns = contract.shape
     centre = np.array([(left + right) / 2, (front + back) / 2])
     out = np.eye(4)
     out[:3, :3] = AXES * step

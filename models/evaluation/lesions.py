@@ -15,7 +15,9 @@ from models.preprocess import brain_mask
 from models.volume import Volume
 
 EDGE_SHARE = 0.25  # Softness of the edge, as a share of the radius.
-LOWEST_SHARE = 0.02  # Dark lesions stay above this share of the brain's 98th percentile: tissue, not background.
+LOWEST_SHARE = (
+    0.02  # Dark lesions stay above this share of the brain's 98th percentile: tissue, not background.
+)
 
 
 def add_lesion(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.artefact import InputContract
 from models.evaluation.dataset import DataRecord, Role, read_nifti
+from models.predictor import context_slices, slice_position
 from models.preprocess import Prepared, clean_voxels, extent_mm, prepare, survey, tissue_mask
 from models.volume import Volume
 
@@ -39,7 +40,9 @@ def fit_contract(volumes: Sequence[Volume], start: InputContract) -> InputContra
         voxels = clean_voxels(volume)
         inside = voxels[tissue_mask(voxels)]
         landmarks.append(
-            np.percentile(inside, start.landmark_percentiles) / np.percentile(inside, 90) * start.landmark_values[-1]
+            np.percentile(inside, start.landmark_percentiles)
+            / np.percentile(inside, 90)
+            * start.landmark_values[-1]
         )
     return start.model_copy(
         update={
@@ -48,21 +51,6 @@ def fit_contract(volumes: Sequence[Volume], start: InputContract) -> InputContra
             "landmark_values": tuple(round(float(v), 4) for v in np.mean(landmarks, axis=0)),
         }
     )
-
-
-def slice_position(index: NDArray[np.int64], slices: int) -> NDArray[np.float32]:
-    """Slice index → -1 (lowest) to 1 (highest)."""
-    return (2.0 * index / (slices - 1) - 1.0).astype(np.float32)
-
-
-def context_slices(
-    voxels: NDArray[np.float32], index: NDArray[np.int64], context: tuple[int, ...]
-) -> NDArray[np.float32]:
-    """Slices with their neighbours as channels, (batch, context, rows, columns); 0 beyond the volume."""
-    wanted = index[:, None] + np.asarray(context)[None, :]
-    inside = (wanted >= 0) & (wanted < len(voxels))
-    taken = voxels[np.clip(wanted, 0, len(voxels) - 1)]
-    return taken * inside[:, :, None, None].astype(np.float32)
 
 
 class SlicePool:
@@ -78,12 +66,15 @@ class SlicePool:
         Draws after which one volume is augmented anew.
     """
 
-    def __init__(self, subjects: Sequence[Prepared], *, context: tuple[int, ...], seed: int, refresh: int) -> None:
+    def __init__(
+        self, subjects: Sequence[Prepared], *, context: tuple[int, ...], seed: int, refresh: int
+    ) -> None:
         self._subjects = subjects
         self._context = context
         self._refresh = refresh
         self._rng = np.random.default_rng(seed)
         self._volumes = [augment(subject.voxels, self._rng) for subject in subjects]
+        self._filled = [_filled_slices(voxels) for voxels in self._volumes]
         self._draws = 0
 
     def draw(self, batch: int) -> tuple[Tensor, Tensor]:
@@ -92,14 +83,20 @@ class SlicePool:
         if self._draws % self._refresh == 0:
             turn = (self._draws // self._refresh) % len(self._subjects)
             self._volumes[turn] = augment(self._subjects[turn].voxels, self._rng)
+            self._filled[turn] = _filled_slices(self._volumes[turn])
         slices, positions = [], []
         for _ in range(batch):
-            voxels = self._volumes[int(self._rng.integers(len(self._volumes)))]
-            filled = np.flatnonzero((voxels > 0).any(axis=(1, 2)))
-            index = self._rng.choice(filled, 1)
+            number = int(self._rng.integers(len(self._volumes)))
+            voxels = self._volumes[number]
+            index = self._rng.choice(self._filled[number], 1)
             slices.append(context_slices(voxels, index, self._context))
             positions.append(slice_position(index, len(voxels)))
         return torch.from_numpy(np.concatenate(slices)), torch.from_numpy(np.concatenate(positions))
+
+
+def _filled_slices(voxels: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Slices that hold tissue."""
+    return np.flatnonzero((voxels > 0).any(axis=(1, 2)))
 
 
 def augment(voxels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -1,5 +1,7 @@
 """The two networks: a variational autoencoder with a dense neck, and a denoising U-Net with slice context."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -34,10 +36,7 @@ class VariationalAutoencoder(nn.Module):
         backwards = (*reversed(channels), 1)
         last = len(channels) - 1
         self.up = nn.Sequential(
-            *[
-                strided_up(a, b, is_last=i == last)
-                for i, (a, b) in enumerate(zip(backwards, backwards[1:], strict=False))
-            ]
+            *[strided_up(a, b, is_last=i == last) for i, (a, b) in enumerate(pairwise(backwards))]
         )
 
     def encode(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,14 +73,14 @@ class Denoiser(nn.Module):
         folded = self.FOLD**2
         self.coordinates = Coordinates(size[0] // self.FOLD, size[1] // self.FOLD)
         self.enter = double_conv(context * folded + 3, channels[0])
-        self.down = nn.ModuleList(double_conv(a, b) for a, b in zip(channels, channels[1:], strict=False))
+        self.down = nn.ModuleList(double_conv(a, b) for a, b in pairwise(channels))
         self.up = nn.ModuleList(
             double_conv(a + b, a) for a, b in zip(channels[-2::-1], channels[:0:-1], strict=True)
         )
         self.leave = nn.Conv2d(channels[0], folded, 1)
 
     def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """(batch, context, rows, columns) → added intensity of the middle slice, (batch, 1, rows, columns)."""
+        """(batch, context, rows, columns) → (batch, 1, rows, columns), added to the middle slice."""
         hidden = self.enter(self.coordinates(functional.pixel_unshuffle(x, self.FOLD), position))
         kept = [hidden]
         for block in self.down:

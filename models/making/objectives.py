@@ -1,4 +1,4 @@
-"""Training losses. Sums over pixels and codes, means over the batch: the reduction fixes the weight of the KL."""
+"""Training losses: sums over pixels and codes, means over the batch. The reduction sets the KL's weight."""
 
 import torch
 from torch import Generator, Tensor
@@ -39,11 +39,14 @@ def context_encoding_loss(
     sampled = mean + (0.5 * log_variance).exp() * noise
     variational = kl_divergence(mean, log_variance) + l1_sum(network.decode(sampled, position).float(), x)
     repaired = network.decode(network.encode(corrupted, position)[0], position).float()
-    return ((1 - factor) * variational + factor * l1_sum(repaired, x)).mean()
+    loss: Tensor = ((1 - factor) * variational + factor * l1_sum(repaired, x)).mean()
+    return loss
 
 
 def denoising_loss(network: Denoiser, x: Tensor, noise: Tensor, position: Tensor, middle: int) -> Tensor:
     """Squared error of the predicted noise in the middle slice, summed over tissue, mean over the batch."""
     predicted = network(x + noise, position).float()
     tissue = (x[:, middle : middle + 1] > 0).float()
-    return (((predicted - noise[:, middle : middle + 1]) * tissue) ** 2).flatten(1).sum(dim=1).mean()
+    wrong = (predicted - noise[:, middle : middle + 1]) * tissue
+    loss: Tensor = (wrong**2).flatten(1).sum(dim=1).mean()
+    return loss

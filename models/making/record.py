@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models.artefact import Applicability, Head, InputContract
+from models.artefact import Applicability, Head, InputContract, Source
 from models.errors import RecordError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -79,8 +79,8 @@ class Record(_Section):
         With start values; reference box and landmarks are measured on the training volumes.
     cevae, denoiser
         The two members that are networks.
-    heads : dict of str to Head
-        Study scores the model may use; ``members`` of them are combined.
+    sources, heads
+        Maps and members, as in the manifest.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -92,8 +92,10 @@ class Record(_Section):
     input: InputContract
     cevae: VariationalMember
     denoiser: DenoisingMember
+    sources: dict[str, Source]
     heads: Annotated[dict[str, Head], Field(min_length=1)]
     erode_mm: Annotated[float, Field(ge=0)]
+    top_mm3: Annotated[float, Field(gt=0)]
     min_region_mm3: Annotated[float, Field(gt=0)]
     toy_seed: int
 
@@ -102,9 +104,14 @@ class Record(_Section):
         rows, columns = self.input.shape[1:]
         for name, depth in (("cevae", len(self.cevae.channels)), ("denoiser", len(self.denoiser.channels))):
             if rows % 2**depth or columns % 2**depth:
-                raise ValueError(f"input.shape: {rows} by {columns} cannot be halved {depth} times for {name}")
+                raise ValueError(
+                    f"input.shape: {rows} by {columns} cannot be halved {depth} times for {name}"
+                )
         if 0 not in self.input.context:
             raise ValueError("input.context: the scored slice (0) is missing")
+        for name, head in self.heads.items():
+            if head.source not in self.sources:
+                raise ValueError(f"heads.{name}.source: {head.source} is not among the sources")
         return self
 
 

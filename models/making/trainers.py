@@ -11,10 +11,11 @@ from torch import Generator, Tensor, nn
 from models.artefact import InputContract
 from models.evaluation.metrics import average_precision
 from models.making.corrupters import coarse_noise, mask_patches
-from models.making.data import SlicePool, Toy, context_slices, slice_position
+from models.making.data import SlicePool, Toy
 from models.making.networks import Denoiser, VariationalAutoencoder
 from models.making.objectives import context_encoding_loss, denoising_loss
 from models.making.record import DenoisingMember, Training, VariationalMember
+from models.predictor import context_slices, slice_position
 from models.preprocess import Prepared
 
 Report = Callable[[str], None]
@@ -78,9 +79,18 @@ def train_denoiser(
         noise = coarse_noise(
             x, context=contract.context, cells=member.cells, sigma=member.sigma, generator=generator
         )
-        return denoising_loss(network, x.contiguous(memory_format=torch.channels_last), noise, position, middle)
+        return denoising_loss(
+            network, x.contiguous(memory_format=torch.channels_last), noise, position, middle
+        )
 
-    _fit(network, loss, member.train, lambda: _toy_precision(network, toys, contract.context), report, "denoiser")
+    _fit(
+        network,
+        loss,
+        member.train,
+        lambda: _toy_precision(network, toys, contract.context),
+        report,
+        "denoiser",
+    )
     return network
 
 
@@ -93,7 +103,9 @@ def _fit(
     name: str,
 ) -> None:
     """Adam with cosine decay; at the end the network holds the weights of its best toy check."""
-    network.to(memory_format=torch.channels_last)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:  # noqa: PLR2004 - convolution weights
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(network.parameters(), lr=plan.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, plan.steps, eta_min=plan.rate / 100)
     best, kept = -1.0, copy.deepcopy(network.state_dict())

@@ -1,0 +1,122 @@
+"""Study score → p-value and normality percentile against a named group of normals.
+
+Split-conformal: p = (1 + number of reference scores at or above the study's) / (n + 1). If the study
+comes from the same population as the reference group, P(p <= alpha) <= alpha. Nothing is extrapolated:
+a tail model needs thirty exceedances, so with fewer the smallest p is 1 / (n + 1) and stays there.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import ArtefactError
+
+SMALL_GROUP = 50  # Below this many reference studies the group is marked as small (methods, section 6).
+
+
+class Calibration(BaseModel):
+    """Content of ``calibration.json``.
+
+    Attributes
+    ----------
+    group : str
+        The reference group, in words.
+    calibrated_on : date
+    scores : tuple of float
+        Study scores of the reference studies, ascending; one a person.
+    levels : dict of str to float
+        Per member of the combined map: the study score that normals reach on average. Divides the member.
+    display_max : float
+        Value of the combined map shown as 1.
+    bands : tuple of three float
+        Thresholds on the displayed map, ascending, 0 to 1.
+    band_rule : str
+        How the bands were found.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1]
+    group: str
+    calibrated_on: date
+    scores: Annotated[tuple[float, ...], Field(min_length=1)]
+    levels: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    display_max: Annotated[float, Field(gt=0)]
+    bands: tuple[float, float, float]
+    band_rule: str
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> "Calibration":
+        if list(self.scores) != sorted(self.scores):
+            raise ValueError("scores must ascend")
+        low, middle, high = self.bands
+        if not 0 < low < middle < high <= 1:
+            raise ValueError("bands must ascend within 0 to 1")
+        return self
+
+    @property
+    def n(self) -> int:
+        """Studies in the reference group."""
+        return len(self.scores)
+
+    @property
+    def is_small(self) -> bool:
+        """Fewer reference studies than a percentile deserves; said wherever it is shown."""
+        return self.n < SMALL_GROUP
+
+    def p_value(self, score: float) -> float:
+        """Split-conformal p of one study score, in [1 / (n + 1), 1]."""
+        return conformal_p(self.scores, score)
+
+
+def conformal_p(reference: Sequence[float], score: float) -> float:
+    """(1 + number of ``reference`` at or above ``score``) / (n + 1)."""
+    return (1 + sum(value >= score for value in reference)) / (len(reference) + 1)
+
+
+def read_calibration(path: Path) -> Calibration:
+    """The calibration of an artefact.
+
+    Raises
+    ------
+    ArtefactError
+        If the file is missing or not valid.
+    """
+    try:
+        return Calibration.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtefactError(path, f"cannot be read ({error.strerror}); restore it") from error
+    except ValidationError as error:
+        raise ArtefactError(path, f"is not a valid calibration: {error.errors()[0]['msg']}") from error
+
+
+def find_bands(maxima: Sequence[float]) -> tuple[float, tuple[float, float, float], str]:
+    """Display maximum and three bands from the highest map value of each normal.
+
+    The lowest band starts at the highest value any normal shows, so a normal of the same population has a
+    highlighted voxel with a chance of about 1 / (n + 1); the others start at 1.5 and 2 times that value,
+    and the display ends at 3 times.
+
+    Parameters
+    ----------
+    maxima : sequence of float
+        Highest value of the combined map, one a normal study.
+
+    Returns
+    -------
+    display_max : float
+    bands : tuple of three float
+        As shares of ``display_max``.
+    rule : str
+        The sentence stored beside them.
+    """
+    highest = float(np.max(maxima))
+    rule = (
+        f"lowest band: highest map value of {len(maxima)} normals; middle and highest band: 1.5 and 2 times, "
+        "display maximum: 3 times that value"
+    )
+    return 3 * highest, (round(1 / 3, 6), 0.5, round(2 / 3, 6)), rule

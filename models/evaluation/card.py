@@ -1,0 +1,100 @@
+"""The model card, written from the manifest, the calibration, the data description and measured rows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.artefact import CALIBRATION, CARD, MANIFEST, Manifest
+from models.calibration import read_calibration
+from models.evaluation.dataset import DataRecord
+from models.evaluation.rows import Row, markdown_table
+
+
+def write_card(folder: Path, described: DataRecord, rows: Sequence[Row], spread: Sequence[Row] = ()) -> None:
+    """Write ``MODEL_CARD.md``. The manifest must be written again afterwards: it holds the card's hash.
+
+    Parameters
+    ----------
+    folder : Path
+        Artefact.
+    described : DataRecord
+        Training data.
+    rows : sequence of Row
+        Results of ``models.evaluation.protocol.evaluate`` on this artefact.
+    spread : sequence of Row
+        The same of artefacts made with other seeds; summarised as ranges.
+    """
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    calibration = read_calibration(folder / CALIBRATION)
+    counts = manifest.training.subjects
+    members = ", ".join(name for name, head in manifest.heads.items() if head.is_member)
+    size = "a small group; the percentile is coarse" if calibration.is_small else "a group of usual size"
+    people = sum(counts[role] for role in ("train", "selection", "calibration", "test"))
+    width, length = manifest.applicability.width_mm, manifest.applicability.length_mm
+    name = f"{manifest.name}-{manifest.version}"
+    software = ", ".join(f"{key} {value}" for key, value in manifest.training.software.items())
+    text = f"""# {manifest.title} {manifest.version}
+
+**{manifest.disclaimer}** A high percentile is not a clean bill of health: it bounds false alarms
+on normals, and says nothing about findings the model cannot see.
+
+## What it does
+Scores a skull-stripped T1-weighted brain volume for how unusual it is and shows where.
+Members: {members}. The ceVAE (context-encoding variational autoencoder, Zimmerer's dissertation,
+section 3.2.3) gives the absolute residual times the gradient of its KL term; the denoiser is a U-Net
+that removes coarse noise, coherent from slice to slice. Every map is smoothed over the volume and
+compared with normals at the same place. The study score is the mean over the highest
+{manifest.top_mm3:g} mm3 of the largest member.
+
+## Data
+{described.source}
+Licence: {described.licence}. Cite: {described.citation}.
+Split by person: {counts["train"]} train, {counts["selection"]} selection,
+{counts["calibration"]} calibration, {counts["test"]} held apart. {described.drawn}
+The volunteers were not read for incidental findings; some have mild depression, which is not a
+visible finding.
+
+## Reference group
+{calibration.group}; n = {calibration.n}, {size}. The lowest percentile it can give is
+{100 / (calibration.n + 1):.1f}. No tail is modelled: that needs thirty exceedances.
+Pixel bands: {calibration.band_rule}.
+
+## Limits
+- {people} people of one source, 2 mm voxels. Other scanners and ages are not calibrated: expect
+  higher scores of normals there.
+- Skull-stripped T1 without contrast agent alone. Heads with skull, other sequences, brains outside
+  {width[0]:g} to {width[1]:g} mm width or {length[0]:g} to {length[1]:g} mm length are *not assessable*.
+- Small (10 mm and less) and faint lesions are mostly missed; see the table. The outermost
+  {manifest.erode_mm:g} mm of the brain are not scored.
+- Tested on synthetic lesions: soft blobs, not disease. Enlarged ventricles, atrophy, malformations
+  and motion were not tested.
+
+{_results(rows, spread)}
+## Run it again
+`vigil models train models/records/{manifest.training.record} --data {described.name}
+--out models/artefacts --seed {manifest.training.seed}`, then
+`vigil models evaluate --artefact models/artefacts/{name} --data {described.name}
+--json evaluation.json --report report`.
+Record {manifest.training.record_sha256[:16]}; made with {software}. Weights: {manifest.licence}.
+"""
+    (folder / CARD).write_text(text, encoding="utf-8")
+
+
+def _results(rows: Sequence[Row], spread: Sequence[Row]) -> str:
+    if not rows:
+        return "## Results\nNot evaluated yet.\n"
+    text = (
+        "## Results on held-apart people\n"
+        "Area under the ROC curve of study scores: lesions against the same people without; in brackets\n"
+        "the 95 % interval of a bootstrap by person. Contrast in standard deviations of the brain's own\n"
+        "voxels. The intensity baseline is told whether to look for bright or dark.\n\n"
+        + markdown_table(rows)
+        + "\n"
+    )
+    if spread:
+        seeds = sorted({row.artefact for row in spread})
+        text += f"\nSpread of the study AUROC over {len(seeds)} training seeds (lowest to highest):\n\n"
+        findings = sorted({row.finding for row in spread if row.metric == "sample_auroc"})
+        for finding in findings:
+            values = [r.value for r in spread if r.finding == finding and r.metric == "sample_auroc"]
+            text += f"- {finding}: {min(values):.2f} to {max(values):.2f}\n"
+    return text

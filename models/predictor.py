@@ -1,0 +1,250 @@
+"""Volume → Scores: the one call other packages use."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.aggregation import Map, Normals, combine, core, find_regions, head_map, smooth, top_mean
+from models.artefact import CALIBRATION, NETWORK, NORMALS, Artefact, InputContract, Manifest
+from models.calibration import Calibration, read_calibration
+from models.errors import ArtefactError
+from models.preprocess import Prepared, prepare, to_source
+from models.runtime import Session
+from models.scores import ModelIdentity, Scores
+from models.validity import check_volume
+from models.volume import Volume
+
+INPUT = "input"  # The source map that needs no network: the normalised volume itself.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the members say about one volume, before calibration.
+
+    Attributes
+    ----------
+    prepared : Prepared
+    inside : bool, shape (slices, rows, columns)
+        The brain without its rim, on the model grid.
+    maps : dict of str to float32, shape (slices, rows, columns)
+        Standardised map of each head.
+    heads : dict of str to float
+        Study score of each head, higher is more abnormal.
+    """
+
+    prepared: Prepared
+    inside: NDArray[np.bool_]
+    maps: dict[str, Map]
+    heads: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A reading, combined and calibrated, still on the model grid.
+
+    Attributes
+    ----------
+    reading : Reading
+    combined : float32, shape (slices, rows, columns)
+        Largest member at each voxel, in units of what normals reach.
+    study_score : float
+    p_value : float
+    """
+
+    reading: Reading
+    combined: Map
+    study_score: float
+    p_value: float
+
+
+class Predictor:
+    """One loaded artefact.
+
+    Parameters
+    ----------
+    artefact : Artefact
+    session : Session
+    normals : Normals
+    calibration : Calibration
+    """
+
+    def __init__(
+        self, artefact: Artefact, session: Session, normals: Normals, calibration: Calibration
+    ) -> None:
+        self._manifest = artefact.manifest
+        self._session = session
+        self._normals = normals
+        self._calibration = calibration
+        self._identity = ModelIdentity(
+            name=artefact.manifest.name,
+            version=artefact.manifest.version,
+            sha256=artefact.sha256,
+            calibration_sha256=artefact.manifest.files[CALIBRATION],
+            calibrated_on=calibration.calibrated_on,
+            group=calibration.group,
+            n=calibration.n,
+            disclaimer=artefact.manifest.disclaimer,
+        )
+
+    @classmethod
+    def load(
+        cls,
+        artefact: Artefact,
+        *,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        threads: int = 1,
+    ) -> "Predictor":
+        """Load the network, check that it fits the manifest, and run it once.
+
+        Parameters
+        ----------
+        artefact : Artefact
+            Already verified.
+        providers : sequence of str
+            Execution providers that may be used; those absent are left out.
+        threads : int
+            Threads of one run.
+
+        Raises
+        ------
+        ArtefactError
+            If a file of the artefact cannot be used.
+        """
+        manifest = artefact.manifest
+        session = Session(artefact.path / NETWORK, providers=providers, threads=threads)
+        missing = set(manifest.sources) - {INPUT} - set(session.outputs)
+        if missing:
+            raise ArtefactError(artefact.path / NETWORK, f"has no output {', '.join(sorted(missing))}")
+        normals = Normals.load(artefact.path / NORMALS, manifest)
+        calibration = read_calibration(artefact.path / CALIBRATION)
+        unknown = set(calibration.levels) - set(manifest.heads)
+        if unknown:
+            raise ArtefactError(artefact.path / CALIBRATION, f"names no head {', '.join(sorted(unknown))}")
+        run_slices(session, np.zeros(manifest.input.shape, dtype=np.float32), np.arange(1), manifest.input)
+        return cls(artefact, session, normals, calibration)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model speaks, and against whom it was calibrated."""
+        return self._identity
+
+    @property
+    def manifest(self) -> Manifest:
+        """The artefact's manifest; its applicability says what may be scored."""
+        return self._manifest
+
+    def predict(self, volume: Volume) -> Scores:
+        """How unusual a volume is, and where. The same volume gives the same bytes.
+
+        Raises
+        ------
+        NotAssessableError
+            If the volume is outside what the model was made for.
+        """
+        outcome = self.score(volume)
+        calibration = self._calibration
+        on_source = to_source(outcome.combined, outcome.reading.prepared, volume)
+        shown = np.clip(on_source / np.float32(calibration.display_max), 0, 1)
+        return Scores(
+            study_score=outcome.study_score,
+            p_value=outcome.p_value,
+            heads=outcome.reading.heads,
+            map=shown,
+            bands=calibration.bands,
+            regions=find_regions(
+                shown,
+                calibration.bands[0],
+                affine=volume.affine,
+                voxel_mm3=volume.voxel_mm3,
+                min_mm3=self._manifest.min_region_mm3,
+            ),
+            model=self._identity,
+        )
+
+    def score(self, volume: Volume) -> Outcome:
+        """The study's score and its map on the model grid, before the way back to the source.
+
+        Raises
+        ------
+        NotAssessableError
+            If the volume is outside what the model was made for.
+        """
+        check_volume(volume, self._manifest.applicability)
+        reading = read_members(volume, self._session, self._normals, self._manifest)
+        combined = combine(reading.maps, self._calibration.levels)
+        study_score = study_score_of(combined, reading, self._manifest)
+        return Outcome(
+            reading=reading,
+            combined=combined,
+            study_score=study_score,
+            p_value=self._calibration.p_value(study_score),
+        )
+
+
+def read_members(volume: Volume, session: Session, normals: Normals, manifest: Manifest) -> Reading:
+    """Standardised map and study score of every head."""
+    prepared = prepare(volume, manifest.input)
+    maps = source_maps(prepared, session, manifest)
+    inside = core(prepared, manifest.erode_mm)
+    standardised = {name: normals.standardise(name, values) for name, values in maps.items()}
+    heads = {name: head_map(standardised[head.source], head, inside) for name, head in manifest.heads.items()}
+    voxel_mm3 = float(np.prod(prepared.spacing_mm))
+    return Reading(
+        prepared=prepared,
+        inside=inside,
+        maps=heads,
+        heads={name: top_mean(values, inside, manifest.top_mm3, voxel_mm3) for name, values in heads.items()},
+    )
+
+
+def study_score_of(combined: Map, reading: Reading, manifest: Manifest) -> float:
+    """Study score of a combined map: the mean over its highest tissue."""
+    voxel_mm3 = float(np.prod(reading.prepared.spacing_mm))
+    return top_mean(combined, reading.inside, manifest.top_mm3, voxel_mm3)
+
+
+def source_maps(prepared: Prepared, session: Session, manifest: Manifest) -> dict[str, Map]:
+    """Smoothed map of every source on the model grid."""
+    index = np.flatnonzero(prepared.mask.any(axis=(1, 2)))
+    found = run_slices(session, prepared.voxels, index, manifest.input)
+    found[INPUT] = prepared.voxels
+    return {name: smooth(found[name], prepared, source) for name, source in manifest.sources.items()}
+
+
+def run_slices(
+    session: Session, voxels: Map, index: NDArray[np.intp], contract: InputContract
+) -> dict[str, Map]:
+    """Every map-like output of the network as a volume, a bounded batch at a time.
+
+    Parameters
+    ----------
+    voxels : float32, shape (slices, rows, columns)
+    index : int
+        Slices to score; the others stay 0.
+    """
+    maps: dict[str, Map] = {}
+    for start in range(0, len(index), contract.batch):
+        part = index[start : start + contract.batch]
+        feeds = {
+            "slices": context_slices(voxels, part, contract.context),
+            "position": slice_position(part, len(voxels)),
+        }
+        for name, values in session.run(feeds).items():
+            if values.ndim == 4:  # noqa: PLR2004 - (batch, 1, rows, columns); others are one number a slice
+                maps.setdefault(name, np.zeros_like(voxels))[part] = values[:, 0]
+    return maps
+
+
+def slice_position(index: NDArray[np.intp], slices: int) -> NDArray[np.float32]:
+    """Slice index → -1 (lowest) to 1 (highest)."""
+    return (2.0 * index / (slices - 1) - 1.0).astype(np.float32)
+
+
+def context_slices(voxels: Map, index: NDArray[np.intp], context: tuple[int, ...]) -> Map:
+    """Slices with their neighbours as channels, (batch, context, rows, columns); 0 beyond the volume."""
+    wanted = index[:, None] + np.asarray(context)[None, :]
+    inside = (wanted >= 0) & (wanted < len(voxels))
+    taken = voxels[np.clip(wanted, 0, len(voxels) - 1)]
+    return np.asarray(taken * inside[:, :, None, None], dtype=np.float32)

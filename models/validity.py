@@ -1,0 +1,103 @@
+"""May this volume be scored at all? Every refusal carries a coded reason.
+
+The limits are the artefact's own (``Applicability`` in its manifest); this file only knows how to measure.
+"""
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from models.artefact import Applicability
+from models.errors import NotAssessableError, Reason
+from models.preprocess import clean_voxels, extent_mm, survey, tissue_mask
+from models.volume import Acquisition, Volume
+
+SURVEY_ML = 2.0**3 / 1000  # One voxel of the survey grid.
+EXACT_SHARE = 1e-3  # Of the tissue's 98th percentile; below it a voxel counts as exact background.
+
+
+def check_acquisition(acquisition: Acquisition, applicability: Applicability) -> None:
+    """Pass, or say why a series so acquired is outside the model card.
+
+    Raises
+    ------
+    NotAssessableError
+        WRONG_MODALITY, WRONG_BODY_PART, LOCALISER, DERIVED, WRONG_SEQUENCE, WRONG_AGE, LOSSY or BURNED_IN.
+    """
+    a = applicability
+    if acquisition.modality != a.modality:
+        raise NotAssessableError(Reason.WRONG_MODALITY, f"The model reads {a.modality} alone.")
+    types = {value.upper() for value in acquisition.image_type}
+    words = set(re.split(r"[^A-Z0-9]+", acquisition.description.upper()))
+    if types & {"LOCALIZER"} or words & {"LOCALIZER", "LOCALISER", "SCOUT"}:
+        raise NotAssessableError(Reason.LOCALISER, "The series is a localiser.")
+    if types & set(a.refused_image_types):
+        raise NotAssessableError(Reason.DERIVED, "The series is a reformat, projection or computed map.")
+    if acquisition.body_part and acquisition.body_part not in a.body_parts:
+        raise NotAssessableError(
+            Reason.WRONG_BODY_PART, f"The model reads {' or '.join(a.body_parts)} alone."
+        )
+    if words & set(a.refused_words):
+        raise NotAssessableError(Reason.WRONG_SEQUENCE, "The series description names another sequence.")
+    if acquisition.contrast_agent and not a.accepts_contrast:
+        raise NotAssessableError(Reason.WRONG_SEQUENCE, "The model was made without contrast agent.")
+    low, high = a.age_years
+    if acquisition.age_years is not None and not low <= acquisition.age_years <= high:
+        raise NotAssessableError(Reason.WRONG_AGE, f"The model was made for {low:g} to {high:g} years.")
+    if acquisition.is_lossy and not a.accepts_lossy:
+        raise NotAssessableError(Reason.LOSSY, "The pixels went through lossy compression.")
+    if acquisition.is_burned_in:
+        raise NotAssessableError(Reason.BURNED_IN, "Text is burned into the pixels.")
+
+
+def check_volume(volume: Volume, applicability: Applicability) -> None:
+    """Pass, or say why these voxels are outside the model card.
+
+    Raises
+    ------
+    NotAssessableError
+        CONSTANT_PIXELS, TOO_FEW_SLICES, NOT_SKULL_STRIPPED or WRONG_EXTENT.
+    """
+    a = applicability
+    clean_voxels(volume)  # Raises CONSTANT_PIXELS before anything else is measured.
+    if volume.voxels.shape[0] < a.min_slices:
+        raise NotAssessableError(
+            Reason.TOO_FEW_SLICES, f"{volume.voxels.shape[0]} slices; the model needs {a.min_slices}."
+        )
+    if max(volume.spacing_mm) > a.max_spacing_mm:
+        raise NotAssessableError(
+            Reason.WRONG_EXTENT,
+            f"Voxels are {max(volume.spacing_mm):.1f} mm apart; {a.max_spacing_mm:g} mm is the most.",
+        )
+    voxels, affine = survey(volume)
+    tissue = tissue_mask(voxels)
+    if not tissue.any():
+        raise NotAssessableError(Reason.CONSTANT_PIXELS, "No tissue stands above the background.")
+    volume_ml = float(tissue.sum()) * SURVEY_ML
+    share = _foreground_share(voxels, tissue)
+    if volume_ml > a.tissue_ml[1] or share > a.max_foreground_share:
+        raise NotAssessableError(
+            Reason.NOT_SKULL_STRIPPED,
+            f"Tissue of {volume_ml:.0f} ml fills {100 * share:.0f} % of its box: more than a brain alone.",
+        )
+    if volume_ml < a.tissue_ml[0]:
+        raise NotAssessableError(Reason.WRONG_EXTENT, f"Tissue of {volume_ml:.0f} ml is less than a brain.")
+    low, high = extent_mm(tissue, affine)
+    limits = {"width": a.width_mm, "length": a.length_mm, "height": a.height_mm}
+    for (name, (least, most)), start, stop in zip(limits.items(), low, high, strict=True):
+        if not least <= stop - start <= most:
+            raise NotAssessableError(
+                Reason.WRONG_EXTENT,
+                f"Brain {name} is {stop - start:.0f} mm; the model was made for {least:g} to {most:g} mm.",
+            )
+
+
+def _foreground_share(voxels: NDArray[np.float32], tissue: NDArray[np.bool_]) -> float:
+    """Share of the tissue's bounding box that is not exact background.
+
+    A stripped brain fills about half of its box and leaves zeros; air around a head carries noise.
+    """
+    box = ndimage.find_objects(tissue.astype(np.int8))[0]
+    return float((voxels[box] > EXACT_SHARE * np.percentile(voxels[tissue], 98)).mean())
