@@ -2,7 +2,10 @@
 
 DicomNodeError
 ├── PortInUseError             the operator frees the port or sets another
+├── TlsUnboundedError          the operator terminates TLS in front of the node
 ├── PeersError                 the operator corrects the named field of the peers file
+├── SecretError                the operator restores the file of the site secret
+├── SpoolFullError             the sender tries again; the operator frees disk space
 ├── UnreadableInstanceError    the sender must resend
 ├── NotAVolumeError            the study is shown as "not assessable" with the coded reason
 └── DeliveryError
@@ -21,8 +24,20 @@ class PortInUseError(DicomNodeError):
     """The node cannot listen. Stop what uses the port, or set another with VIGIL_PORT."""
 
 
+class TlsUnboundedError(DicomNodeError):
+    """The node does not serve TLS itself: one silent peer would block it. Terminate TLS in front of it."""
+
+
 class PeersError(DicomNodeError):
     """The peers file is not valid. Correct the field the message names."""
+
+
+class SecretError(DicomNodeError):
+    """The file of the site secret is not usable. Restore it from the backup: study keys depend on it."""
+
+
+class SpoolFullError(DicomNodeError):
+    """The disk of the spool is full. Free space, or add a larger disk; senders try again by themselves."""
 
 
 class UnreadableInstanceError(DicomNodeError):
@@ -30,7 +45,7 @@ class UnreadableInstanceError(DicomNodeError):
 
 
 class NotAVolumeError(DicomNodeError):
-    """This series is no volume a model can be asked about.
+    """A series is no volume that a model can be asked about.
 
     Attributes
     ----------

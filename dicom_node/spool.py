@@ -1,0 +1,275 @@
+"""The landing place of received instances: one file each, durable before the sender hears success.
+
+::
+
+    <root>/<study key>/<hash of the SOP Instance UID>.dcm
+    <root>/.incoming/               what is being received; swept at start
+    <root>/../quarantine/           what cannot be parsed, and second copies that differ
+
+The folder is the index (I1, I6): nothing else has to be alive to receive, and everything that follows can
+be rebuilt from it. A file that stands in a study folder is complete and never changes (I2).
+"""
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from threading import Lock
+
+from dicom_node.durable import sync_folder
+from dicom_node.errors import SpoolFullError
+from dicom_node.header import InstanceHeader, read_file_meta, read_header
+from dicom_node.identity import STUDY_KEY, instance_file_name, study_key
+
+CHUNK = 1024 * 1024  # bytes copied at a time
+LEFT_OVER_S = 3600.0  # a file this long untouched in .incoming belongs to no living association
+MOST_REMEMBERED = 10_000  # study folders known to be durable
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class StoreKind(StrEnum):
+    """What became of an instance handed to the spool."""
+
+    STORED = "stored"  # new, and durable
+    DUPLICATE = "duplicate"  # the same data set was there before
+    CONFLICT = "conflict"  # another data set holds this UID: the first stays, this one is in quarantine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOutcome:
+    """Where an instance went; in every kind its bytes are durable."""
+
+    kind: StoreKind
+    study_key: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpooledInstance:
+    """One file of the spool.
+
+    Attributes
+    ----------
+    path : Path
+    size_bytes, mtime_ns : int
+    """
+
+    path: Path
+    size_bytes: int
+    mtime_ns: int
+
+    @property
+    def file_name(self) -> str:
+        """Name within its study's folder."""
+        return self.path.name
+
+    def sha256(self) -> str:
+        """SHA-256 of the data set as it was received, hexadecimal; the file meta is ours and left out.
+
+        Raises
+        ------
+        UnreadableInstanceError
+            If the file was damaged on disk.
+        """
+        return _data_set_digest(self.path)
+
+    def header(self) -> InstanceHeader:
+        """Read what the intake stores of it.
+
+        Raises
+        ------
+        UnreadableInstanceError
+            If the file was damaged on disk: nothing unreadable gets into the spool.
+        """
+        return read_header(self.path)
+
+
+class Spool:
+    """Write-once store of received instances.
+
+    Parameters
+    ----------
+    root : Path
+        Made if it is not there.
+    secret : bytes
+        The site's, behind study keys.
+    free_mark_bytes : int
+        With less free space nothing more is taken.
+    """
+
+    def __init__(self, root: Path, secret: bytes, *, free_mark_bytes: int) -> None:
+        self._root = root
+        self._secret = secret
+        self._free_mark_bytes = free_mark_bytes
+        self._quarantine = root.parent / "quarantine"
+        self._durable_folders: set[str] = set()
+        self._lock = Lock()
+        for folder in (root, self.incoming, self._quarantine):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def incoming(self) -> Path:
+        """Folder of unfinished files, on the spool's file system."""
+        return self._root / ".incoming"
+
+    def has_room(self) -> bool:
+        """Whether free space is above the mark."""
+        return shutil.disk_usage(self._root).free >= self._free_mark_bytes
+
+    def key_of(self, study_uid: str) -> str:
+        """Pseudonym of a study."""
+        return study_key(self._secret, study_uid)
+
+    def store(self, study_uid: str, sop_instance_uid: str, parts: Iterable[bytes]) -> StoreOutcome:
+        """Keep an instance; on return it survives kill -9 and power loss.
+
+        Parameters
+        ----------
+        study_uid, sop_instance_uid : str
+        parts : iterable of bytes
+            The Part 10 file, in pieces.
+
+        Raises
+        ------
+        SpoolFullError
+            If the disk has no room. Nothing is left behind.
+        UnreadableInstanceError
+            If the parts, or the file that holds this UID already, are no Part 10 file.
+        """
+        key = study_key(self._secret, study_uid)
+        folder = self._root / key
+        final = folder / instance_file_name(sop_instance_uid)
+        with self._draft(parts) as draft:
+            folder.mkdir(exist_ok=True, mode=0o700)
+            try:
+                final.hardlink_to(draft)  # unlike rename, never replaces what another association put there
+                kind = StoreKind.STORED
+            except FileExistsError:
+                kind = StoreKind.DUPLICATE
+                if _data_set_digest(final) != _data_set_digest(draft):
+                    kind = StoreKind.CONFLICT
+                    self._link_to_quarantine(draft, "uid_conflict")
+        # Also for a copy: the first may still be on its way to the disk in another thread.
+        sync_folder(folder)
+        self._make_folder_durable(key)
+        return StoreOutcome(kind=kind, study_key=key, path=final)
+
+    def quarantine(self, parts: Iterable[bytes], reason: str) -> Path:
+        """Keep what cannot be stored, durable; the same bytes again take no more room.
+
+        Parameters
+        ----------
+        parts : iterable of bytes
+        reason : str
+            Code, part of the file's name.
+
+        Raises
+        ------
+        SpoolFullError
+            If the disk has no room.
+        """
+        with self._draft(parts) as draft:
+            return self._link_to_quarantine(draft, reason)
+
+    def sweep(self, *, older_than_s: float = LEFT_OVER_S) -> int:
+        """Remove unfinished files that no living association can own; return how many.
+
+        Parameters
+        ----------
+        older_than_s : float
+            Age of the last write. Another node may share the spool, so younger files are let be.
+        """
+        removed = 0
+        for entry in os.scandir(self.incoming):
+            try:
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime >= older_than_s:
+                    Path(entry.path).unlink()
+                    removed += 1
+            except FileNotFoundError:
+                continue
+        return removed
+
+    def studies(self) -> Iterator[tuple[str, int]]:
+        """Key of each study, and when its folder last changed, in nanoseconds."""
+        with os.scandir(self._root) as entries:
+            for entry in entries:
+                if STUDY_KEY.fullmatch(entry.name):
+                    yield entry.name, entry.stat().st_mtime_ns
+
+    def instances(self, key: str) -> list[SpooledInstance]:
+        """Files of one study, first received first.
+
+        Raises
+        ------
+        ValueError
+            If this is no study key.
+        """
+        if not STUDY_KEY.fullmatch(key):
+            raise ValueError("not a study key")
+        found = []
+        try:
+            with os.scandir(self._root / key) as entries:
+                for entry in entries:
+                    state = entry.stat()
+                    found.append(
+                        SpooledInstance(
+                            path=Path(entry.path), size_bytes=state.st_size, mtime_ns=state.st_mtime_ns
+                        )
+                    )
+        except FileNotFoundError:
+            return []
+        return sorted(found, key=lambda instance: (instance.mtime_ns, instance.file_name))
+
+    @contextmanager
+    def _draft(self, parts: Iterable[bytes]) -> Iterator[Path]:
+        """File of the parts, synced, gone afterwards: whoever wants to keep it makes a link."""
+        draft = self.incoming / f"{secrets.token_hex(16)}.part"
+        try:
+            with draft.open("xb") as file:
+                for part in parts:
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            yield draft
+        except OSError as error:
+            if error.errno in _DISK_FULL:
+                raise SpoolFullError("The disk of the spool is full.") from error
+            raise
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _link_to_quarantine(self, draft: Path, reason: str) -> Path:
+        with draft.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        final = self._quarantine / f"{digest[:32]}.{reason}.dcm"
+        with suppress(FileExistsError):
+            final.hardlink_to(draft)
+        sync_folder(self._quarantine)
+        return final
+
+    def _make_folder_durable(self, key: str) -> None:
+        """Sync the root once for each study folder, before anyone hears success for what is in it."""
+        with self._lock:
+            if key in self._durable_folders:
+                return
+        sync_folder(self._root)
+        with self._lock:
+            if len(self._durable_folders) >= MOST_REMEMBERED:
+                self._durable_folders.clear()
+            self._durable_folders.add(key)
+
+
+def _data_set_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        read_file_meta(file)
+        digest = hashlib.sha256()
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
