@@ -122,6 +122,7 @@ def _plant(session: Session, seed: Seed) -> None:
             session.add(_score(seed, revision.id, State.SCORED, None))
         elif seed.state is not State.COMPLETE:
             session.add(_score(seed, revision.id, seed.state, reason))
+        if is_newest and seed.state in ENDED:
             audit.append(
                 session, f"study.{seed.state}", actor="inference", study_key=seed.key, revision=number
             )

@@ -1,5 +1,7 @@
 """The HTTP application: the API under ``/api/v1``, the operations routes, and the pages."""
 
+from typing import Any
+
 from fastapi import FastAPI
 
 from models.scores import ModelIdentity
@@ -10,6 +12,16 @@ from service.api.guard import Guard
 from service.settings import Settings
 from service.store import Store
 from service.web import Pages
+
+
+class Application(FastAPI):
+    """FastAPI whose description holds the problem documents that every route may answer with."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Description of the API (OpenAPI 3.1)."""
+        document = super().openapi()
+        document["components"]["schemas"] |= problems.schemas()
+        return document
 
 
 def create_app(*, store: Store, settings: Settings, model: ModelIdentity | None = None) -> FastAPI:
@@ -31,7 +43,7 @@ def create_app(*, store: Store, settings: Settings, model: ModelIdentity | None 
     parts = Parts(store=store, settings=settings, model=model)
     pages = Pages(store=store, disclaimer=parts.disclaimer)
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
-    app = FastAPI(
+    app = Application(
         title="Vigil", version=__version__, docs_url=None, redoc_url=None, responses=problems.RESPONSES
     )
     app.state.parts = parts

@@ -93,6 +93,12 @@ def problem(
     )
 
 
+def schemas() -> dict[str, dict[str, object]]:
+    """Components that `RESPONSES` refers to."""
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), Problem.__name__: schema}
+
+
 def unknown_study() -> Problem:
     """Nobody knows the key."""
     return problem(

@@ -1,0 +1,34 @@
+from service.settings import Settings
+from service.store import Store
+from tests.web_client import TestClient
+
+PATHS = {
+    "/api/v1/worklist",
+    "/api/v1/studies/{key}",
+    "/api/v1/studies/{key}/pictures/{index}.png",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+}
+
+
+def test_the_description_names_every_route_and_its_problems(stranded: TestClient) -> None:
+    document = stranded.get("/openapi.json").json()
+    assert set(document["paths"]) == PATHS
+    assert "Problem" in document["components"]["schemas"]
+    for path in document["paths"].values():
+        assert "application/problem+json" in path["get"]["responses"]["default"]["content"]
+    units = document["components"]["schemas"]["Assessment"]["properties"]["percentile"]
+    assert "Low is unusual" in units["description"]
+
+
+def test_no_page_of_the_framework_loads_scripts_from_elsewhere(stranded: TestClient) -> None:
+    assert stranded.get("/docs").status_code == 404
+    assert stranded.get("/redoc").status_code == 404
+
+
+def test_an_application_without_a_model_still_says_what_it_is_not(settings: Settings) -> None:
+    from service.api.dependencies import Parts
+
+    store = Store.open("postgresql://nobody@127.0.0.1:1/nothing")
+    assert "not a diagnosis" in Parts(store=store, settings=settings, model=None).disclaimer

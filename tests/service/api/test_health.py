@@ -1,0 +1,39 @@
+import pytest
+from sqlalchemy import text
+
+from service import __version__
+from service.store import Store
+from tests.web_client import TestClient
+
+
+def test_a_process_without_a_database_is_alive_but_not_ready(stranded: TestClient) -> None:
+    assert stranded.get("/healthz").json() == {"status": "alive", "version": __version__}
+    answer = stranded.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:vigil:problem:database-unavailable"
+
+
+@pytest.mark.postgres
+def test_a_process_with_its_schema_is_ready_and_counts_the_workers(client: TestClient, store: Store) -> None:
+    with store.transaction() as session:
+        session.execute(
+            text(
+                "INSERT INTO procrastinate_workers (last_heartbeat)"
+                " VALUES (now()), (now() - interval '1 hour')"
+            )
+        )
+    assert client.get("/readyz").json() == {"status": "ready", "version": __version__, "workers": 1}
+
+
+@pytest.mark.postgres
+def test_another_schema_is_not_ready_and_says_what_to_run(client: TestClient, store: Store) -> None:
+    with store.engine.begin() as connection:
+        (current,) = connection.execute(text("SELECT version_num FROM public.alembic_version")).one()
+        connection.execute(text("UPDATE public.alembic_version SET version_num = 'older'"))
+    try:
+        answer = client.get("/readyz")
+    finally:
+        with store.engine.begin() as connection:
+            connection.execute(text("UPDATE public.alembic_version SET version_num = :v"), {"v": current})
+    assert answer.status_code == 503
+    assert "vigil db upgrade" in answer.json()["remedy"]
