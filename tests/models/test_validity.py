@@ -1,0 +1,122 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.artefact import Applicability
+from models.errors import NotAssessableError, Reason
+from models.evaluation.dataset import read_data_record, read_nifti
+from models.making.record import read_record
+from models.validity import check_acquisition, check_volume
+from models.volume import Acquisition, Volume
+
+Brain = Callable[..., Volume]
+RECORD = Path(__file__).parents[2] / "models" / "records" / "cevae-t1.yaml"
+GOOD = Acquisition(modality="MR", body_part="BRAIN", description="T1 MPRAGE SAG", age_years=40)
+
+
+@pytest.fixture(scope="module")
+def limits() -> Applicability:
+    return read_record(RECORD).applicability
+
+
+def reason_of(volume: Volume, limits: Applicability) -> Reason:
+    with pytest.raises(NotAssessableError) as refusal:
+        check_volume(volume, limits)
+    return refusal.value.reason
+
+
+def test_t1_of_an_adult_brain_passes(limits: Applicability) -> None:
+    check_acquisition(GOOD, limits)
+    check_acquisition(Acquisition(modality="MR"), limits)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"modality": "CT"}, Reason.WRONG_MODALITY),
+        ({"modality": ""}, Reason.WRONG_MODALITY),
+        ({"body_part": "KNEE"}, Reason.WRONG_BODY_PART),
+        ({"description": "AX T2 FLAIR"}, Reason.WRONG_SEQUENCE),
+        ({"description": "ep2d_dwi_b1000"}, Reason.WRONG_SEQUENCE),
+        ({"contrast_agent": True}, Reason.WRONG_SEQUENCE),
+        ({"description": "3-plane localizer"}, Reason.LOCALISER),
+        ({"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, Reason.LOCALISER),
+        ({"image_type": ("DERIVED", "SECONDARY", "PROJECTION IMAGE")}, Reason.DERIVED),
+        ({"age_years": 6.0}, Reason.WRONG_AGE),
+        ({"is_lossy": True}, Reason.LOSSY),
+        ({"is_burned_in": True}, Reason.BURNED_IN),
+    ],
+)
+def test_series_outside_the_card_is_refused_with_its_reason(
+    limits: Applicability, change: dict[str, object], reason: Reason
+) -> None:
+    with pytest.raises(NotAssessableError) as refusal:
+        check_acquisition(replace(GOOD, **change), limits)  # type: ignore[arg-type]
+
+    assert refusal.value.reason is reason
+
+
+def test_stripped_brain_passes(brain: Brain, limits: Applicability) -> None:
+    check_volume(brain(), limits)
+
+
+def test_all_zero_volume_is_constant(limits: Applicability) -> None:
+    volume = Volume(voxels=np.zeros((80, 90, 80), np.float32), spacing_mm=(2, 2, 2), affine=np.eye(4))
+
+    assert reason_of(volume, limits) is Reason.CONSTANT_PIXELS
+
+
+def test_few_slices_are_refused(brain: Brain, limits: Applicability) -> None:
+    volume = brain()
+
+    assert reason_of(replace(volume, voxels=volume.voxels[40:48]), limits) is Reason.TOO_FEW_SLICES
+
+
+def test_thick_slices_are_refused(brain: Brain, limits: Applicability) -> None:
+    assert reason_of(brain(spacing_mm=(5.0, 1.0, 1.0)), limits) is Reason.WRONG_EXTENT
+
+
+def test_small_object_is_refused_by_its_size(brain: Brain, limits: Applicability) -> None:
+    volume = brain()
+    small = replace(volume, affine=volume.affine @ np.diag([0.5, 0.5, 0.5, 1]), spacing_mm=(1.0, 1.0, 1.0))
+
+    assert reason_of(small, limits) is Reason.WRONG_EXTENT
+
+
+def test_half_a_brain_is_refused_by_its_height(brain: Brain, limits: Applicability) -> None:
+    volume = brain()
+    voxels = volume.voxels.copy()
+    voxels[:35] = 0
+
+    assert reason_of(replace(volume, voxels=voxels), limits) is Reason.WRONG_EXTENT
+
+
+def test_noise_around_the_brain_is_not_stripped(brain: Brain, limits: Applicability) -> None:
+    volume = brain()
+    noise = np.random.default_rng(0).uniform(1, 8, volume.voxels.shape).astype(np.float32)
+
+    assert reason_of(replace(volume, voxels=volume.voxels + noise), limits) is Reason.NOT_SKULL_STRIPPED
+
+
+def test_real_heads_are_refused_and_real_stripped_brains_pass(
+    data_folder: Path, limits: Applicability
+) -> None:
+    folder = data_folder / "brain-mri-t1"
+    for entry in read_data_record(folder).volumes:
+        volume = read_nifti(folder / entry.file)
+        if entry.reason is None:
+            check_volume(volume, limits)
+        else:
+            assert reason_of(volume, limits) is Reason.NOT_SKULL_STRIPPED
+            # Scanners that blank the air must not open a back door.
+            blanked = np.where(volume.voxels > 0.1 * volume.voxels.max(), volume.voxels, 0)
+            assert reason_of(replace(volume, voxels=blanked), limits) is Reason.NOT_SKULL_STRIPPED
+
+
+def test_real_lesion_volumes_of_another_scanner_pass(data_folder: Path, limits: Applicability) -> None:
+    folder = data_folder / "brain-mri-ms"
+    for entry in read_data_record(folder).volumes:
+        check_volume(read_nifti(folder / entry.file), limits)
