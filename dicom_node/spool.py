@@ -25,8 +25,8 @@ from threading import Lock
 
 from dicom_node.durable import sync_folder
 from dicom_node.errors import SpoolFullError
-from dicom_node.header import InstanceHeader, read_file_meta, read_header
 from dicom_node.identity import STUDY_KEY, instance_file_name, study_key
+from dicom_node.keys import ReceivedHeader, read_file_meta, read_header
 
 CHUNK = 1024 * 1024  # bytes copied at a time
 LEFT_OVER_S = 3600.0  # a file this long untouched in .incoming belongs to no living association
@@ -80,7 +80,7 @@ class SpooledInstance:
         """
         return _data_set_digest(self.path)
 
-    def header(self) -> InstanceHeader:
+    def header(self) -> ReceivedHeader:
         """Read what the intake stores of it.
 
         Raises

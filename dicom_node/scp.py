@@ -1,0 +1,181 @@
+"""The receiving application entity: a stock pynetdicom acceptor with explicit contexts and limits."""
+
+import ssl
+import tempfile
+import time
+import weakref
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from pynetdicom import AE, build_context, evt
+from pynetdicom.sop_class import Verification
+from pynetdicom.transport import ThreadedAssociationServer
+
+from dicom_node import handlers
+from dicom_node.contexts import MAX_PDU_BYTES, NATIVE, TRANSFER_SYNTAXES, prepare_pynetdicom, storage_classes
+from dicom_node.errors import PortInUseError, TlsUnboundedError
+from dicom_node.flow import Flow, discard_unfinished
+from dicom_node.handlers import Counters
+from dicom_node.peers import Peers
+from dicom_node.spool import Spool
+
+MAX_ASSOCIATIONS = 64
+ACSE_TIMEOUT_S = 10.0  # a connection that says nothing holds its place this long
+DIMSE_TIMEOUT_S = 30.0
+NETWORK_TIMEOUT_S = 60.0  # idle, or inside one PDU
+STOP_TIMEOUT_S = 5.0  # for handlers under way; their threads end with the process
+DEFAULT_MAX_INSTANCE_BYTES = 1024**3
+
+log = structlog.get_logger(__name__)
+
+
+class Receiver:
+    """Storage and verification SCP that hands instances to a spool.
+
+    Parameters
+    ----------
+    spool : Spool
+    aet : str
+        AE title that must be called.
+    host : str
+        Address to listen on.
+    port : int
+        0 takes a free one.
+    peers : Peers
+        Who may send.
+    max_instance_bytes : int
+        A larger instance ends its association.
+    max_associations : int
+        More are rejected as transient.
+    tls : ssl.SSLContext, optional
+        Refused by `start` until the handshake is bounded.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        aet: str,
+        host: str,
+        port: int,
+        peers: Peers,
+        max_instance_bytes: int = DEFAULT_MAX_INSTANCE_BYTES,
+        max_associations: int = MAX_ASSOCIATIONS,
+        acse_timeout_s: float = ACSE_TIMEOUT_S,
+        network_timeout_s: float = NETWORK_TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.counters = Counters()
+        self._spool = spool
+        self._address = (host, port)
+        self._peers = peers
+        self._max_instance_bytes = max_instance_bytes
+        self._network_timeout_s = network_timeout_s
+        self._tls = tls
+        self._server: ThreadedAssociationServer | None = None
+        self._flows: weakref.WeakKeyDictionary[Any, Flow] = weakref.WeakKeyDictionary()
+        self._entity = AE(ae_title=aet)
+        self._entity.maximum_associations = max_associations
+        self._entity.maximum_pdu_size = MAX_PDU_BYTES
+        self._entity.acse_timeout = acse_timeout_s
+        self._entity.dimse_timeout = DIMSE_TIMEOUT_S
+        self._entity.network_timeout = network_timeout_s
+        self._entity.require_called_aet = True
+
+    @property
+    def port(self) -> int:
+        """Port it listens on; before `start` the one it was given."""
+        return self._address[1] if self._server is None else int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Listen. Returns when associations are accepted.
+
+        Raises
+        ------
+        PortInUseError
+            If the address is taken.
+        TlsUnboundedError
+            If TLS is asked for: pynetdicom performs the handshake in its accept loop, without a time limit.
+        """
+        if self._tls is not None:
+            raise TlsUnboundedError(
+                "This release does not serve TLS itself: one silent peer would block every other. "
+                "Terminate TLS in front of the node and let it listen on a private address."
+            )
+        prepare_pynetdicom()
+        removed = self._spool.sweep()
+        if removed:
+            log.info("left-over files removed", count=removed)
+        # pynetdicom writes what it receives to a temporary file; here it is on the spool's own disk.
+        tempfile.tempdir = str(self._spool.incoming)
+        try:
+            self._server = self._entity.start_server(
+                self._address, block=False, contexts=_contexts(), evt_handlers=self._bindings()
+            )
+        except OSError as error:
+            host, port = self._address
+            raise PortInUseError(
+                f"The node cannot listen on {host} port {port}: {error.strerror}. "
+                "Stop what uses the port, or set another with VIGIL_PORT."
+            ) from error
+
+    def stop(self) -> None:
+        """Stop listening and abort what is under way; senders send again what got no answer."""
+        server = self._server
+        if server is None:
+            return
+        self._server = None
+        server.shutdown()
+        open_now = server.active_associations
+        for association in open_now:
+            association.abort(block=False)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for association in open_now:
+            association.join(max(deadline - time.monotonic(), 0.0))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _bindings(self) -> list[Any]:
+        return [
+            (evt.EVT_CONN_OPEN, self._bound_connection),
+            (evt.EVT_CONN_CLOSE, lambda event: discard_unfinished(event.assoc)),
+            (evt.EVT_REQUESTED, handlers.reject_strangers, [self._peers, self.counters]),
+            (evt.EVT_REJECTED, handlers.count_rejection, [self.counters]),
+            (evt.EVT_DIMSE_RECV, lambda event: self._flows[event.assoc].message_complete()),
+            (evt.EVT_C_ECHO, self._echo),
+            (evt.EVT_C_STORE, self._store),
+        ]
+
+    def _bound_connection(self, event: Any) -> None:
+        """EVT_CONN_OPEN comes before the association's threads start, so nothing is read unbounded."""
+        connection = event.assoc.dul.socket
+        flow = Flow(
+            connection,
+            max_message_bytes=self._max_instance_bytes,
+            pdu_timeout_s=self._network_timeout_s,
+        )
+        self._flows[event.assoc] = flow
+        connection.recv = flow.recv
+
+    def _echo(self, event: Any) -> int:
+        self._flows[event.assoc].message_taken()
+        return handlers.handle_echo(event)
+
+    def _store(self, event: Any) -> Any:
+        self._flows[event.assoc].message_taken()
+        return handlers.handle_store(event, self._spool, self.counters)
+
+
+def _contexts() -> list[Any]:
+    return [
+        build_context(Verification, list(NATIVE)),
+        *(build_context(uid, list(TRANSFER_SYNTAXES)) for uid in storage_classes()),
+    ]
