@@ -1,0 +1,111 @@
+"""Colours of the anomaly map. The only place that knows them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The colour map "inferno" (S. van der Walt, N. Smith, CC0): lightness rises evenly, and no pair of its colours
+# differs by red against green alone. Kept as its fit by polynomials of degree six in the map value, one column
+# per channel, lowest power first (M. Zucker, "matplotlib colormaps", CC0); error at most three grey levels in 256.
+_INFERNO: Final = np.array(
+    [
+        [0.0002189403691192265, 0.001651004631001012, -0.01948089843709184],
+        [0.1065134194856116, 0.5639564367884091, 3.932712388889277],
+        [11.60249308247187, -3.972853965665698, -15.9423941062914],
+        [-41.70399613139459, 17.43639888205313, 44.35414519872813],
+        [77.162935699427, -33.40235894210092, -81.80730925738993],
+        [-71.31942824499214, 32.62606426397723, 73.20951985803202],
+        [25.13112622477341, -12.24266895238567, -23.07032500287172],
+    ]
+)
+_LEVELS: Final = 256
+_OPACITY: Final = 0.65  # the anatomy below stays visible
+_ONSET: Final = 0.5  # share of the lowest band at which colour begins to show
+
+
+def _make_table() -> NDArray[np.uint8]:
+    powers = np.power.outer(np.linspace(0.0, 1.0, _LEVELS), np.arange(len(_INFERNO)))  # (levels, powers)
+    return (np.clip(powers @ _INFERNO, 0.0, 1.0) * 255.0).round().astype(np.uint8)
+
+
+TABLE: Final = _make_table()
+
+
+def colours(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Colour of map values.
+
+    Parameters
+    ----------
+    values : float, any shape
+        Map values, 0 to 1; outside they are clipped, and what is not a number counts as 0.
+
+    Returns
+    -------
+    uint8, shape of ``values`` and (3,)
+        Red, green, blue.
+    """
+    level = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0) * (_LEVELS - 1)
+    return TABLE[level.round().astype(np.intp)]
+
+
+def window(voxels: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
+    """Grey levels of voxels: ``low`` and below black, ``high`` and above white.
+
+    Parameters
+    ----------
+    voxels : float32, any shape
+    low, high : float
+        Display window in modality units.
+    """
+    span = max(high - low, float(np.finfo(np.float32).tiny))
+    return (np.clip((np.nan_to_num(voxels) - low) / span, 0.0, 1.0) * 255.0).round().astype(np.uint8)
+
+
+def overlay(
+    grey: NDArray[np.uint8], values: NDArray[np.floating], bands: Sequence[float]
+) -> NDArray[np.uint8]:
+    """Slice with its map laid over it.
+
+    Colour begins at half of the lowest band and reaches its full strength at the band itself: below, the pixels
+    are those of the slice.
+
+    Parameters
+    ----------
+    grey : uint8, shape (rows, columns)
+    values : float, shape (rows, columns)
+        Map, 0 to 1.
+    bands : sequence of float
+        Ascending thresholds of the bands.
+
+    Returns
+    -------
+    uint8, shape (rows, columns, 3)
+    """
+    onset = _ONSET * bands[0]
+    ramp = (np.nan_to_num(values, nan=0.0) - onset) / max(bands[0] - onset, float(np.finfo(np.float32).tiny))
+    opacity = _OPACITY * np.clip(ramp, 0.0, 1.0)[..., np.newaxis]
+    mixed = (1.0 - opacity) * grey[..., np.newaxis] + opacity * colours(values)
+    return np.asarray(mixed.round(), dtype=np.uint8)
+
+
+def colour_bar(height: int, width: int) -> NDArray[np.uint8]:
+    """Colours of the map values, 1 at the top, 0 at the bottom.
+
+    Parameters
+    ----------
+    height, width : int
+        Pixels.
+
+    Returns
+    -------
+    uint8, shape (height, width, 3)
+    """
+    column = colours(np.linspace(1.0, 0.0, height))
+    return np.repeat(column[:, np.newaxis], width, axis=1)
+
+
+def bar_row(value: float, height: int) -> int:
+    """Row of a map value on a colour bar of that height."""
+    return round((1.0 - value) * (height - 1))
