@@ -79,11 +79,13 @@ def prepare_pynetdicom() -> None:
     """Set pynetdicom's process-wide switches. Called before a socket is opened; again, it changes nothing.
 
     Its log lines print UIDs and AE titles, so they are off (I9). Received data sets go to a file as they
-    come in, so a sender cannot fill the memory (I13). `ENFORCE_UID_CONFORMANCE` stays off: with it one odd
-    UID would end the association, where the handler refuses that one instance.
+    come in, so a sender cannot fill the memory (I13), and files go out as they are.
+    `ENFORCE_UID_CONFORMANCE` stays off: with it one odd UID would end the association, where the handler
+    refuses that one instance.
     """
     _config.LOG_HANDLER_LEVEL = "none"
     _config.STORE_RECV_CHUNKED_DATASET = True
+    _config.STORE_SEND_CHUNKED_DATASET = True
     logger = logging.getLogger("pynetdicom")
     logger.propagate = False
     logger.setLevel(logging.CRITICAL + 1)

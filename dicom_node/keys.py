@@ -24,6 +24,8 @@ from dicom_node.identity import is_own_mark, is_uid
 PREAMBLE = 128
 PREFIX = b"DICM"
 
+MEDIA_SOP_CLASS_UID = 0x00020002
+MEDIA_SOP_INSTANCE_UID = 0x00020003
 TRANSFER_SYNTAX_UID = 0x00020010
 SOURCE_AET = 0x00020016
 CHARACTER_SET = 0x00080005
@@ -111,25 +113,25 @@ def read_header(path: Path) -> ReceivedHeader:
     """
     with path.open("rb") as file:
         meta = read_file_meta(file)
-        syntax = _text(meta, TRANSFER_SYNTAX_UID)
+        syntax = text_of(meta, TRANSFER_SYNTAX_UID)
         found = scan(file, syntax, WANTED)
     encodings = _encodings(found.get(CHARACTER_SET, b""))
     return ReceivedHeader(
-        study_uid=_text(found, STUDY_UID),
-        series_uid=_text(found, SERIES_UID),
-        sop_class_uid=_text(found, SOP_CLASS_UID),
-        sop_instance_uid=_text(found, SOP_INSTANCE_UID),
+        study_uid=text_of(found, STUDY_UID),
+        series_uid=text_of(found, SERIES_UID),
+        sop_class_uid=text_of(found, SOP_CLASS_UID),
+        sop_instance_uid=text_of(found, SOP_INSTANCE_UID),
         transfer_syntax_uid=syntax,
-        modality=_text(found, MODALITY).upper(),
+        modality=text_of(found, MODALITY).upper(),
         study_description=_prose(found, STUDY_DESCRIPTION, encodings),
         series_description=_prose(found, SERIES_DESCRIPTION, encodings),
         manufacturer=_prose(found, MANUFACTURER, encodings),
         is_own=is_own_mark(
-            manufacturer=_text(found, MANUFACTURER),
-            model_name=_text(found, MODEL_NAME),
+            manufacturer=text_of(found, MANUFACTURER),
+            model_name=text_of(found, MODEL_NAME),
             schemes=tuple(_designators(found.get(CODING_SCHEMES, b""))),
         ),
-        sender=_text(meta, SOURCE_AET),
+        sender=text_of(meta, SOURCE_AET),
     )
 
 
@@ -142,7 +144,7 @@ def read_keys(file: BinaryIO, transfer_syntax_uid: str) -> Keys:
         If the data set cannot be walked, or lacks a key that is a proper UID.
     """
     found = scan(file, transfer_syntax_uid, KEYS)
-    keys = [_text(found, tag) for tag in KEYS]
+    keys = [text_of(found, tag) for tag in KEYS]
     if not all(is_uid(key) for key in keys):
         raise UnreadableInstanceError("SOP class, SOP instance or study UID is missing or malformed")
     return Keys(sop_class_uid=keys[0], sop_instance_uid=keys[1], study_uid=keys[2])
@@ -311,8 +313,8 @@ def _inflated_head(file: BinaryIO) -> BinaryIO:
     return io.BytesIO(bytes(head))
 
 
-def _text(found: dict[int, bytes], tag: int) -> str:
-    """Value in the default character set, without padding."""
+def text_of(found: dict[int, bytes], tag: int) -> str:
+    """Value in the default character set, without padding; empty where it was not found."""
     return found.get(tag, b"").decode("ascii", "replace").strip("\0 ")
 
 

@@ -14,7 +14,7 @@ import ipaddress
 import socket
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -51,6 +51,8 @@ class Peer(BaseModel):
     roles : frozenset of Role
     quiet_s : float, optional
         Seconds without an instance after which this sender's study is complete.
+    protocol : str
+        How results go there: a key of `dicom_node.delivery.DESTINATIONS`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +63,7 @@ class Peer(BaseModel):
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     roles: Annotated[frozenset[Role], Field(min_length=1)]
     quiet_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    protocol: Literal["dimse"] = "dimse"
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:

@@ -1,0 +1,286 @@
+"""The sending application entity: files to a storage SCP, one receipt each.
+
+Each file's own transfer syntax is proposed in a context of its own, and beside it the two native ones: what
+the destination accepts decides whether bytes go out as they are or are transcoded.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, ExplicitVRBigEndian
+from pynetdicom import AE, build_context
+from pynetdicom.sop_class import Verification
+
+from dicom_node.contexts import MAX_PDU_BYTES, NATIVE, prepare_pynetdicom
+from dicom_node.errors import (
+    DeliveryError,
+    DestinationBusyError,
+    DestinationRefusedError,
+    UnreadableInstanceError,
+)
+from dicom_node.identity import is_uid
+from dicom_node.keys import (
+    MEDIA_SOP_CLASS_UID,
+    MEDIA_SOP_INSTANCE_UID,
+    TRANSFER_SYNTAX_UID,
+    read_file_meta,
+    text_of,
+)
+
+CONNECT_TIMEOUT_S = 10.0
+ACSE_TIMEOUT_S = 30.0
+DIMSE_TIMEOUT_S = 60.0  # an archive may write to slow disks before it answers
+NETWORK_TIMEOUT_S = 60.0
+MOST_CONTEXTS = 128  # context ids are odd numbers below 256 (PS3.8 9.3.2.2)
+
+SUCCESS = 0x0000
+_WARNINGS = (0xB000, 0xB006, 0xB007)  # stored: with coercion, elements discarded, other class (PS3.4 B.2.3)
+_TEMPORARY = (0x0110, 0x0213)  # processing failure, resource limitation (PS3.7 annex C)
+_BAD_DATA = (AttributeError, LookupError, NotImplementedError, TypeError, ValueError, InvalidDicomError)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What the destination answered to one file.
+
+    Attributes
+    ----------
+    path : Path
+    status : int or None
+        DIMSE status; None where there was no answer.
+    error : DeliveryError or None
+        None exactly where the destination holds the object.
+    """
+
+    path: Path
+    status: int | None
+    error: DeliveryError | None
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the destination holds the object."""
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity:
+    """Whom to call, and as whom.
+
+    Attributes
+    ----------
+    host : str
+    port : int
+    calling_aet, called_aet : str
+    """
+
+    host: str
+    port: int
+    calling_aet: str
+    called_aet: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    path: Path
+    sop_class: str
+    syntax: str
+
+    def contexts(self) -> set[tuple[str, str]]:
+        """Class and syntax of every context that may carry the file."""
+        return {(self.sop_class, self.syntax), *((self.sop_class, str(native)) for native in NATIVE)}
+
+
+def send_files(
+    paths: Sequence[Path], *, host: str, port: int, calling_aet: str, called_aet: str
+) -> Iterator[Receipt]:
+    """Send files by C-STORE; receipts come one by one, in the order of the files.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        DICOM Part 10 files.
+    host : str
+    port : int
+    calling_aet, called_aet : str
+
+    Yields
+    ------
+    Receipt
+        Nothing is raised for a file or a destination: the receipt says what happened.
+    """
+    entity = Entity(host=host, port=port, calling_aet=calling_aet, called_aet=called_aet)
+    for batch in _batches(paths):
+        yield from _send_batch(batch, entity)
+
+
+def verify(entity: Entity) -> None:
+    """Ask whether the peer is alive: C-ECHO.
+
+    Raises
+    ------
+    DestinationBusyError
+        If it does not answer, or rejects the association.
+    DestinationRefusedError
+        If it offers no verification, or answers with a failure.
+    """
+    association = _associate(entity, {(str(Verification), str(native)) for native in NATIVE})
+    try:
+        if not association.accepted_contexts:
+            raise DestinationRefusedError("The destination does not offer verification.")
+        answer = association.send_c_echo()
+    finally:
+        _close(association)
+    error = _error_of(answer.get("Status"))
+    if error is not None:
+        raise error
+
+
+def _batches(paths: Sequence[Path]) -> Iterator[list[_Outgoing | Receipt]]:
+    """Files that fit into one association, in order; a file that cannot be sent has its receipt already."""
+    batch: list[_Outgoing | Receipt] = []
+    contexts: set[tuple[str, str]] = set()
+    for path in paths:
+        outgoing = _examine(path)
+        wanted = outgoing.contexts() if isinstance(outgoing, _Outgoing) else set()
+        if len(contexts | wanted) > MOST_CONTEXTS:
+            yield batch
+            batch, contexts = [], set()
+        batch.append(outgoing)
+        contexts |= wanted
+    if batch:
+        yield batch
+
+
+def _examine(path: Path) -> _Outgoing | Receipt:
+    try:
+        with path.open("rb") as file:
+            meta = read_file_meta(file)
+    except (UnreadableInstanceError, OSError):
+        return _unsendable(path, "The file cannot be read as DICOM; it was not sent.")
+    sop_class, syntax = text_of(meta, MEDIA_SOP_CLASS_UID), text_of(meta, TRANSFER_SYNTAX_UID)
+    if not all(is_uid(uid) for uid in (sop_class, syntax, text_of(meta, MEDIA_SOP_INSTANCE_UID))):
+        return _unsendable(path, "The file meta information lacks a proper UID; the file was not sent.")
+    return _Outgoing(path, sop_class, syntax)
+
+
+def _unsendable(path: Path, why: str) -> Receipt:
+    return Receipt(path=path, status=None, error=DestinationRefusedError(why))
+
+
+def _send_batch(batch: Sequence[_Outgoing | Receipt], entity: Entity) -> Iterator[Receipt]:
+    files = [item for item in batch if isinstance(item, _Outgoing)]
+    if not files:
+        yield from (item for item in batch if isinstance(item, Receipt))
+        return
+    try:
+        association = _associate(entity, set().union(*(file.contexts() for file in files)))
+    except DeliveryError as error:
+        for item in batch:
+            yield item if isinstance(item, Receipt) else Receipt(path=item.path, status=None, error=error)
+        return
+    try:
+        accepted = {
+            (str(context.abstract_syntax), str(context.transfer_syntax[0]))
+            for context in association.accepted_contexts
+        }
+        for item in batch:
+            yield item if isinstance(item, Receipt) else _send(association, item, accepted)
+    finally:
+        _close(association)
+
+
+def _send(association: Any, file: _Outgoing, accepted: set[tuple[str, str]]) -> Receipt:
+    try:
+        if (file.sop_class, file.syntax) in accepted:
+            answer = association.send_c_store(file.path)  # the bytes of the file, as they are
+        elif any((file.sop_class, str(native)) in accepted for native in NATIVE):
+            answer = association.send_c_store(_native(file))
+        else:
+            raise DestinationRefusedError("The destination does not accept this SOP class.")
+    except DeliveryError as error:
+        return Receipt(path=file.path, status=error.status, error=error)
+    except _BAD_DATA:
+        # The cause may quote the data set, so it is not carried on (I9).
+        return _unsendable(file.path, "The file cannot be encoded for this destination; it was not sent.")
+    except (RuntimeError, OSError):
+        return Receipt(
+            path=file.path, status=None, error=DestinationBusyError("The association ended early.")
+        )
+    status = answer.get("Status")
+    return Receipt(path=file.path, status=status, error=_error_of(status))
+
+
+def _native(file: _Outgoing) -> Dataset:
+    """Data set with native pixels. Lossless, so the instance keeps its UID."""
+    if file.syntax == ExplicitVRBigEndian:
+        raise DestinationRefusedError("The destination does not accept big endian, the file's syntax.")
+    dataset = dcmread(file.path)
+    if UID(file.syntax).is_compressed:
+        try:
+            dataset.decompress(generate_instance_uid=False)
+        except RuntimeError:
+            raise DestinationRefusedError(
+                "The destination needs native pixels; these cannot be decoded."
+            ) from None
+    return dataset
+
+
+def _associate(entity: Entity, contexts: set[tuple[str, str]]) -> Any:
+    """Open an association.
+
+    Raises
+    ------
+    DestinationBusyError
+        If there is none: nobody listens, or the peer rejects it. Both may pass, or an operator sees the
+        delivery wait.
+    """
+    prepare_pynetdicom()
+    application = AE(ae_title=entity.calling_aet)
+    application.connection_timeout = CONNECT_TIMEOUT_S
+    application.acse_timeout = ACSE_TIMEOUT_S
+    application.dimse_timeout = DIMSE_TIMEOUT_S
+    application.network_timeout = NETWORK_TIMEOUT_S
+    try:
+        association = application.associate(
+            entity.host,
+            entity.port,
+            ae_title=entity.called_aet,
+            max_pdu=MAX_PDU_BYTES,
+            contexts=[build_context(sop_class, [syntax]) for sop_class, syntax in sorted(contexts)],
+        )
+    except OSError as error:  # a host name that cannot be resolved
+        raise DestinationBusyError("The destination's host cannot be reached.") from error
+    if association.is_established:
+        return association
+    if association.is_rejected:
+        reason = association.acceptor.primitive.reason_str
+        raise DestinationBusyError(f"The destination rejected the association: {reason}.")
+    if association.acceptor.primitive is not None and not association.accepted_contexts:
+        raise DestinationRefusedError("The destination accepts none of the proposed SOP classes.")
+    raise DestinationBusyError("The destination cannot be reached, or ended the association at once.")
+
+
+def _close(association: Any) -> None:
+    if association.is_established:
+        association.release()
+
+
+def _error_of(status: int | None) -> DeliveryError | None:
+    """Error behind a status (PS3.4 table B.2-1, PS3.7 annex C); None where the object is stored."""
+    if status is None:
+        return DestinationBusyError("The destination did not answer.")
+    if status == SUCCESS or status in _WARNINGS:
+        return None
+    if status & 0xFF00 == 0xA700:  # noqa: PLR2004 - out of resources, whatever the last digits say
+        return DestinationBusyError("The destination is out of resources.", status)
+    if status in _TEMPORARY:
+        return DestinationBusyError("The destination failed to process the object.", status)
+    return DestinationRefusedError(f"The destination refused the object with status 0x{status:04X}.", status)
