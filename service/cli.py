@@ -195,11 +195,11 @@ def list_studies(data: Data = None, as_json: AsJson = False) -> None:
         table.add_row(
             "" if row.rank is None else str(row.rank),
             "" if row.percentile is None else f"{row.percentile:.1f}",
-            row.reason or row.state,
+            row.reason or row.state.value,
             row.key,
             row.modality,
             row.description,
-            f"{row.model_name} {row.model_version}",
+            f"{row.model.name} {row.model.version}" if row.model else "",
         )
     Console().print(table)
 
@@ -208,7 +208,7 @@ def list_studies(data: Data = None, as_json: AsJson = False) -> None:
 def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
     """Print everything about one study."""
     from service import wiring
-    from service.store.worklist import study_detail
+    from service.store.detail import study_detail
 
     store = wiring.open_store(_settings(data=data))
     with store.transaction() as session:

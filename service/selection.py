@@ -123,7 +123,7 @@ def _score(series: Series, predictor: Predictor, max_voxels: int) -> tuple[Volum
     if series.reason is not None:
         raise _RefusedError(0, series, series.reason, series.detail)
     try:
-        check_acquisition(series.acquisition, predictor.applicability)
+        check_acquisition(series.acquisition, predictor.manifest.applicability)
     except NotAssessableError as error:
         raise _RefusedError(1, series, error.reason, error.detail) from error
     try:

@@ -22,7 +22,7 @@ from service.roles import free_port, machine_roles, role_command
 from service.settings import Settings, load_settings
 from service.store import Store
 from service.store.worklist import WorklistRow, worklist
-from service.study import ENDED, DeliveryStatus, State
+from service.study import ARRIVED, ENDED, DeliveryStatus, State
 from service.supervisor import Role, Supervisor
 from service.telemetry import configure_logging
 from service.wiring import database_url, log_folder
@@ -34,7 +34,6 @@ WATCH_S = 0.5
 ARCHIVE = "demo-pacs"
 ARCHIVE_AET = "DEMOPACS"
 SENDER_AET = "DEMOSCANNER"
-HAS_ARRIVED = frozenset({DeliveryStatus.DELIVERED.value, DeliveryStatus.STORED.value})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +49,7 @@ class Listed:
         """Scored, or not assessable with a code where that is expected; every result delivered."""
         if self.row is None or not self.row.results:
             return False
-        if any(result.status not in HAS_ARRIVED for result in self.row.results):
+        if any(result.status not in ARRIVED for result in self.row.results):
             return False
         if self.study.label == State.NOT_ASSESSABLE:
             return self.row.state == State.NOT_ASSESSABLE and self.row.rank is None and bool(self.row.reason)
@@ -202,12 +201,17 @@ def _show(
         rows = {row.key: row for row in worklist(session).rows}
     listed = [Listed(key=key, study=study, row=rows.get(key)) for key, study in keys.items()]
     ended = [item for item in listed if item.row is not None and item.row.state in ENDED]
-    settled = [item for item in ended if item.row is not None and not item.row.is_waiting]
+    settled = [item for item in ended if item.row is not None and _is_settled(item.row)]
     progress.update(scored, completed=len(ended))
     progress.update(arrived, completed=len(settled))
     position = {key: number for number, key in enumerate(rows)}
     listed.sort(key=lambda item: position.get(item.key, len(position)))
     return listed, len(settled) == len(listed)
+
+
+def _is_settled(row: WorklistRow) -> bool:
+    """Whether no result of the study is still on its way."""
+    return all(result.status != DeliveryStatus.WAITING for result in row.results)
 
 
 def _document(listed: list[Listed], page: str, seconds: float) -> dict[str, Any]:
@@ -251,19 +255,25 @@ def _print(console: Console, listed: list[Listed], page: str, seconds: float) ->
         if row is None:
             table.add_row("", "did not arrive", "", item.study.label, item.study.title, "", "", "")
             continue
-        there = [result.kind for result in row.results if result.status in HAS_ARRIVED]
+        there = [result.kind for result in row.results if result.status in ARRIVED]
         table.add_row(
             "" if row.rank is None else str(row.rank),
-            (row.reason or "") if row.percentile is None else f"{row.percentile:.1f} (n = {row.reference_n})",
-            str(row.state),
+            _percentile_or_reason(row),
+            row.state.value,
             item.study.label,
             item.study.title,
-            f"{row.model_name} {row.model_version}",
+            f"{row.model.name} {row.model.version}" if row.model else "",
             " ".join(there),
-            ", ".join(sorted({result.destination for result in row.results})),
+            ", ".join(sorted({result.destination for result in row.results if result.destination})),
         )
     console.print(table)
     console.print(f"{len(listed)} studies in {seconds} s.  Worklist page: {page}")
     for item in listed:
         if not item.is_as_expected:
             console.print(f"not as expected: {item.study.title} ({item.key})", style="bold")
+
+
+def _percentile_or_reason(row: WorklistRow) -> str:
+    if row.assessment is None:
+        return row.reason or ""
+    return f"{row.assessment.percentile:.1f} (n = {row.assessment.reference_n})"

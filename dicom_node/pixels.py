@@ -1,0 +1,88 @@
+"""Pixels as modality values: decoded, padding found, rescaled (standards: PS3.3 C.7.6.3, C.11.1)."""
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.pixels import pixel_array
+from pydicom.pixels.processing import apply_modality_lut
+
+from dicom_node.errors import NotAVolumeError
+from dicom_node.header import PARSE_ERRORS
+from models.errors import Reason
+
+DECODE_ERRORS = (*PARSE_ERRORS, RuntimeError)
+
+
+def decode(dataset: FileDataset) -> NDArray[np.generic]:
+    """Stored values of all frames, shape (frames, rows, columns).
+
+    Raises
+    ------
+    NotAVolumeError
+        UNDECODABLE: no decoder here can read the pixels, or they are not what the header claims.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stored = np.asarray(pixel_array(dataset, raw=True))
+    except DECODE_ERRORS as error:
+        raise NotAVolumeError(
+            Reason.UNDECODABLE, f"The pixels cannot be decoded ({type(error).__name__})."
+        ) from None
+    return stored.reshape(-1, *stored.shape[-2:])
+
+
+def padding_of(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+    """Where the scanner wrote its padding value, compared on stored values (PS3.3 C.7.5.1.1.2).
+
+    Returns
+    -------
+    bool, shape of `stored`, or None
+        None where no padding value is declared.
+    """
+    value = dataset.get("PixelPaddingValue")
+    if value is None:
+        return None
+    low = _as_stored(int(value), stored)
+    limit = dataset.get("PixelPaddingRangeLimit")
+    high = low if limit is None else _as_stored(int(limit), stored)
+    mask: NDArray[np.bool_] = (stored >= min(low, high)) & (stored <= max(low, high))
+    return mask
+
+
+def to_modality_values(
+    dataset: Dataset, stored: NDArray[np.generic], rescale: Dataset | None = None
+) -> NDArray[np.float32]:
+    """Stored values in the modality's unit, larger is brighter.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The instance: bits, photometric interpretation, rescale or Modality LUT.
+    stored : array, shape (rows, columns)
+    rescale : Dataset, optional
+        Pixel Value Transformation of the frame, in enhanced objects.
+
+    Returns
+    -------
+    float32, shape of `stored`
+    """
+    source = dataset if rescale is None else rescale
+    values = np.asarray(apply_modality_lut(stored, source), dtype=np.float64)
+    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":  # the least stored value is white
+        bits, is_signed = int(dataset.BitsStored), int(dataset.PixelRepresentation) == 1
+        least = -(1 << (bits - 1)) if is_signed else 0
+        ends = np.array([least, least + (1 << bits) - 1], dtype=stored.dtype)
+        values = np.asarray(apply_modality_lut(ends, source), dtype=np.float64).sum() - values
+    return values.astype(np.float32)
+
+
+def _as_stored(value: int, stored: NDArray[np.generic]) -> int:
+    """Padding values are written with either sign (VR US or SS); read them in the pixels' own."""
+    if np.issubdtype(stored.dtype, np.signedinteger) and value > np.iinfo(stored.dtype).max:
+        return value - (1 << (8 * stored.dtype.itemsize))
+    if np.issubdtype(stored.dtype, np.unsignedinteger) and value < 0:
+        return value + (1 << (8 * stored.dtype.itemsize))
+    return value

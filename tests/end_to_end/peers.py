@@ -1,0 +1,128 @@
+"""Peers nobody here wrote, started for a test: Orthanc as the PACS, dcmtk as scanner and judge."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+TOOLS = ("Orthanc", "storescu", "echoscu", "dciodvfy", "dsrdump")
+MISSING = [tool for tool in TOOLS if shutil.which(tool) is None and not Path(f"/usr/sbin/{tool}").exists()]
+READY_TIMEOUT_S = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Orthanc:
+    """A running Orthanc, by its REST interface."""
+
+    dicom_port: int
+    http_port: int
+
+    def get(self, path: str) -> Any:
+        answer = httpx.get(f"http://127.0.0.1:{self.http_port}{path}", timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def file(self, instance: str) -> bytes:
+        answer = httpx.get(f"http://127.0.0.1:{self.http_port}/instances/{instance}/file", timeout=30)
+        answer.raise_for_status()
+        return answer.content
+
+    def instances(self) -> list[str]:
+        found: list[str] = self.get("/instances")
+        return found
+
+
+@contextmanager
+def orthanc(folder: Path) -> Iterator[Orthanc]:
+    """Orthanc with an empty store that takes everything, on free ports of this machine."""
+    peer = Orthanc(free_port(), free_port())
+    folder.mkdir(parents=True)
+    (folder / "orthanc.json").write_text(
+        json.dumps(
+            {
+                "Name": "end to end",
+                "StorageDirectory": str(folder / "store"),
+                "IndexDirectory": str(folder / "store"),
+                "DicomAet": "ORTHANC",
+                "DicomPort": peer.dicom_port,
+                "DicomCheckCalledAet": False,
+                "HttpPort": peer.http_port,
+                "RemoteAccessAllowed": False,
+                "AuthenticationEnabled": False,
+                "Plugins": [],
+                "UnknownSopClassAccepted": False,
+            }
+        )
+    )
+    executable = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
+    process = subprocess.Popen(
+        [executable, str(folder / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_for(peer)
+        yield peer
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _wait_for(peer: Orthanc) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            peer.get("/system")
+        except httpx.HTTPError:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError("Orthanc did not start")
+
+
+def storescu(
+    paths: Sequence[Path], port: int, *, called: str, calling: str
+) -> subprocess.CompletedProcess[str]:
+    """Send files with dcmtk, one association."""
+    return subprocess.run(
+        [
+            "storescu", "-v", "-R", "-aec", called, "-aet", calling, "127.0.0.1", str(port),
+            *(str(path) for path in paths),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )  # fmt: skip
+
+
+def echoscu(port: int, *, called: str, calling: str) -> bool:
+    """Whether the node answers C-ECHO to dcmtk."""
+    command = ["echoscu", "-to", "10", "-aec", called, "-aet", calling, "127.0.0.1", str(port)]
+    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
+
+
+# Lines of dciodvfy that are its own age or our private codes, not a fault of the object (CONFORMANCE.md).
+ALLOWED_WARNINGS = (
+    "99VIGIL",
+    "Standard Extended SOP Class",
+    "Attribute is not present in standard DICOM IOD",
+)
+
+
+def dciodvfy_errors(path: Path) -> list[str]:
+    """Every line with which dciodvfy calls the object wrong."""
+    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, timeout=120, check=False)
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]

@@ -1,0 +1,102 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from service import engine
+from service.engine import Pool
+from service.store import Store
+
+pytestmark = pytest.mark.postgres
+
+# A worker process whose work is to write down what it was asked; row 13 fails, row 99 takes long.
+PROGRAM = """
+import sys, time
+from service.engine import Pool
+from service.reaper import Reaper
+from service.store import Store
+from service.worker import run_worker
+
+class Work:
+    def note(self, line):
+        with open(sys.argv[2], "a") as file:
+            file.write(line + "\\n")
+    def run(self, row_id):
+        self.note(f"run {row_id}")
+        if row_id == 13:
+            raise ValueError("bad row")
+        if row_id == 99:
+            time.sleep(2)
+            self.note("end 99")
+    def failed(self, row_id, error):
+        self.note(f"failed {row_id} {type(error).__name__}")
+
+reaper = Reaper(store=Store.open(sys.argv[1]), stalled_s=6)
+run_worker(Pool.INFER, Work(), database_url=sys.argv[1], reaper=reaper)
+"""
+
+
+class WorkerProcess:
+    def __init__(self, url: str, notes: Path) -> None:
+        self.notes = notes
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, url, str(notes)], stderr=subprocess.DEVNULL
+        )
+
+    def wait_for(self, line: str, timeout_s: float = 20.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not (self.notes.exists() and line in self.notes.read_text().splitlines()):
+            assert time.monotonic() < deadline, f"never noted: {line}"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def worker(store: Store, tmp_path: Path) -> WorkerProcess:
+    worker = WorkerProcess(store.url, tmp_path / "notes")
+    yield worker  # type: ignore[misc]
+    worker.process.kill()
+    worker.process.wait()
+
+
+def test_jobs_run_by_priority_and_a_failure_stops_nothing(store: Store, worker: WorkerProcess) -> None:
+    with store.transaction() as session:
+        engine.enqueue(session, Pool.INFER, 1, priority=10)
+        engine.enqueue(session, Pool.INFER, 13, priority=20)
+        engine.enqueue(session, Pool.INFER, 2, priority=30)
+
+    worker.wait_for("run 1")
+
+    assert worker.notes.read_text().splitlines() == ["run 2", "run 13", "failed 13 ValueError", "run 1"]
+
+
+def test_a_job_in_hand_is_finished_before_the_worker_stops(store: Store, worker: WorkerProcess) -> None:
+    with store.transaction() as session:
+        engine.enqueue(session, Pool.INFER, 99, priority=10)
+    worker.wait_for("run 99")
+
+    worker.process.send_signal(signal.SIGTERM)
+    worker.process.wait(timeout=20)
+
+    assert "end 99" in worker.notes.read_text()
+    with store.transaction() as session:
+        assert session.scalar(text("SELECT count(*) FROM procrastinate_jobs")) == 0
+
+
+def test_the_job_of_a_killed_worker_is_known_as_lost(store: Store, worker: WorkerProcess) -> None:
+    with store.transaction() as session:
+        engine.enqueue(session, Pool.INFER, 99, priority=10)
+    worker.wait_for("run 99")
+
+    os.kill(worker.process.pid, signal.SIGKILL)
+    worker.process.wait()
+
+    with store.transaction() as session:
+        assert engine.without_live_job(session, Pool.INFER, [99], stalled_s=60) == []
+    with store.transaction() as session:
+        session.execute(text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'"))
+        assert engine.without_live_job(session, Pool.INFER, [99], stalled_s=60) == [99]
