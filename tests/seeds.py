@@ -149,10 +149,7 @@ def _score(seed: Seed, revision_id: int, state: State, reason: str | None) -> Sc
         heads={"combi": 0.71, "residual": 0.0412} if is_scored else {},
         regions=list(seed.regions) if is_scored else [],
         pictures=seed.pictures if is_scored else 0,
-        series=[
-            _series("T1 MPRAGE", 40, is_scored=is_scored, reason=reason, detail=seed.detail),
-            _series("Survey", 3, is_scored=False, reason="localiser", detail="Image Type says LOCALIZER"),
-        ],
+        series=_both_series(seed, reason) if state in {State.SCORED, State.NOT_ASSESSABLE} else [],
     )
     for kind, destinations in seed.results.items():
         result = ResultRow(
@@ -168,6 +165,13 @@ def _score(seed: Seed, revision_id: int, state: State, reason: str | None) -> Sc
         ]
         score.results.append(result)
     return score
+
+
+def _both_series(seed: Seed, reason: str | None) -> list[dict[str, Any]]:
+    return [
+        _series("T1 MPRAGE", 40, is_scored=reason is None, reason=reason, detail=seed.detail),
+        _series("Survey", 3, is_scored=False, reason="localiser", detail="Image Type says LOCALIZER"),
+    ]
 
 
 def _series(

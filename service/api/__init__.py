@@ -41,7 +41,7 @@ def create_app(*, store: Store, settings: Settings, model: ModelIdentity | None 
         Serve it with the access log off.
     """
     parts = Parts(store=store, settings=settings, model=model)
-    pages = Pages(store=store, disclaimer=parts.disclaimer)
+    pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(
         title="Vigil", version=__version__, docs_url=None, redoc_url=None, responses=problems.RESPONSES

@@ -15,6 +15,7 @@ from starlette.staticfiles import StaticFiles
 from service import __version__
 from service.errors import UnknownStudyError
 from service.store import Store
+from service.store.census import live_workers
 from service.store.detail import study_detail
 from service.store.worklist import KEY_PATTERN, worklist
 from service.study import Band
@@ -53,6 +54,7 @@ def _environment() -> Environment:
         standing=present.standing,
         caution=present.caution,
         reason=words.reason,
+        trigger=words.trigger,
     )
     environment.globals.update(words=words, Band=Band, version=__version__, refresh_s=REFRESH_S)
     return environment
@@ -67,10 +69,13 @@ class Pages:
     store : Store
     disclaimer : str
         Stands on every page.
+    stalled_s : float
+        Seconds without a heartbeat after which a worker counts as gone.
     """
 
     store: Store
     disclaimer: str
+    stalled_s: float
     _templates: Environment = field(default_factory=_environment)
 
     def router(self) -> APIRouter:
@@ -93,11 +98,13 @@ class Pages:
         """The worklist."""
         with self.store.transaction() as session:
             found = worklist(session, limit=PAGE_LENGTH, offset=offset)
+            workers = live_workers(session, stalled_s=self.stalled_s)
         bands = {band: [row for row in found.rows if row.band is band] for band in Band}
         return self._page(
             "worklist.html",
             found=found,
             bands=bands,
+            workers=workers,
             offset=offset,
             page_length=PAGE_LENGTH,
             refresh=live == "on",

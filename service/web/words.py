@@ -78,6 +78,11 @@ ACTIONS: dict[str, str] = {
     "result.undelivered": "Result not delivered",
 }
 
+TRIGGERS: dict[str, str] = {
+    "quiet_period": "no new image for a while",
+    "model_changed": "the model or its configuration changed",
+}
+
 BANDS: dict[Band, str] = {
     Band.UNJUDGED: "Needs a person: not assessable or failed",
     Band.RANKED: "Ranked, most unusual first",
@@ -90,3 +95,8 @@ def reason(code: str | None) -> str:
     if code is None:
         return "No reason was recorded."
     return REASONS.get(code, f"Reason code: {code}.")
+
+
+def trigger(code: str) -> str:
+    """Return in words why a study was queued."""
+    return TRIGGERS.get(code, code.replace("_", " "))

@@ -3,6 +3,7 @@ from datetime import timedelta
 from html.parser import HTMLParser
 
 import pytest
+from sqlalchemy import text
 
 from service.store import Store
 from service.study import DeliveryStatus, State
@@ -198,6 +199,13 @@ def test_a_long_list_is_turned_over_in_pages(browser: TestClient, store: Store) 
     assert "201 to 203 of 203" in second.text
     assert study_key("202") in second.text
     assert study_key("202") not in first.text
+
+
+def test_a_list_without_a_worker_warns_that_nothing_is_scored(browser: TestClient, store: Store) -> None:
+    assert "No worker answers." in opened(browser, "/").text
+    with store.transaction() as session:
+        session.execute(text("INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now())"))
+    assert "No worker answers." not in opened(browser, "/").text
 
 
 def test_late_images_are_announced(browser: TestClient, store: Store) -> None:
