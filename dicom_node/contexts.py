@@ -1,6 +1,7 @@
 """What the node negotiates: storage classes, transfer syntaxes, and pynetdicom's process-wide switches."""
 
 import logging
+import warnings
 
 from pydicom.uid import (
     HEVCM10P51,
@@ -21,6 +22,7 @@ from pydicom.uid import (
     MPEG4HP422DF,
     MPEG4HP423D,
     MPEG4HP423DF,
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -40,6 +42,9 @@ from pynetdicom import AllStoragePresentationContexts, _config
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import register_uid, uid_to_service_class
 
+# Newer than pydicom's table: each frame deflated by itself (PS3.5 A.4.13). Stored, not decoded here.
+DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
+
 NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 # The acceptor takes the first of *its own* list that was proposed for a context (PS3.8 9.3.3.2 leaves the
@@ -56,6 +61,7 @@ TRANSFER_SYNTAXES = (
     MPEG2MPML, MPEG2MPMLF, MPEG2MPHL, MPEG2MPHLF, MPEG4HP41, MPEG4HP41F, MPEG4HP41BD, MPEG4HP41BDF,
     MPEG4HP422D, MPEG4HP422DF, MPEG4HP423D, MPEG4HP423DF, MPEG4HP42STEREO, MPEG4HP42STEREOF,
     HEVCMP51, HEVCM10P51,
+    DEFLATED_IMAGE_FRAME,
 )  # fmt: skip
 
 # Retired from the standard, not from hospitals (PS3.6 annex A).
@@ -81,8 +87,9 @@ def prepare_pynetdicom() -> None:
     Its log lines print UIDs and AE titles, so they are off (I9). Received data sets go to a file as they
     come in, so a sender cannot fill the memory (I13), and files go out as they are.
     `ENFORCE_UID_CONFORMANCE` stays off: with it one odd UID would end the association, where the handler
-    refuses that one instance.
+    refuses that one instance. pydicom's warnings quote values and are off too.
     """
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
     _config.LOG_HANDLER_LEVEL = "none"
     _config.STORE_RECV_CHUNKED_DATASET = True
     _config.STORE_SEND_CHUNKED_DATASET = True

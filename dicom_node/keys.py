@@ -23,6 +23,7 @@ from dicom_node.identity import is_own_mark, is_uid
 
 PREAMBLE = 128
 PREFIX = b"DICM"
+META_GROUP = b"\x02\x00"
 
 MEDIA_SOP_CLASS_UID = 0x00020002
 MEDIA_SOP_INSTANCE_UID = 0x00020003
@@ -163,15 +164,17 @@ def read_file_meta(file: BinaryIO) -> dict[int, bytes]:
         raise UnreadableInstanceError("the file has no DICOM prefix")
     meta: dict[int, bytes] = {}
     walker = _Walker(file, is_implicit=False, order="<")
-    while True:
-        start = file.tell()
+    start = file.tell()
+    # Only the group is looked at here: what follows the meta information may be encoded otherwise.
+    while file.read(2) == META_GROUP:
+        file.seek(-2, io.SEEK_CUR)
         element = walker.next_element()
-        if element is None or element.tag >> 16 != 2:  # noqa: PLR2004 - the group of the file meta
-            file.seek(start)
-            return meta
-        if element.length == _UNDEFINED:
+        if element is None or element.length == _UNDEFINED:
             raise UnreadableInstanceError("the file meta information is malformed")
         meta[element.tag] = walker.take(element)
+        start = file.tell()
+    file.seek(start)
+    return meta
 
 
 def scan(file: BinaryIO, transfer_syntax_uid: str, wanted: Collection[int]) -> dict[int, bytes]:
