@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from models.scores import ModelIdentity
 from service import __version__
@@ -15,7 +16,12 @@ from service.web import Pages
 
 
 class Application(FastAPI):
-    """FastAPI whose description holds the problem documents that every route may answer with."""
+    """FastAPI inside its guard, whose description holds the problem documents every route may answer with."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put the guard around everything, so that the answer to a defect carries its headers too."""
+        parts: Parts = self.state.parts
+        return Guard(super().build_middleware_stack(), parts.settings.api_host)
 
     def openapi(self) -> dict[str, Any]:
         """Description of the API (OpenAPI 3.1)."""
@@ -51,5 +57,4 @@ def create_app(*, store: Store, settings: Settings, model: ModelIdentity | None 
     for router in (worklist.router, studies.router, health.router, metrics.router, pages.router()):
         app.include_router(router)
     app.mount("/static", pages.static())
-    app.add_middleware(Guard, api_host=settings.api_host)
     return app

@@ -29,7 +29,7 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Guard:
-    """ASGI middleware: refuses foreign host names, adds the security headers.
+    """Outermost layer of the application: refuses foreign host names, adds the security headers.
 
     Parameters
     ----------
@@ -53,8 +53,9 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
-                # Nothing of a patient's stays in a browser's cache; the style sheet may.
-                headers.setdefault("Cache-Control", "no-store")
+                # Nothing of a patient's stays in a browser's cache; the style sheet is asked for again.
+                is_static = scope["path"].startswith("/static/")
+                headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")
             await send(message)
 
         refused = self._names is not None and _host(scope) not in self._names

@@ -40,6 +40,7 @@ def test_a_defect_is_a_problem_that_tells_nothing_of_its_cause(stranded: TestCli
 
     answer = stranded.get("/defect")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert answer.headers["x-content-type-options"] == "nosniff"
     assert "DOE" not in answer.text
 
 
