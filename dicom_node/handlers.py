@@ -24,8 +24,9 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
+from dicom_node.elements import PREAMBLE, PREFIX, read_file_meta
 from dicom_node.errors import SpoolFullError, UnreadableInstanceError
-from dicom_node.keys import PREAMBLE, PREFIX, Keys, read_file_meta, read_keys
+from dicom_node.keys import Keys, read_keys
 from dicom_node.peers import Peers
 from dicom_node.spool import CHUNK, StoreKind, StoreOutcome
 

@@ -18,6 +18,7 @@ from pynetdicom import AE, build_context
 from pynetdicom.sop_class import Verification
 
 from dicom_node.contexts import MAX_PDU_BYTES, NATIVE, prepare_pynetdicom
+from dicom_node.elements import read_file_meta, text_of
 from dicom_node.errors import (
     DeliveryError,
     DestinationBusyError,
@@ -29,8 +30,6 @@ from dicom_node.keys import (
     MEDIA_SOP_CLASS_UID,
     MEDIA_SOP_INSTANCE_UID,
     TRANSFER_SYNTAX_UID,
-    read_file_meta,
-    text_of,
 )
 
 CONNECT_TIMEOUT_S = 10.0

@@ -24,9 +24,10 @@ from pathlib import Path
 from threading import Lock
 
 from dicom_node.durable import sync_folder
+from dicom_node.elements import read_file_meta
 from dicom_node.errors import SpoolFullError
 from dicom_node.identity import STUDY_KEY, instance_file_name, study_key
-from dicom_node.keys import ReceivedHeader, read_file_meta, read_header
+from dicom_node.keys import ReceivedHeader, read_header
 
 CHUNK = 1024 * 1024  # bytes copied at a time
 LEFT_OVER_S = 3600.0  # a file this long untouched in .incoming belongs to no living association
