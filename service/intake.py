@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from dicom_node.errors import UnreadableInstanceError
+from dicom_node.keys import ReceivedHeader
 from dicom_node.spool import Spool, SpooledInstance
 from service import engine
 from service.engine import Pool
@@ -71,8 +73,11 @@ class Intake:
             known = studies.known_files(session, key)
         new = [instance for instance in self.spool.instances(key) if instance.file_name not in known]
         for start in range(0, len(new), BATCH):
-            arrivals = [_arrival(instance) for instance in new[start : start + BATCH]]
+            found = [_read(instance) for instance in new[start : start + BATCH]]
             with self.store.transaction() as session:
+                uids = [one.header.sop_instance_uid for one in found if one.header is not None]
+                own = studies.own_results_among(session, uids)
+                arrivals = [_arrival(one, own) for one in found]
                 is_new = studies.register(session, key, arrivals)
                 if is_new:
                     audit.append(
@@ -117,16 +122,34 @@ class Intake:
         log.info("study queued", study=key, revision=revision.number)
 
 
-def _arrival(instance: SpooledInstance) -> Arrival:
-    header = instance.header()
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One file of the spool with what it says; neither where the disk damaged it after it was received."""
+
+    instance: SpooledInstance
+    header: ReceivedHeader | None
+    sha256: str
+
+
+def _read(instance: SpooledInstance) -> _Found:
+    try:
+        return _Found(instance, instance.header(), instance.sha256())
+    except UnreadableInstanceError:
+        log.exception("instance damaged on disk", study=instance.path.parent.name, file=instance.file_name)
+        return _Found(instance, None, "")
+
+
+def _arrival(found: _Found, own: frozenset[str]) -> Arrival:
+    header = found.header
     return Arrival(
-        file_name=instance.file_name,
-        sha256=instance.sha256(),
-        bytes=instance.size_bytes,
-        sop_class_uid=header.sop_class_uid,
-        is_own=header.is_own,
-        sender=header.sender,
-        received_at=datetime.fromtimestamp(instance.mtime_ns / 1e9, UTC),
-        modality=header.modality,
-        description=header.study_description,
+        file_name=found.instance.file_name,
+        sha256=found.sha256,
+        bytes=found.instance.size_bytes,
+        sop_class_uid=header.sop_class_uid if header else "",
+        # An archive may rewrite what marks an object as ours; its UID it must keep.
+        is_own=header is not None and (header.is_own or header.sop_instance_uid in own),
+        sender=header.sender if header else "",
+        received_at=datetime.fromtimestamp(found.instance.mtime_ns / 1e9, UTC),
+        modality=header.modality if header else "",
+        description=header.study_description if header else "",
     )

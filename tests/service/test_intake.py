@@ -1,0 +1,165 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import FileDataset
+from sqlalchemy import select
+
+from dicom_node.identity import MANUFACTURER, MODEL_NAME
+from dicom_node.spool import Spool
+from service import engine
+from service.engine import Pool
+from service.intake import Intake
+from service.store import Store
+from service.store.tables import AuditRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.study import State
+from tests.phantoms import Phantom, write
+
+pytestmark = pytest.mark.postgres
+
+SECRET = b"s" * 32
+LATER = timedelta(seconds=61)
+
+
+class Site:
+    """A spool, and the intake that watches it."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store = store
+        self.folder = folder
+        self.spool = Spool(folder / "spool", SECRET, free_mark_bytes=0)
+        self.intake = self.new_intake()
+
+    def new_intake(self) -> Intake:
+        return Intake(
+            store=self.store,
+            spool=self.spool,
+            model_hash="m",
+            config_digest="c",
+            quiet_s=lambda _: 60.0,
+        )
+
+    def receive(self, datasets: list[FileDataset]) -> None:
+        for dataset in datasets:
+            (path,) = write(self.folder / "sent", [dataset])
+            self.spool.store(dataset.StudyInstanceUID, dataset.SOPInstanceUID, [path.read_bytes()])
+
+    def states(self) -> list[State]:
+        with self.store.transaction() as session:
+            return list(session.scalars(select(StudyRow.state)))
+
+    def waiting(self) -> int:
+        with self.store.transaction() as session:
+            return engine.depth(session)[Pool.INFER].waiting
+
+
+@pytest.fixture
+def site(store: Store, tmp_path: Path) -> Site:
+    return Site(store, tmp_path)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def test_a_study_is_queued_when_it_has_been_quiet_and_not_before(site: Site) -> None:
+    site.receive(Phantom().datasets())
+
+    site.intake.step(now())
+    before = site.states(), site.waiting()
+    site.intake.step(now() + LATER)
+
+    assert before == ([State.RECEIVED], 0)
+    assert (site.states(), site.waiting()) == ([State.QUEUED], 1)
+
+
+def test_looking_again_changes_nothing(site: Site) -> None:
+    site.receive(Phantom().datasets())
+    for _ in range(3):
+        site.intake.step(now() + LATER)
+
+    site.new_intake().step(now() + LATER)  # as after a restart
+
+    with site.store.transaction() as session:
+        assert len(session.scalars(select(InstanceRow)).all()) == 6
+        assert len(session.scalars(select(RevisionRow)).all()) == 1
+        assert len(session.scalars(select(ScoreRow)).all()) == 1
+    assert site.waiting() == 1
+
+
+def test_a_late_instance_makes_a_new_revision_with_a_job_of_its_own(site: Site) -> None:
+    slices = Phantom().datasets()
+    site.receive(slices[:5])
+    site.intake.step(now() + LATER)
+    site.receive(slices[5:])
+
+    site.intake.step(now() + LATER)
+
+    with site.store.transaction() as session:
+        assert session.scalars(select(RevisionRow.number)).all() == [1, 2]
+        held = session.scalars(select(InstanceRow.first_revision)).all()
+    assert sorted(number or 0 for number in held) == [1, 1, 1, 1, 1, 2]
+
+
+def test_an_own_result_is_kept_and_never_queued(site: Site) -> None:
+    (report, *_) = Phantom(name="own").datasets()
+    report.Manufacturer, report.ManufacturerModelName = MANUFACTURER, MODEL_NAME
+    site.receive([report])
+
+    site.intake.step(now() + LATER)
+
+    assert site.states() == []
+    assert len(list(site.spool.studies())) == 1
+
+
+def test_an_own_result_is_known_by_its_uid_even_when_the_archive_rewrote_it(site: Site, store: Store) -> None:
+    slices = Phantom().datasets()
+    site.receive(slices[:5])
+    site.intake.step(now() + LATER)
+    with store.transaction() as session:
+        score = session.scalars(select(ScoreRow)).one()
+        session.add(
+            ResultRow(
+                score_id=score.id,
+                kind="sr",
+                sop_class_uid=slices[5].SOPClassUID,
+                sop_instance_uid=slices[5].SOPInstanceUID,
+                path="x",
+                sha256="0",
+                bytes=1,
+            )
+        )
+    site.receive(slices[5:])
+
+    site.intake.step(now() + LATER)
+
+    with store.transaction() as session:
+        assert session.scalars(select(RevisionRow.number)).all() == [1]
+
+
+def test_state_job_and_audit_row_come_together(site: Site) -> None:
+    site.receive(Phantom().datasets())
+
+    site.intake.step(now() + LATER)
+
+    with site.store.transaction() as session:
+        actions = session.scalars(select(AuditRow.action).order_by(AuditRow.number)).all()
+        (score,) = session.scalars(select(ScoreRow)).all()
+    assert actions == ["study.received", "study.queued"]
+    assert (score.model_hash, score.config_digest, score.state) == ("m", "c", State.QUEUED)
+
+
+def test_no_row_tells_who_the_patient_is(site: Site) -> None:
+    (first, *rest) = Phantom().datasets()
+    site.receive([first, *rest])
+    site.intake.step(now() + LATER)
+
+    with site.store.transaction() as session:
+        told = "".join(
+            str({name: value for name, value in vars(row).items() if not name.startswith("_")})
+            for table in (StudyRow, InstanceRow, RevisionRow, ScoreRow, AuditRow)
+            for row in session.scalars(select(table))
+        )
+
+    for value in (first.PatientName, first.PatientID, first.StudyInstanceUID, first.SeriesInstanceUID):
+        assert str(value) not in told
