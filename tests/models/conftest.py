@@ -37,7 +37,7 @@ def sample_brain(
     spacing_mm: tuple[float, float, float] = (2.0, 2.0, 2.0),
     bright_mm: tuple[float, float, float] | None = None,
 ) -> Volume:
-    """The phantom on a grid of given directions; ``bright_mm`` is the centre of a bright ball of 4 mm radius."""
+    """The phantom on a grid of given directions, with a bright ball of 4 mm radius at ``bright_mm``."""
     steps = directions * np.array(spacing_mm)
     half = np.abs(directions.T) @ (HALF_AXES_MM + 12)
     counts = np.ceil(2 * half / np.array(spacing_mm)).astype(int)

@@ -1,0 +1,138 @@
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.catalogue import active_artefact
+from models.errors import NotAssessableError, Reason
+from models.evaluation.dataset import read_data_record, read_nifti
+from models.evaluation.lesions import add_lesion
+from models.predictor import Predictor
+from models.scores import Scores
+from models.volume import Volume
+
+Brain = Callable[..., Volume]
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.load(active_artefact())
+
+
+@pytest.fixture(scope="module")
+def scores(predictor: Predictor, brain: Brain) -> Scores:
+    return predictor.predict(brain())
+
+
+def fingerprint(scores: Scores) -> str:
+    digest = hashlib.sha256(scores.map.tobytes())
+    digest.update(repr((scores.study_score, scores.p_value, scores.heads, scores.regions)).encode())
+    return digest.hexdigest()
+
+
+def test_map_lies_on_the_grid_of_the_source_between_zero_and_one(scores: Scores, brain: Brain) -> None:
+    assert scores.map.shape == brain().voxels.shape
+    assert scores.map.dtype == np.float32
+    assert scores.map.min() >= 0
+    assert scores.map.max() <= 1
+    assert scores.map[brain().voxels == 0].sum() == pytest.approx(0, abs=1e-3 * float(scores.map.sum()))
+
+
+def test_scores_name_the_model_and_its_reference_group(predictor: Predictor, scores: Scores) -> None:
+    artefact = active_artefact()
+
+    assert scores.model == predictor.identity
+    assert scores.model.sha256 == artefact.sha256
+    assert scores.model.n >= 1
+    assert scores.model.disclaimer == artefact.manifest.disclaimer
+    assert set(scores.heads) == set(artefact.manifest.heads)
+    assert 1 / (scores.model.n + 1) <= scores.p_value <= 1
+
+
+def test_same_volume_gives_the_same_bytes(predictor: Predictor, scores: Scores, brain: Brain) -> None:
+    again = Predictor.load(active_artefact())
+
+    assert fingerprint(predictor.predict(brain())) == fingerprint(scores)
+    assert fingerprint(again.predict(brain())) == fingerprint(scores)
+
+
+@pytest.mark.parametrize("contrast_sd", [-2, 2])
+def test_large_lesion_raises_the_score_and_is_where_the_map_says(
+    predictor: Predictor, scores: Scores, brain: Brain, contrast_sd: float
+) -> None:
+    centre = (28.0, -25.0, 35.0)
+    changed, mask = add_lesion(brain(), diameter_mm=30, contrast_sd=contrast_sd, centre_mm=centre)
+
+    found = predictor.predict(changed)
+
+    assert found.study_score > scores.study_score
+    gain = found.map - scores.map
+    assert gain[mask].mean() > 5 * abs(gain[~mask]).mean()
+
+
+def test_regions_are_above_the_lowest_band_largest_peak_first(predictor: Predictor, brain: Brain) -> None:
+    changed, _ = add_lesion(brain(), diameter_mm=30, contrast_sd=3, centre_mm=(28.0, -25.0, 35.0))
+
+    found = predictor.predict(changed)
+
+    peaks = [region.peak for region in found.regions]
+    assert peaks
+    assert peaks == sorted(peaks, reverse=True)
+    assert min(peaks) >= found.bands[0]
+    assert min(region.volume_mm3 for region in found.regions) >= predictor.manifest.min_region_mm3
+    first = found.regions[0]
+    assert found.map[first.slice_index].max() == pytest.approx(first.peak)
+
+
+def test_volume_outside_the_card_is_not_scored(predictor: Predictor) -> None:
+    volume = Volume(voxels=np.zeros((60, 60, 60), np.float32), spacing_mm=(2, 2, 2), affine=np.eye(4))
+
+    with pytest.raises(NotAssessableError) as refusal:
+        predictor.predict(volume)
+
+    assert refusal.value.reason is Reason.CONSTANT_PIXELS
+
+
+def stored_otherwise(volume: Volume) -> dict[str, Volume]:
+    """The same measurement as other scanners and routes would store it."""
+    flip = np.eye(4)
+    flip[0, 0], flip[0, 3] = -1, volume.voxels.shape[0] - 1
+    reversed_order = replace(
+        volume, voxels=np.ascontiguousarray(volume.voxels[::-1]), affine=volume.affine @ flip
+    )
+    sagittal = replace(
+        volume,
+        voxels=np.ascontiguousarray(volume.voxels.transpose(2, 0, 1)),
+        affine=volume.affine[:, [2, 0, 1, 3]],
+        spacing_mm=(volume.spacing_mm[2], volume.spacing_mm[0], volume.spacing_mm[1]),
+    )
+    top = float(volume.voxels.max())
+    uint16 = np.rint(volume.voxels / top * 4095).astype(np.uint16)
+    return {
+        "reversed": reversed_order,
+        "sagittal": sagittal,
+        "scaled": replace(volume, voxels=volume.voxels * np.float32(0.37)),
+        "uint16": replace(volume, voxels=uint16.astype(np.float32)),
+    }
+
+
+@pytest.mark.parametrize("route", ["reversed", "sagittal", "scaled", "uint16"])
+def test_storage_does_not_change_the_score(
+    predictor: Predictor, scores: Scores, brain: Brain, route: str
+) -> None:
+    found = predictor.predict(stored_otherwise(brain())[route])
+
+    assert found.study_score == pytest.approx(scores.study_score, rel=2e-2 if route == "uint16" else 1e-3)
+
+
+@pytest.mark.slow
+def test_real_volume_scores_the_same_whatever_its_storage(predictor: Predictor, data_folder: Path) -> None:
+    folder = data_folder / "brain-mri-t1"
+    volume = read_nifti(folder / read_data_record(folder).of_role("selection")[0].file)
+    expected = predictor.predict(volume).study_score
+
+    for found in stored_otherwise(volume).values():
+        assert predictor.predict(found).study_score == pytest.approx(expected, rel=2e-2)
