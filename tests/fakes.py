@@ -1,0 +1,101 @@
+"""Stand-ins for what a test cannot have: a full disk, and archives that answer as told."""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pynetdicom import AE, build_context, evt
+from pynetdicom.sop_class import Verification
+
+from dicom_node.contexts import prepare_pynetdicom
+from dicom_node.errors import DeliveryError, SpoolFullError
+from dicom_node.scu import Receipt
+from dicom_node.spool import StoreKind, StoreOutcome
+
+
+@dataclass
+class FakeSink:
+    """Sink in memory, with as much room as it is told."""
+
+    room: bool = True
+    fills_up: bool = False
+    stored: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    quarantined: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def has_room(self) -> bool:
+        return self.room
+
+    def store(self, study_uid: str, sop_instance_uid: str, parts: Iterable[bytes]) -> StoreOutcome:
+        if self.fills_up:
+            raise SpoolFullError("The disk of the spool is full.")
+        self.stored[study_uid, sop_instance_uid] = b"".join(parts)
+        return StoreOutcome(kind=StoreKind.STORED, study_key="a" * 20, path=Path("stored"))
+
+    def quarantine(self, parts: Iterable[bytes], reason: str) -> Path:
+        self.quarantined.append((reason, b"".join(parts)))
+        return Path("quarantined")
+
+
+@dataclass
+class FakeDestination:
+    """Destination that keeps what it is sent, or answers each file with an error."""
+
+    error: DeliveryError | None = None
+    sent: list[Path] = field(default_factory=list)
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def send(self, paths: Sequence[Path]) -> list[Receipt]:
+        if self.error is not None:
+            return [Receipt(path=path, status=self.error.status, error=self.error) for path in paths]
+        self.sent.extend(paths)
+        return [Receipt(path=path, status=0x0000, error=None) for path in paths]
+
+
+@dataclass
+class FakeArchive:
+    """Storage SCP that answers every C-STORE with one status and keeps the data sets' bytes."""
+
+    port: int
+    received: list[tuple[str, bytes]] = field(default_factory=list)  # transfer syntax, data set
+
+
+@contextmanager
+def archive(
+    folder: Path,
+    *,
+    contexts: Sequence[tuple[str, Sequence[str]]],
+    status: int = 0x0000,
+    aet: str = "ARCHIVE",
+) -> Iterator[FakeArchive]:
+    """Run a storage SCP for SOP classes with transfer syntaxes; temporary files stay in `folder`."""
+    prepare_pynetdicom()
+
+    def keep(event: Any) -> int:
+        whole = event.dataset_path.read_bytes()
+        length = int.from_bytes(whole[140:144], "little")  # of the file meta information
+        fake.received.append((str(event.context.transfer_syntax), whole[144 + length :]))
+        return status
+
+    previous, tempfile.tempdir = tempfile.tempdir, str(folder)
+    entity = AE(ae_title=aet)
+    entity.require_called_aet = True
+    server = entity.start_server(
+        ("127.0.0.1", 0),
+        block=False,
+        contexts=[build_context(Verification), *(build_context(uid, list(ts)) for uid, ts in contexts)],
+        evt_handlers=[(evt.EVT_C_STORE, keep)],
+    )
+    fake = FakeArchive(port=server.server_address[1])
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        for association in server.active_associations:
+            association.abort()
+        tempfile.tempdir = previous
