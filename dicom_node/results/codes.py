@@ -1,7 +1,7 @@
 """Every coded concept, number and fixed sentence of the result objects.
 
-Standard codes where a standard concept fits, private ones (``99VIGIL``) where none does. The value of a private
-code is never given a second meaning.
+Standard codes where a standard concept fits, private ones (``99VIGIL``) where none does. The value of a
+private code is never given a second meaning.
 """
 
 from enum import StrEnum
@@ -60,7 +60,6 @@ def coding_scheme() -> Dataset:
     """Item of the Coding Scheme Identification Sequence that declares ``99VIGIL`` (PS3.3 C.12.1)."""
     item = Dataset()
     item.CodingSchemeDesignator = CODING_SCHEME
-    item.CodingSchemeUID = derive_uid("coding-scheme", CODING_SCHEME)
     item.CodingSchemeName = "Vigil anomaly triage concepts"
     item.CodingSchemeVersion = "1"
     item.CodingSchemeResponsibleOrganization = "Vigil"
@@ -117,7 +116,8 @@ IMAGING_PROCEDURE: Final = Code("363679005", "SCT", "Imaging procedure")
 ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")
 ENGLISH: Final = Code("en-US", "RFC5646", "English (United States)")
 DEVICE: Final = Code("121007", "DCM", "Device")
-PROCESSING_EQUIPMENT: Final = Code("109103", "DCM", "Modifying Equipment")
+ACQUISITION_EQUIPMENT: Final = Code("109101", "DCM", "Acquisition Equipment")
+PROCESSING_EQUIPMENT: Final = Code("109102", "DCM", "Processing Equipment")
 SOURCE_IMAGE: Final = Code("121322", "DCM", "Source image for image processing operation")
 
 # The code of every reason, for the report. A reason keeps its number for good.

@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-# The colour map "inferno" (S. van der Walt, N. Smith, CC0): lightness rises evenly, and no pair of its colours
-# differs by red against green alone. Kept as its fit by polynomials of degree six in the map value, one column
-# per channel, lowest power first (M. Zucker, "matplotlib colormaps", CC0); error at most three grey levels in 256.
+# The colour map "inferno" (S. van der Walt, N. Smith, CC0): lightness rises evenly, and no pair of its
+# colours differs by red against green alone. Kept as its fit by polynomials of degree six in the map value,
+# one column per channel, lowest power first (M. Zucker, "matplotlib colormaps", CC0).
 _INFERNO: Final = np.array(
     [
         [0.0002189403691192265, 0.001651004631001012, -0.01948089843709184],
@@ -60,7 +60,8 @@ def window(voxels: NDArray[np.float32], low: float, high: float) -> NDArray[np.u
         Display window in modality units.
     """
     span = max(high - low, float(np.finfo(np.float32).tiny))
-    return (np.clip((np.nan_to_num(voxels) - low) / span, 0.0, 1.0) * 255.0).round().astype(np.uint8)
+    level = np.clip((np.nan_to_num(voxels) - low) / span, 0.0, 1.0) * 255.0
+    return np.asarray(level.round(), dtype=np.uint8)
 
 
 def overlay(
@@ -68,8 +69,8 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """Slice with its map laid over it.
 
-    Colour begins at half of the lowest band and reaches its full strength at the band itself: below, the pixels
-    are those of the slice.
+    Colour begins at half of the lowest band and reaches its full strength at the band itself: below, the
+    pixels are those of the slice.
 
     Parameters
     ----------

@@ -1,0 +1,5 @@
+"""x"""
+
+
+def build_report(context):
+    return None

@@ -1,0 +1,194 @@
+"""Colour pictures for viewers that show nothing else: slice beside overlay (PS3.3 A.8.5).
+
+Frame ``k`` is slice ``k`` of the volume. What a picture cannot carry as data stands in its pixels: that it
+is not for diagnosis, the percentile with its reference group, the model.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.encoders.base import RLELosslessEncoder
+from pydicom.tag import Tag
+from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
+
+from dicom_node.results import codes, heatmap
+from dicom_node.results.canvas import Layout, paint_frame, paint_template, side_letter
+from dicom_node.results.codes import ResultKind
+from dicom_node.results.context import ResultContext
+from dicom_node.results.envelope import envelope, region, text_of
+from dicom_node.results.sources import image_references
+from models.scores import Scores
+from models.volume import Volume
+
+_WINDOW_PERCENTILES: Final = (1.0, 99.5)
+_WINDOW_SAMPLE: Final = 1_000_000  # voxels; more change the window by less than a grey level
+_FACELESS: Final = frozenset(
+    {"CHEST", "ABDOMEN", "PELVIS", "SPINE", "TSPINE", "LSPINE", "KNEE", "HAND", "FOOT"}
+)
+_PAGE_NUMBER_VECTOR: Final = Tag("PageNumberVector")
+_LOSSY: Final = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Modality values shown as black and as white."""
+
+    low: float
+    high: float
+
+
+def display_window(volume: Volume) -> Window:
+    """Window that shows the tissue of a volume whatever its units.
+
+    Robust percentiles of the voxels above the darkest value: air and padding do not widen it.
+    """
+    values = volume.voxels if volume.padding is None else volume.voxels[~volume.padding]
+    values = values.ravel()
+    values = values[:: max(1, values.size // _WINDOW_SAMPLE)]
+    if not values.size:
+        return Window(low=0.0, high=1.0)
+    tissue = values[values > values.min()]
+    if not tissue.size:
+        return Window(low=float(values[0]), high=float(values[0]) + 1.0)
+    low, high = np.percentile(tissue, _WINDOW_PERCENTILES)
+    return Window(low=float(low), high=float(max(high, low + np.finfo(np.float32).eps)))
+
+
+def build_secondary_capture(context: ResultContext) -> Dataset | None:
+    """Multi-frame true colour picture of a scored volume; None where there are no scores."""
+    if context.scores is None or context.volume is None:
+        return None
+    result = envelope(
+        context, ResultKind.SECONDARY_CAPTURE, MultiFrameTrueColorSecondaryCaptureImageStorage, "OT"
+    )
+    source = context.sources[0]
+    result.update(region(source))
+    result.ImageType = ["DERIVED", "SECONDARY"]
+    result.ConversionType = "WSD"
+    result.DateOfSecondaryCapture = result.ContentDate
+    result.TimeOfSecondaryCapture = result.ContentTime
+    result.BurnedInAnnotation = "YES"
+    result.RecognizableVisualFeatures = "NO" if text_of(source, "BodyPartExamined") in _FACELESS else "YES"
+    result.DerivationDescription = (
+        "Left: source slice, windowed and resampled for display. Right: the same with the anomaly map of "
+        f"{context.model.name} {context.model.version} laid over it. {codes.DISCLAIMER}"
+    )
+    result.PatientOrientation = _orientation(context, context.volume)
+    result.SourceImageSequence = _source_images(context)
+    result.LossyImageCompression = "01" if text_of(source, "LossyImageCompression") == "01" else "00"
+    if result.LossyImageCompression == "01":
+        for keyword in _LOSSY:
+            if keyword in source:
+                result[keyword] = source[keyword]
+    _add_pixels(result, context, context.volume, context.scores)
+    return result
+
+
+def _is_oriented(context: ResultContext) -> bool:
+    return context.is_multiframe or "ImageOrientationPatient" in context.sources[0]
+
+
+def _orientation(context: ResultContext, volume: Volume) -> list[str]:
+    """Sides that rows and columns of both panels run to; empty where unknown (type 2C)."""
+    if not _is_oriented(context):
+        return []
+    return [side_letter(volume.affine[:3, 2]), side_letter(volume.affine[:3, 1])]
+
+
+def _source_images(context: ResultContext) -> list[Dataset]:
+    items = []
+    for reference in image_references(context):
+        item = Dataset()
+        item.ReferencedSOPClassUID = reference.sop_class
+        item.ReferencedSOPInstanceUID = reference.sop_instance
+        if reference.frame is not None:
+            item.ReferencedFrameNumber = reference.frame
+        item.PurposeOfReferenceCodeSequence = [codes.coded(codes.SOURCE_IMAGE)]
+        items.append(item)
+    return items
+
+
+def _add_pixels(result: Dataset, context: ResultContext, volume: Volume, scores: Scores) -> None:
+    layout = Layout.of(volume)
+    slices = len(volume.voxels)
+    result.NumberOfFrames = slices
+    result.FrameIncrementPointer = _PAGE_NUMBER_VECTOR
+    result.PageNumberVector = list(range(1, slices + 1))
+    result.SamplesPerPixel = 3
+    result.PhotometricInterpretation = "RGB"
+    result.PlanarConfiguration = 0
+    result.Rows = layout.height
+    result.Columns = layout.width
+    result.BitsAllocated = 8
+    result.BitsStored = 8
+    result.HighBit = 7
+    result.PixelRepresentation = 0
+    result.PixelData = encapsulate([_compress(frame) for frame in _frames(context, volume, scores, layout)])
+    result["PixelData"].VR = "OB"
+    result["PixelData"].is_undefined_length = True
+    result.file_meta.TransferSyntaxUID = RLELossless
+
+
+def _frames(
+    context: ResultContext, volume: Volume, scores: Scores, layout: Layout
+) -> Iterator[NDArray[np.uint8]]:
+    """Pictures one by one: a study's frames are never in memory uncompressed."""
+    window = display_window(volume)
+    template = paint_template(layout, scores, _captions(context, scores))
+    letters = ("", "")
+    if _is_oriented(context):  # a picture without geometry must say which side is which
+        letters = (side_letter(-volume.affine[:3, 2]), side_letter(-volume.affine[:3, 1]))
+    slices = len(volume.voxels)
+    for index in range(slices):
+        grey = _resample_slice(heatmap.window(volume.voxels[index], window.low, window.high), layout)
+        values = _resample_map(np.clip(scores.map[index], 0.0, 1.0), layout)
+        coloured = heatmap.overlay(grey, values, scores.bands)
+        yield paint_frame(
+            template, layout, grey, coloured, letters=letters, counter=f"slice {index + 1} / {slices}"
+        )
+
+
+def _captions(context: ResultContext, scores: Scores) -> tuple[str, ...]:
+    model = context.model
+    calibration = f"calibration {model.calibration_sha256[:8]} of {model.calibrated_on.isoformat()}"
+    run_at = context.run_at.strftime("%Y-%m-%d %H:%M%z")
+    return (
+        f"Normality percentile {scores.percentile:.1f} (low is unusual), reference n = {model.n}",
+        f"Reference: {model.group}",
+        f"{model.name} {model.version} {model.sha256[:8]}, {calibration}, run {run_at}",
+        model.disclaimer,
+    )
+
+
+def _resample_slice(grey: NDArray[np.uint8], layout: Layout) -> NDArray[np.uint8]:
+    """Slice in the size of a panel; enlarged pixels stay as they are, which also halves the object."""
+    is_reduced = layout.panel_width < grey.shape[1]
+    how = Image.Resampling.BOX if is_reduced else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(grey).resize((layout.panel_width, layout.panel_height), how))
+
+
+def _resample_map(values: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
+    size = (layout.panel_width, layout.panel_height)
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
+
+
+def _compress(frame: NDArray[np.uint8]) -> bytes:
+    return RLELosslessEncoder.encode(
+        frame.tobytes(),
+        rows=frame.shape[0],
+        columns=frame.shape[1],
+        samples_per_pixel=3,
+        bits_allocated=8,
+        bits_stored=8,
+        pixel_representation=0,
+        photometric_interpretation="RGB",
+        planar_configuration=0,
+        number_of_frames=1,
+        encoding_plugin="pylibjpeg",
+    )
