@@ -6,17 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvicorn
-from numpy.typing import NDArray
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from dicom_node.results import BuiltResult, ResultContext, build_results, encode
+from models.scores import Scores
+from models.volume import Volume
+from service import __version__
 from service.api import create_app
 from service.settings import Settings
 from service.store import Store
 from service.study import DeliveryStatus, State
-from tests.seeds import MODEL, REGIONS, Seed, plant, write_capture
+from tests.phantoms import Phantom
+from tests.seeds import MODEL, MORNING, REGIONS, Seed, plant
 
 pytestmark = [pytest.mark.browser, pytest.mark.postgres, pytest.mark.slow]
 
@@ -55,26 +59,47 @@ DECLINED = Seed(
 WAITING = Seed(name="waiting", description="still to come", state=State.QUEUED)
 
 
-def brain() -> NDArray[np.uint8]:
-    """Grey ellipsoid with a bright spot in the frame of the strongest region, twice side by side."""
-    row, column = np.mgrid[:96, :96]
-    frames = np.zeros((FRAMES, 96, 192, 3), np.uint8)
-    for index in range(FRAMES):
-        radius = 44 * np.sqrt(1 - ((index - 5.5) / 6.5) ** 2)
-        inside = (row - 48) ** 2 + 1.3 * (column - 48) ** 2 < radius**2
-        plain = np.where(inside, 120, 0).astype(np.uint8)[..., None].repeat(3, axis=2)
-        hot = (row - 36) ** 2 + (column - 58) ** 2 < 80
-        marked = plain.copy()
-        marked[hot & inside & (abs(index - 2) < 2)] = (240, 160, 60)
-        frames[index] = np.concatenate([plain, marked], axis=1)
-    return frames
+PHANTOM = Phantom(shape=(FRAMES, 80, 64), spacing_mm=(6.0, 2.0, 2.0))
+
+
+def heatmap() -> BuiltResult:
+    """Secondary capture of a grey ellipsoid with one hot spot, as the worker makes it."""
+    index, row, column = np.mgrid[:FRAMES, :80, :64]
+    inside = ((index - 5.5) / 6.5) ** 2 + ((row - 40) / 36) ** 2 + ((column - 32) / 28) ** 2 < 1
+    voxels = np.where(inside, 500 + 60 * np.sin(row / 4) * np.cos(column / 5), 0).astype(np.float32)
+    distance = (3 * (index - 2)) ** 2 + (row - 34) ** 2 + (column - 40) ** 2
+    hot = (np.exp(-distance / 40) * inside).astype(np.float32)
+    context = ResultContext(
+        sources=PHANTOM.datasets(),
+        volume=Volume(voxels=voxels, spacing_mm=PHANTOM.spacing_mm, affine=np.diag([6.0, 2.0, 2.0, 1.0])),
+        scores=Scores(
+            study_score=UNUSUAL.study_score,
+            p_value=UNUSUAL.p_value,
+            heads={},
+            map=hot,
+            bands=(0.3, 0.5, 0.7),
+            regions=(),
+            model=MODEL,
+        ),
+        reason=None,
+        detail="",
+        model=MODEL,
+        config_digest="d" * 64,
+        content_hash="c" * 64,
+        run_at=MORNING,
+        software_version=__version__,
+        predecessor_sr=None,
+    )
+    return next(result for result in build_results(context) if result.kind == "sc")
 
 
 @pytest.fixture
 def address(store: Store, tmp_path: Path) -> Iterator[str]:
     """Address of the application, served for real, on four studies."""
     settings = Settings(data=tmp_path)
-    write_capture(settings.results_folder / UNUSUAL.key / "sc.dcm", brain())
+    stored = settings.results_folder / UNUSUAL.key / "sc.dcm"
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(encode(heatmap().dataset))
     with store.transaction() as session:
         plant(session, UNUSUAL, USUAL, DECLINED, WAITING)
     app = create_app(store=store, settings=settings, model=MODEL)
@@ -136,7 +161,7 @@ def test_a_person_finds_the_order_the_reasons_and_the_heatmap(
     assert "None of the 6 reference studies" in text_of(chromium, ".sentence")
     picture = chromium.find_element(By.CSS_SELECTOR, "figure img")
     assert picture.get_attribute("alt") == f"Heatmap, slice 3 of {FRAMES}"
-    assert picture.get_property("naturalWidth") == 192
+    assert picture.get_property("naturalWidth") == heatmap().dataset.Columns
 
     chromium.find_element(By.LINK_TEXT, "Next →").click()
     assert text_of(chromium, "figcaption strong") == f"Slice 4 of {FRAMES}"
