@@ -268,6 +268,19 @@ def identity_sha256(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` with the hashes of the files that are there now.
+
+    Raises
+    ------
+    ArtefactError
+        If one of them is missing.
+    """
+    files = {name: file_sha256(folder / name) for name in REQUIRED}
+    content = manifest.model_copy(update={"files": files}).model_dump(mode="json")
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
 def _read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())

@@ -3,19 +3,48 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.artefact import CALIBRATION, CARD, MANIFEST, Manifest
+from models.artefact import CALIBRATION, CARD, Artefact, Manifest, write_manifest
 from models.calibration import read_calibration
-from models.evaluation.dataset import DataRecord
+from models.evaluation.dataset import DataRecord, read_data_record
 from models.evaluation.rows import Row, markdown_table
 
 
-def write_card(folder: Path, described: DataRecord, rows: Sequence[Row], spread: Sequence[Row] = ()) -> None:
-    """Write ``MODEL_CARD.md``. The manifest must be written again afterwards: it holds the card's hash.
+def refresh_card(folder: Path, rows: Sequence[Row], spread: Sequence[Row] = ()) -> None:
+    """Put measured rows into the card of an artefact. Its identity stays the same.
+
+    Parameters
+    ----------
+    folder : Path
+        Artefact, verified before it is touched.
+    rows, spread : sequence of Row
+        See ``write_card``.
+
+    Raises
+    ------
+    ArtefactError
+        If the artefact is incomplete or changed.
+    RecordError
+        If its training data has no valid description.
+    """
+    manifest = Artefact.load(folder).manifest
+    write_card(folder, manifest, read_data_record(Path(manifest.training.data)), rows, spread)
+    write_manifest(folder, manifest)
+
+
+def write_card(
+    folder: Path,
+    manifest: Manifest,
+    described: DataRecord,
+    rows: Sequence[Row],
+    spread: Sequence[Row] = (),
+) -> None:
+    """Write ``MODEL_CARD.md``. The manifest must be written afterwards: it holds the card's hash.
 
     Parameters
     ----------
     folder : Path
         Artefact.
+    manifest : Manifest
     described : DataRecord
         Training data.
     rows : sequence of Row
@@ -23,7 +52,6 @@ def write_card(folder: Path, described: DataRecord, rows: Sequence[Row], spread:
     spread : sequence of Row
         The same of artefacts made with other seeds; summarised as ranges.
     """
-    manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     calibration = read_calibration(folder / CALIBRATION)
     counts = manifest.training.subjects
     members = ", ".join(name for name, head in manifest.heads.items() if head.is_member)

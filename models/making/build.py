@@ -1,7 +1,6 @@
 """Record and data → artefact folder: train, choose, export, compare with normals, calibrate, write."""
 
 import hashlib
-import json
 import platform
 import shutil
 from collections.abc import Sequence
@@ -18,16 +17,13 @@ from scipy import ndimage
 from models.aggregation import Map, Normals, combine, reduce_map
 from models.artefact import (
     CALIBRATION,
-    CARD,
-    MANIFEST,
     NETWORK,
     NORMALS,
-    REQUIRED,
     Artefact,
     InputContract,
     Manifest,
     Training,
-    file_sha256,
+    write_manifest,
 )
 from models.calibration import Calibration, find_bands
 from models.errors import RecordError
@@ -147,9 +143,7 @@ def assemble(
     calibration = _read(read_role(described, data, "calibration"), session, normals, manifest)
     calibrated = calibrate(selection, calibration, manifest, described.name)
     (folder / CALIBRATION).write_text(calibrated.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    (folder / CARD).write_text("", encoding="utf-8")
-    write_manifest(folder, manifest)
-    write_card(folder, described, ())
+    write_card(folder, manifest, described, ())
     write_manifest(folder, manifest)
     tell(f"{folder.name}: {Artefact.load(folder).sha256}")
     return folder
@@ -206,13 +200,6 @@ def calibrate(
         bands=bands,
         band_rule=rule,
     )
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest with the hashes of the files that are there now."""
-    files = {name: file_sha256(folder / name) for name in REQUIRED}
-    content = manifest.model_copy(update={"files": files}).model_dump(mode="json")
-    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _manifest(
