@@ -79,7 +79,8 @@ class Applicability(_Section):
     body_parts : tuple of str
         Accepted values of Body Part Examined; an empty value is always accepted.
     refused_words : tuple of str
-        Words of a Series Description that name another sequence.
+        Beginnings of words of a Series Description that name another sequence (T2 meets T2W), upper
+        case; ``_`` stands for whatever is between words.
     refused_image_types : tuple of str
         Values of Image Type that name a reformat, projection or computed map.
     age_years : tuple of float

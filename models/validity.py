@@ -30,8 +30,8 @@ def check_acquisition(acquisition: Acquisition, applicability: Applicability) ->
     if acquisition.modality != a.modality:
         raise NotAssessableError(Reason.WRONG_MODALITY, f"The model reads {a.modality} alone.")
     types = {value.upper() for value in acquisition.image_type}
-    words = set(re.split(r"[^A-Z0-9]+", acquisition.description.upper()))
-    if types & {"LOCALIZER"} or words & {"LOCALIZER", "LOCALISER", "SCOUT"}:
+    description = "_".join(re.split(r"[^A-Z0-9]+", acquisition.description.upper()))
+    if "LOCALIZER" in types or re.search(r"(^|_)(LOCALI[SZ]ER|SCOUT)", description):
         raise NotAssessableError(Reason.LOCALISER, "The series is a localiser.")
     if types & set(a.refused_image_types):
         raise NotAssessableError(Reason.DERIVED, "The series is a reformat, projection or computed map.")
@@ -39,7 +39,7 @@ def check_acquisition(acquisition: Acquisition, applicability: Applicability) ->
         raise NotAssessableError(
             Reason.WRONG_BODY_PART, f"The model reads {' or '.join(a.body_parts)} alone."
         )
-    if words & set(a.refused_words):
+    if any(re.search(rf"(^|_){re.escape(word)}", description) for word in a.refused_words):
         raise NotAssessableError(Reason.WRONG_SEQUENCE, "The series description names another sequence.")
     if acquisition.contrast_agent and not a.accepts_contrast:
         raise NotAssessableError(Reason.WRONG_SEQUENCE, "The model was made without contrast agent.")

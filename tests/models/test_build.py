@@ -10,12 +10,12 @@ import yaml
 
 pytest.importorskip("torch", reason="torch is installed for making models alone")
 
-from models.artefact import Artefact  # noqa: E402 - torch decides whether this file is read
-from models.errors import RecordError  # noqa: E402
-from models.evaluation import dataset  # noqa: E402
-from models.making import train_artefact  # noqa: E402
-from models.predictor import Predictor  # noqa: E402
-from models.volume import Volume  # noqa: E402
+from models.artefact import Artefact
+from models.errors import RecordError
+from models.evaluation import dataset
+from models.making import train_artefact
+from models.predictor import Predictor
+from models.volume import Volume
 
 Brain = Callable[..., Volume]
 RECORD = Path(__file__).parents[2] / "models" / "records" / "cevae-t1.yaml"
@@ -47,7 +47,7 @@ def archive(tmp_path: Path, brain: Brain, monkeypatch: pytest.MonkeyPatch) -> Pa
         "citation": "none",
         "source": "made here",
         "drawn": "by hand",
-        "roles": {role: "" for role in (*PARTS, "test")},
+        "roles": dict.fromkeys((*PARTS, "test"), ""),
         "volumes": entries,
     }
     (tmp_path / "archive.yaml").write_text(yaml.safe_dump(described))

@@ -41,6 +41,8 @@ def test_t1_of_an_adult_brain_passes(limits: Applicability) -> None:
         ({"body_part": "KNEE"}, Reason.WRONG_BODY_PART),
         ({"description": "AX T2 FLAIR"}, Reason.WRONG_SEQUENCE),
         ({"description": "ep2d_dwi_b1000"}, Reason.WRONG_SEQUENCE),
+        ({"description": "t2w tse tra"}, Reason.WRONG_SEQUENCE),
+        ({"description": "gre field mapping 2mm"}, Reason.WRONG_SEQUENCE),
         ({"contrast_agent": True}, Reason.WRONG_SEQUENCE),
         ({"description": "3-plane localizer"}, Reason.LOCALISER),
         ({"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, Reason.LOCALISER),
