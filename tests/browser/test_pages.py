@@ -10,6 +10,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 from dicom_node.results import BuiltResult, ResultContext, build_results, encode
 from models.scores import Scores
@@ -141,6 +142,11 @@ def text_of(driver: webdriver.Chrome, selector: str) -> str:
     return driver.find_element(By.CSS_SELECTOR, selector).text
 
 
+def all_pictures_are_there(driver: webdriver.Chrome) -> bool:
+    pictures = driver.find_elements(By.CSS_SELECTOR, "#heatmap img")
+    return len(pictures) == 1 + FRAMES and all(picture.get_property("naturalWidth") for picture in pictures)
+
+
 def test_a_person_finds_the_order_the_reasons_and_the_heatmap(
     address: str, chromium: webdriver.Chrome, tmp_path: Path
 ) -> None:
@@ -156,6 +162,7 @@ def test_a_person_finds_the_order_the_reasons_and_the_heatmap(
     assert "still to come" in text_of(chromium, ".band.pending")
 
     chromium.find_element(By.LINK_TEXT, UNUSUAL.description).click()
+    WebDriverWait(chromium, 30).until(all_pictures_are_there)
     chromium.save_screenshot(str(tmp_path / "study.png"))
     assert text_of(chromium, ".big") == "14.3"
     assert "None of the 6 reference studies" in text_of(chromium, ".sentence")
