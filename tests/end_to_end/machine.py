@@ -93,9 +93,8 @@ def machine(data: Path, archive: Orthanc | None, **settings: str) -> Iterator[Ma
     data.mkdir(parents=True, exist_ok=True)
     peers = [f"  - {{name: scanner, aet: {SCANNER}, host: 127.0.0.1, roles: [sender], quiet_s: 2}}"]
     if archive is not None:
-        peers.append(
-            f"  - {{name: pacs, aet: ORTHANC, host: 127.0.0.1, port: {archive.dicom_port}, roles: [destination]}}"
-        )
+        at = f"host: 127.0.0.1, port: {archive.dicom_port}"
+        peers.append(f"  - {{name: pacs, aet: ORTHANC, {at}, roles: [destination]}}")
     (data / "peers.yaml").write_text("peers:\n" + "\n".join(peers) + "\n")
     port, api_port = free_port(), free_port()
     environment = os.environ | {

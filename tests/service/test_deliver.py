@@ -1,0 +1,110 @@
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from dicom_node.errors import DestinationBusyError, DestinationRefusedError
+from service import engine
+from service.deliver import LONGEST_PAUSE_S, Delivery, pause_s
+from service.engine import Pool
+from service.store import Store, audit, jobs, studies
+from service.store.tables import AuditRow, DeliveryRow
+from service.study import DeliveryStatus
+from tests.fakes import FakeDestination
+from tests.service.test_jobs import SCORED
+from tests.service.test_studies import KEY, NOON, arrival
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def delivery_id(store: Store) -> int:
+    """A report that waits to be sent to the archive."""
+    with store.transaction() as session:
+        studies.register(session, KEY, [arrival("a")])
+        revision = studies.complete(session, KEY, completed_by="quiet_period", now=NOON)
+        assert revision is not None
+        score_id = jobs.queue(session, revision.id, model_hash="m", config_digest="c", run_at=NOON)
+        job = jobs.begin(session, score_id or 0)
+        assert job is not None
+        (delivery_id,) = jobs.record(session, job, SCORED, ["pacs"]) or []
+        return delivery_id
+
+
+def delivery_to(store: Store, destination: FakeDestination, *, attempts: int = 3) -> Delivery:
+    return Delivery(
+        store=store, results_folder=Path("results"), destinations={"pacs": destination}, attempts=attempts
+    )
+
+
+def attempt(delivery: Delivery, delivery_id: int) -> None:
+    """One attempt, as the worker makes it."""
+    try:
+        delivery.run(delivery_id)
+    except (DestinationBusyError, DestinationRefusedError) as error:
+        delivery.failed(delivery_id, error)
+
+
+def row(store: Store, delivery_id: int) -> DeliveryRow:
+    with store.transaction() as session:
+        found = session.get(DeliveryRow, delivery_id)
+        assert found is not None
+        return found
+
+
+def test_a_delivered_result_is_sent_once_and_audited(store: Store, delivery_id: int) -> None:
+    destination = FakeDestination()
+    delivery = delivery_to(store, destination)
+
+    for _ in range(2):
+        attempt(delivery, delivery_id)
+
+    assert destination.sent == [Path("results/x/1.dcm")]
+    assert row(store, delivery_id).status is DeliveryStatus.DELIVERED
+    with store.transaction() as session:
+        actions = session.scalars(select(AuditRow.action)).all()
+        audit.verify(session)
+    assert actions == ["result.delivered"]
+
+
+def test_a_busy_destination_is_tried_later_and_in_the_end_left_to_a_person(
+    store: Store, delivery_id: int
+) -> None:
+    delivery = delivery_to(store, FakeDestination(DestinationBusyError("busy", 0xA700)))
+
+    attempt(delivery, delivery_id)
+    first = row(store, delivery_id)
+    attempt(delivery, delivery_id)
+    attempt(delivery, delivery_id)
+
+    assert (first.status, first.attempts, first.answer) == (DeliveryStatus.WAITING, 1, 0xA700)
+    assert first.next_attempt_at > datetime.now(UTC) - timedelta(seconds=1)
+    with store.transaction() as session:
+        assert engine.depth(session)[Pool.DELIVER].waiting == 2
+    assert row(store, delivery_id).status is DeliveryStatus.UNDELIVERED
+
+
+def test_a_refusal_is_not_repeated(store: Store, delivery_id: int) -> None:
+    delivery = delivery_to(store, FakeDestination(DestinationRefusedError("refused", 0x0122)))
+
+    attempt(delivery, delivery_id)
+
+    ended = row(store, delivery_id)
+    assert (ended.status, ended.attempts, ended.error) == (DeliveryStatus.UNDELIVERED, 1, "refused")
+
+
+def test_a_destination_that_left_the_peers_file_is_told(store: Store, delivery_id: int) -> None:
+    delivery = Delivery(store=store, results_folder=Path(), destinations={}, attempts=3)
+
+    attempt(delivery, delivery_id)
+
+    assert "peers file" in row(store, delivery_id).error
+
+
+def test_pauses_grow_to_their_limit() -> None:
+    pauses = [pause_s(attempt) for attempt in range(1, 40)]
+
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 5
+    assert pauses[-1] == LONGEST_PAUSE_S
