@@ -48,6 +48,7 @@ DISCLAIMER: Final = (
 NO_REGION: Final = "No region above threshold. This does not mean that the study is normal."
 NOT_ASSESSED: Final = "Not assessable: no score was computed. This does not mean that the study is normal."
 
+SERIAL_LENGTH: Final = 16  # hexadecimal digits of the model's hash that serve as serial number
 SMALL_GROUP: Final = 50  # below it the report says that the group is small
 
 
@@ -78,7 +79,6 @@ def coded(code: Code) -> Dataset:
 # What was found, and where. "Lesion" would claim more than a score supports; the category only sorts it.
 ABNORMAL_STRUCTURE: Final = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 ANOMALOUS_REGION: Final = vigil("ANOM-REG", "Anomalous region")
-ABNORMALITY: Final = Code("C9440", "NCIt", "Abnormality")
 BAND_LABELS: Final = ("Anomaly band 1 (low)", "Anomaly band 2 (middle)", "Anomaly band 3 (high)")
 BAND_COLOURS: Final = ((45.0, 52.0, 5.0), (62.0, 52.0, 55.0), (85.0, -5.0, 70.0))  # CIELab, rising lightness
 
@@ -107,8 +107,6 @@ REASON: Final = vigil("NA-REASON", "Reason not assessable")
 # Words.
 STATEMENT: Final = vigil("STATEMENT", "Statement")
 NOTICE: Final = vigil("NOTICE", "Notice of intended use")
-CALIBRATION: Final = vigil("CALIBRATION", "Calibration")
-POPULATION: Final = Code("121405", "DCM", "Population Description")
 
 # Documents, devices, images.
 REPORT_TITLE: Final = Code("126000", "DCM", "Imaging Measurement Report")

@@ -148,7 +148,7 @@ def envelope(context: ResultContext, kind: ResultKind, sop_class: UID, modality:
     run_at, offset = local_run_time(source, context.run_at)
     result = patient_and_study(source)
     result.SOPClassUID = sop_class
-    result.SOPInstanceUID = context.uid(f"{kind.value}-instance")
+    result.SOPInstanceUID = instance_uid(context, kind)
     result.SeriesInstanceUID = series_uid(result.SOPInstanceUID)
     result.SeriesNumber = codes.SERIES_NUMBER[kind]
     result.SeriesDescription = codes.SERIES_DESCRIPTION[kind]
@@ -156,7 +156,7 @@ def envelope(context: ResultContext, kind: ResultKind, sop_class: UID, modality:
     result.InstanceNumber = 1
     result.Manufacturer = MANUFACTURER
     result.ManufacturerModelName = MODEL_NAME
-    result.DeviceSerialNumber = context.model.sha256[:16]
+    result.DeviceSerialNumber = context.model.sha256[: codes.SERIAL_LENGTH]
     result.SoftwareVersions = [context.software_version, f"{context.model.name} {context.model.version}"]
     result.ContentQualification = codes.CONTENT_QUALIFICATION
     result.CodingSchemeIdentificationSequence = [codes.coding_scheme()]
@@ -168,6 +168,11 @@ def envelope(context: ResultContext, kind: ResultKind, sop_class: UID, modality:
         result.TimezoneOffsetFromUTC = offset
     result.file_meta = _file_meta(sop_class, result.SOPInstanceUID)
     return result
+
+
+def instance_uid(context: ResultContext, kind: ResultKind) -> str:
+    """SOP Instance UID of a result."""
+    return context.uid(f"{kind.value}-instance")
 
 
 def local_run_time(source: Dataset, run_at: datetime) -> tuple[datetime, str]:

@@ -27,7 +27,8 @@ _ONSET: Final = 0.5  # share of the lowest band at which colour begins to show
 
 def _make_table() -> NDArray[np.uint8]:
     powers = np.power.outer(np.linspace(0.0, 1.0, _LEVELS), np.arange(len(_INFERNO)))  # (levels, powers)
-    return (np.clip(powers @ _INFERNO, 0.0, 1.0) * 255.0).round().astype(np.uint8)
+    level = np.clip(powers @ _INFERNO, 0.0, 1.0) * 255.0
+    return np.asarray(level.round(), dtype=np.uint8)
 
 
 TABLE: Final = _make_table()
@@ -47,7 +48,7 @@ def colours(values: NDArray[np.floating]) -> NDArray[np.uint8]:
         Red, green, blue.
     """
     level = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0) * (_LEVELS - 1)
-    return TABLE[level.round().astype(np.intp)]
+    return np.asarray(TABLE[level.round().astype(np.intp)])
 
 
 def window(voxels: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:

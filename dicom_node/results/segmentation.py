@@ -17,7 +17,7 @@ from dicom_node.identity import MANUFACTURER, MODEL_NAME
 from dicom_node.results import codes
 from dicom_node.results.codes import ResultKind
 from dicom_node.results.context import ResultContext
-from dicom_node.results.envelope import envelope
+from dicom_node.results.envelope import envelope, instance_uid
 from dicom_node.results.sources import frame_numbers, segmentable_sources
 from models.scores import Scores
 
@@ -47,17 +47,14 @@ def build_segmentation(context: ResultContext) -> Dataset | None:
         None where no voxel reaches the lowest band, where there are no scores, or where the sources have no
         frame of reference. Segment ``i + 1`` is band ``i``; a band without voxels has no frames.
     """
-    if context.scores is None or context.volume is None:
+    if context.scores is None or context.volume is None or not has_segmentation(context):
         return None
     masks = band_masks(context.scores)
-    sources = segmentable_sources(context) if masks[0].any() else []
-    if not sources:
-        return None
     if context.is_multiframe:  # highdicom wants the planes in the order of the source's frames
         masks = masks[:, np.argsort(frame_numbers(context.sources[0], context.volume))]
     outer = envelope(context, ResultKind.SEGMENTATION, SegmentationStorage, "SEG")
     result = Segmentation(
-        source_images=sources,
+        source_images=segmentable_sources(context),
         pixel_array=np.moveaxis(masks, 0, -1).astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_describe(context, index) for index in range(len(masks))],
@@ -75,6 +72,20 @@ def build_segmentation(context: ResultContext) -> Dataset | None:
         specific_character_set=codes.CHARACTER_SET,
     )
     return _settle(result, outer, context)
+
+
+def has_segmentation(context: ResultContext) -> bool:
+    """Whether the context gives a segmentation at all."""
+    return (
+        context.scores is not None
+        and bool((context.scores.map >= context.scores.bands[0]).any())
+        and bool(segmentable_sources(context))
+    )
+
+
+def segmentation_uid(context: ResultContext) -> str:
+    """SOP Instance UID of the segmentation; the report refers to it."""
+    return instance_uid(context, ResultKind.SEGMENTATION)
 
 
 def segment_tracking_uid(context: ResultContext, index: int) -> str:
