@@ -51,7 +51,7 @@ class Listed:
             return False
         if any(result.status not in ARRIVED for result in self.row.results):
             return False
-        if self.study.label == State.NOT_ASSESSABLE:
+        if self.study.label == "not_assessable":
             return self.row.state == State.NOT_ASSESSABLE and self.row.rank is None and bool(self.row.reason)
         return self.row.state == State.SCORED and self.row.rank is not None
 
