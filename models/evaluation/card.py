@@ -1,5 +1,6 @@
 """The model card, written from the manifest, the calibration, the data description and measured rows."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from models.artefact import CALIBRATION, CARD, Artefact, Manifest, write_manifes
 from models.calibration import read_calibration
 from models.evaluation.dataset import DataRecord, read_data_record
 from models.evaluation.rows import Row, markdown_table
+
+WIDTH = 100  # Of a filled line.
 
 
 def refresh_card(folder: Path, rows: Sequence[Row], spread: Sequence[Row] = ()) -> None:
@@ -76,8 +79,10 @@ compared with normals at the same place. The study score is the mean over the hi
 ## Data
 {described.source}
 Licence: {described.licence}. Cite: {described.citation}.
+
 Split by person: {counts["train"]} train, {counts["selection"]} selection,
 {counts["calibration"]} calibration, {counts["test"]} held apart. {described.drawn}
+
 The volunteers were not read for incidental findings; some have mild depression, which is not a
 visible finding.
 
@@ -97,14 +102,33 @@ Pixel bands: {calibration.band_rule}.
   and motion were not tested.
 
 {_results(rows, spread)}
+
 ## Run it again
-`vigil models train models/records/{manifest.training.record} --data {described.name}
---out models/artefacts --seed {manifest.training.seed}`, then
-`vigil models evaluate --artefact models/artefacts/{name} --data {described.name}
---json evaluation.json --report report`.
-Record {manifest.training.record_sha256[:16]}; made with {software}. Weights: {manifest.licence}.
-"""
-    (folder / CARD).write_text(text, encoding="utf-8")
+```
+vigil models train models/records/{manifest.training.record} --data {described.name} \\
+    --out models/artefacts --seed {manifest.training.seed}
+vigil models evaluate --artefact models/artefacts/{name} --data {described.name} \\
+    --seed 1 --json evaluation.json --report report
+python -m models.evaluation.report models/artefacts/{name} evaluation.json
+```
+
+Record {manifest.training.record_sha256[:16]}; made with {software}. Weights: {manifest.licence}."""
+    (folder / CARD).write_text(_wrapped(text), encoding="utf-8")
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs filled to a readable width; headings, lists, tables and code stay as they are."""
+    blocks = []
+    for block in text.split("\n\n"):
+        heading, body = "", block
+        if block.startswith("#"):
+            heading, _, body = block.partition("\n")
+        if body.startswith(("#", "|", "-", "```")):
+            blocks.append(block)
+        else:
+            filled = textwrap.fill(" ".join(body.split()), WIDTH, break_long_words=False)
+            blocks.append(f"{heading}\n{filled}".strip())
+    return "\n\n".join(blocks) + "\n"
 
 
 def _results(rows: Sequence[Row], spread: Sequence[Row]) -> str:

@@ -1,12 +1,12 @@
 """The fixed protocol: an artefact on a data folder, as rows that say what, on whom and how sure.
 
-Normals and findings of held-apart people only. Where the data has no findings, synthetic lesions are
+Findings are measured on held-apart people alone. Where the data has no findings, synthetic lesions are
 drawn from the seed: several of every size and contrast in every person, compared with the same people
 without. People, not lesions, are redrawn for the intervals.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from zlib import crc32
@@ -18,7 +18,7 @@ from models.aggregation import Map
 from models.artefact import Artefact
 from models.errors import NotAssessableError
 from models.evaluation.baselines import PrincipalComponents, intensity_map, study_score
-from models.evaluation.dataset import DataRecord, Entry, read_data_record, read_mask, read_nifti
+from models.evaluation.dataset import DataRecord, Entry, Role, read_data_record, read_mask, read_nifti
 from models.evaluation.lesions import add_lesion
 from models.evaluation.metrics import auroc, average_precision, bootstrap_interval
 from models.evaluation.rows import Row
@@ -30,6 +30,8 @@ DIAMETERS_MM = (5.0, 10.0, 15.0, 20.0, 30.0)
 CONTRASTS_SD = (-2.0, -1.0, 1.0, 2.0)
 LESIONS_A_PERSON = 3
 NO_FINDING = ""
+NORMAL = "normal"
+CHOSEN_ON: tuple[Role, ...] = ("selection", "calibration")
 
 Report = Callable[[str], None]
 
@@ -55,7 +57,7 @@ def evaluate(
     diameters_mm: Sequence[float] = DIAMETERS_MM,
     contrasts_sd: Sequence[float] = CONTRASTS_SD,
 ) -> dict[str, object]:
-    """Measure artefacts on the ``test`` part of a data folder.
+    """Measure artefacts on every part of a data folder but ``train``; findings on ``test`` alone.
 
     Parameters
     ----------
@@ -91,6 +93,7 @@ def evaluate(
         predictor = Predictor.load(artefact)
         cases = _measure(predictor, described, data, seed, tell, lesions, diameters_mm, contrasts_sd)
         rows += summarise(cases, name, seed)
+        rows += _other_normals(predictor, described, data, name)
         rows += _refusals(predictor, described, data, name)
     return {
         "data": described.name,
@@ -115,7 +118,7 @@ def summarise(cases: Sequence[Case], artefact: str, seed: int) -> list[Row]:
         rows.append(_plain(artefact, finding, "mean_percentile", 100 * float(shares.mean()), len(positives)))
     if normals:
         shares = np.array([case.p_value for case in normals])
-        rows.append(_plain(artefact, "normal", "mean_percentile", 100 * float(shares.mean()), len(normals)))
+        rows.append(_plain(artefact, NORMAL, "mean_percentile", 100 * float(shares.mean()), len(normals)))
     return rows
 
 
@@ -255,6 +258,19 @@ def _mean_row(cases: Sequence[Case], artefact: str, finding: str, metric: str, s
         high=high,
         n=len(cases),
     )
+
+
+def _other_normals(predictor: Predictor, described: DataRecord, data: Path, artefact: str) -> list[Row]:
+    """Normals the model was chosen or calibrated on, for comparison with those held apart."""
+    rows = []
+    for role in CHOSEN_ON:
+        entries = [entry for entry in described.of_role(role) if not entry.finding]
+        if entries:
+            outcomes = [predictor.score(read_nifti(data / entry.file)) for entry in entries]
+            percentile = 100 * float(np.mean([outcome.p_value for outcome in outcomes]))
+            row = _plain(artefact, NORMAL, "mean_percentile", percentile, len(entries))
+            rows.append(replace(row, split=role))
+    return rows
 
 
 def _refusals(predictor: Predictor, described: DataRecord, data: Path, artefact: str) -> list[Row]:

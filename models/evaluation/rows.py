@@ -71,8 +71,8 @@ def markdown_table(rows: Sequence[Row]) -> str:
             cells.append(f"{row.value:.2f}" + (f" ({row.low:.2f} to {row.high:.2f})" if has_interval else ""))
         lines.append(f"| {finding} | {count} | " + " | ".join(cells) + " |")
     others = [row for row in rows if row.metric not in TABLE_METRICS]
-    lines += [
-        "",
-        *[f"- {row.finding or row.split}: {row.metric} {row.value:.3f} (n = {row.n})" for row in others],
-    ]
+    lines.append("")
+    for row in others:
+        what = f"{row.split}, {row.finding}" if row.finding else row.split
+        lines.append(f"- {what}: {row.metric.replace('_', ' ')} {row.value:.2f} (n = {row.n})")
     return "\n".join(lines)

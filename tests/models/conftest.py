@@ -1,8 +1,6 @@
 """A brain-like phantom defined in patient millimetres, sampled on any grid."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,11 +53,3 @@ def sample_brain(
 @pytest.fixture(scope="session")
 def brain() -> Callable[..., Volume]:
     return sample_brain
-
-
-@pytest.fixture(scope="session")
-def data_folder() -> Path:
-    where = os.environ.get("VIGIL_TEST_DATA", "")
-    if not where:
-        pytest.skip("VIGIL_TEST_DATA is not set: real volumes are not tested")
-    return Path(where)

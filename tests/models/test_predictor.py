@@ -129,8 +129,8 @@ def test_storage_does_not_change_the_score(
 
 
 @pytest.mark.slow
-def test_real_volume_scores_the_same_whatever_its_storage(predictor: Predictor, data_folder: Path) -> None:
-    folder = data_folder / "brain-mri-t1"
+def test_real_volume_scores_the_same_whatever_its_storage(predictor: Predictor, test_data: Path) -> None:
+    folder = test_data / "brain-mri-t1"
     volume = read_nifti(folder / read_data_record(folder).of_role("selection")[0].file)
     expected = predictor.predict(volume).study_score
 

@@ -103,10 +103,8 @@ def test_noise_around_the_brain_is_not_stripped(brain: Brain, limits: Applicabil
     assert reason_of(replace(volume, voxels=volume.voxels + noise), limits) is Reason.NOT_SKULL_STRIPPED
 
 
-def test_real_heads_are_refused_and_real_stripped_brains_pass(
-    data_folder: Path, limits: Applicability
-) -> None:
-    folder = data_folder / "brain-mri-t1"
+def test_real_heads_are_refused_and_real_stripped_brains_pass(test_data: Path, limits: Applicability) -> None:
+    folder = test_data / "brain-mri-t1"
     for entry in read_data_record(folder).volumes:
         volume = read_nifti(folder / entry.file)
         if entry.reason is None:
@@ -118,7 +116,7 @@ def test_real_heads_are_refused_and_real_stripped_brains_pass(
             assert reason_of(replace(volume, voxels=blanked), limits) is Reason.NOT_SKULL_STRIPPED
 
 
-def test_real_lesion_volumes_of_another_scanner_pass(data_folder: Path, limits: Applicability) -> None:
-    folder = data_folder / "brain-mri-ms"
+def test_real_lesion_volumes_of_another_scanner_pass(test_data: Path, limits: Applicability) -> None:
+    folder = test_data / "brain-mri-ms"
     for entry in read_data_record(folder).volumes:
         check_volume(read_nifti(folder / entry.file), limits)
