@@ -262,7 +262,8 @@ def evaluate_models(
     seed: int = 0,
 ) -> None:
     """Score artefacts on a data folder's rows of any split but train."""
-    from models.evaluation.protocol import evaluate, write_report
+    from models.evaluation.protocol import evaluate
+    from models.evaluation.report import write_report
 
     result = evaluate(artefact, data, seed)
     if json_file is not None:
