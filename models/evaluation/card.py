@@ -119,7 +119,7 @@ Record {manifest.training.record_sha256[:16]}; made with {software}. Weights: {m
 def _wrapped(text: str) -> str:
     """Paragraphs filled to a readable width; headings, lists, tables and code stay as they are."""
     blocks = []
-    for block in text.split("\n\n"):
+    for block in (part.strip("\n") for part in text.split("\n\n")):
         heading, body = "", block
         if block.startswith("#"):
             heading, _, body = block.partition("\n")

@@ -70,7 +70,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
             has_interval = metric == "sample_auroc" and row.low is not None and row.high is not None
             cells.append(f"{row.value:.2f}" + (f" ({row.low:.2f} to {row.high:.2f})" if has_interval else ""))
         lines.append(f"| {finding} | {count} | " + " | ".join(cells) + " |")
-    others = [row for row in rows if row.metric not in TABLE_METRICS]
+    others = [row for row in rows if ":" not in row.metric and row.metric not in TABLE_METRICS]
     lines.append("")
     for row in others:
         what = f"{row.split}, {row.finding}" if row.finding else row.split
