@@ -15,6 +15,7 @@ from models.preprocess import clean_voxels, extent_mm, survey, tissue_mask
 from models.volume import Acquisition, Volume
 
 SURVEY_ML = 2.0**3 / 1000  # One voxel of the survey grid.
+MAX_FIELD_MM = 600.0  # Wider than any head scan; bounds the memory of the survey whatever a header claims.
 EXACT_SHARE = 1e-3  # Of the tissue's 98th percentile; below it a voxel counts as exact background.
 
 
@@ -70,6 +71,11 @@ def check_volume(volume: Volume, applicability: Applicability) -> None:
         raise NotAssessableError(
             Reason.WRONG_EXTENT,
             f"Voxels are {max(volume.spacing_mm):.1f} mm apart; {a.max_spacing_mm:g} mm is the most.",
+        )
+    edges_mm = np.linalg.norm(volume.affine[:3, :3], axis=0) * volume.voxels.shape
+    if float(np.linalg.norm(edges_mm)) > MAX_FIELD_MM:
+        raise NotAssessableError(
+            Reason.WRONG_EXTENT, f"The field is {np.linalg.norm(edges_mm):.0f} mm from corner to corner."
         )
     voxels, affine = survey(volume)
     tissue = tissue_mask(voxels)

@@ -88,6 +88,13 @@ def test_small_object_is_refused_by_its_size(brain: Brain, limits: Applicability
     assert reason_of(small, limits) is Reason.WRONG_EXTENT
 
 
+def test_field_of_metres_is_refused_before_memory_is_taken(brain: Brain, limits: Applicability) -> None:
+    volume = brain()
+    huge = replace(volume, affine=volume.affine @ np.diag([1e5, 1e5, 1e5, 1]))
+
+    assert reason_of(huge, limits) is Reason.WRONG_EXTENT
+
+
 def test_half_a_brain_is_refused_by_its_height(brain: Brain, limits: Applicability) -> None:
     volume = brain()
     voxels = volume.voxels.copy()
