@@ -47,7 +47,7 @@ def colours(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     uint8, shape of ``values`` and (3,)
         Red, green, blue.
     """
-    level = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0) * (_LEVELS - 1)
+    level = _unit(values) * (_LEVELS - 1)
     return np.asarray(TABLE[level.round().astype(np.intp)])
 
 
@@ -60,8 +60,8 @@ def window(voxels: NDArray[np.float32], low: float, high: float) -> NDArray[np.u
     low, high : float
         Display window in modality units.
     """
-    span = max(high - low, float(np.finfo(np.float32).tiny))
-    level = np.clip((np.nan_to_num(voxels) - low) / span, 0.0, 1.0) * 255.0
+    span = max(high - low, float(np.finfo(np.float32).eps))
+    level = (np.clip(np.nan_to_num(voxels), low, high) - low) / span * 255.0
     return np.asarray(level.round(), dtype=np.uint8)
 
 
@@ -86,7 +86,7 @@ def overlay(
     uint8, shape (rows, columns, 3)
     """
     onset = _ONSET * bands[0]
-    ramp = (np.nan_to_num(values, nan=0.0) - onset) / max(bands[0] - onset, float(np.finfo(np.float32).tiny))
+    ramp = (_unit(values) - onset) / max(bands[0] - onset, float(np.finfo(np.float32).eps))
     opacity = _OPACITY * np.clip(ramp, 0.0, 1.0)[..., np.newaxis]
     mixed = (1.0 - opacity) * grey[..., np.newaxis] + opacity * colours(values)
     return np.asarray(mixed.round(), dtype=np.uint8)
@@ -111,3 +111,7 @@ def colour_bar(height: int, width: int) -> NDArray[np.uint8]:
 def bar_row(value: float, height: int) -> int:
     """Row of a map value on a colour bar of that height."""
     return round((1.0 - value) * (height - 1))
+
+
+def _unit(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.asarray(np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0))
