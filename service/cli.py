@@ -111,7 +111,7 @@ def node(
         if standalone:
             stop.wait()
         else:
-            store = wiring.Store.open(wiring.database_url(settings))
+            store = wiring.waiting_store(settings)
             run_intake(wiring.open_intake(settings, store, spool, known), stop)
 
 
@@ -140,7 +140,7 @@ def api(api_port: ApiPort = None) -> None:
     from service.api import create_app
 
     settings = _settings(api_port=api_port)
-    store = wiring.Store.open(wiring.database_url(settings))
+    store = wiring.waiting_store(settings)
     uvicorn.run(
         create_app(store=store, settings=settings),
         host=settings.api_host,

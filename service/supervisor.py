@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,14 +70,13 @@ class Supervisor:
 
     def start(self) -> None:
         """Start all roles in order; those already started are stopped again if one cannot start."""
-        try:
+        with ExitStack() as unless_all_start:
+            unless_all_start.callback(self.stop)
             for role in self.roles:
                 self._running.append(_Running(role, _spawn(role), time.monotonic()))
                 if role.when_started is not None:
                     role.when_started()
-        except BaseException:
-            self.stop()
-            raise
+            unless_all_start.pop_all()
 
     def watch(self, stop: threading.Event) -> None:
         """Restart what ends, whatever its exit code, until `stop` is set."""

@@ -81,10 +81,10 @@ class Triage:
                 state=State.NOT_ASSESSABLE,
                 reason=None if verdict.reason is None else verdict.reason.value,
                 detail=verdict.detail,
-                values=_columns(verdict),
+                values=self._columns(verdict),
                 results=results,
             )
-        return Outcome(state=State.SCORED, values=_columns(verdict), results=results)
+        return Outcome(state=State.SCORED, values=self._columns(verdict), results=results)
 
     def _build(self, job: InferenceJob, verdict: Verdict) -> tuple[BuiltResult, ...]:
         if verdict.series is None:
@@ -107,6 +107,28 @@ class Triage:
                 predecessor_sr=job.predecessor,
             )
         )
+
+    def _columns(self, verdict: Verdict) -> dict[str, Any]:
+        """Columns of the score row; the model is named also where it declined (I10)."""
+        columns: dict[str, Any] = {
+            "model_name": self.predictor.identity.name,
+            "model_version": self.predictor.identity.version,
+            "series": [asdict(note) for note in verdict.notes],
+        }
+        if verdict.scores is None or verdict.series is None or verdict.volume is None:
+            return columns
+        scores = verdict.scores
+        return columns | {
+            "study_score": scores.study_score,
+            "p_value": scores.p_value,
+            "reference_group": scores.model.group,
+            "reference_n": scores.model.n,
+            "calibration_hash": scores.model.calibration_sha256,
+            "scored_series": verdict.series.key,
+            "heads": dict(scores.heads),
+            "regions": [asdict(region) for region in scores.regions],
+            "pictures": len(verdict.volume.voxels),
+        }
 
     def failed(self, score_id: int, error: Exception) -> None:
         """Store a failed attempt: another one later, or the dead letter."""
@@ -168,24 +190,3 @@ class Triage:
                 completed_by="model_changed",
                 model_hash=self.predictor.identity.sha256,
             )
-
-
-def _columns(verdict: Verdict) -> dict[str, Any]:
-    """Columns of the score row."""
-    columns: dict[str, Any] = {"series": [asdict(note) for note in verdict.notes]}
-    if verdict.scores is None or verdict.series is None or verdict.volume is None:
-        return columns
-    scores = verdict.scores
-    return columns | {
-        "study_score": scores.study_score,
-        "p_value": scores.p_value,
-        "model_name": scores.model.name,
-        "model_version": scores.model.version,
-        "reference_group": scores.model.group,
-        "reference_n": scores.model.n,
-        "calibration_hash": scores.model.calibration_sha256,
-        "scored_series": verdict.series.key,
-        "heads": dict(scores.heads),
-        "regions": [asdict(region) for region in scores.regions],
-        "pictures": len(verdict.volume.voxels),
-    }

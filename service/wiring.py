@@ -55,6 +55,11 @@ def open_store(settings: Settings) -> Store:
     return store
 
 
+def waiting_store(settings: Settings) -> Store:
+    """Store for a role that goes on while its database is away; it connects on first use."""
+    return Store.open(database_url(settings))
+
+
 def open_peers(settings: Settings) -> Peers:
     """Peers of the file, or the rule for none: any calling AE title, from this machine alone."""
     return Peers.load(settings.peers_path)

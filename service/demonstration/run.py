@@ -31,6 +31,7 @@ QUIET_S = 3.0  # a demonstration does not wait a minute for a scanner that might
 STALLED_S = 9.0  # nor half a minute for a worker somebody kills to see what happens
 TIMEOUT_S = 600.0
 WATCH_S = 0.5
+PRINTED_WIDTH = 140  # columns, where no terminal says how many it has
 ARCHIVE = "demo-pacs"
 ARCHIVE_AET = "DEMOPACS"
 SENDER_AET = "DEMOSCANNER"
@@ -238,24 +239,19 @@ def _document(listed: list[Listed], page: str, seconds: float) -> dict[str, Any]
 
 
 def _print(console: Console, listed: list[Listed], page: str, seconds: float) -> None:
+    if not console.is_terminal:
+        console.width = max(console.width, PRINTED_WIDTH)
     table = Table(title="Worklist: most unusual first", caption="Demonstration model. Not a diagnosis.")
-    for column in (
-        "rank",
-        "normality percentile, or reason",
-        "state",
-        "label",
-        "study",
-        "model",
-        "delivered",
-        "to",
-    ):
+    table.add_column("rank", justify="right")
+    for column in ("percentile or reason", "state", "label", "study", "model", "delivered"):
         table.add_column(column)
     for item in listed:
         row = item.row
         if row is None:
-            table.add_row("", "did not arrive", "", item.study.label, item.study.title, "", "", "")
+            table.add_row("", "did not arrive", "", item.study.label, item.study.title, "", "")
             continue
-        there = [result.kind for result in row.results if result.status in ARRIVED]
+        there = [result for result in row.results if result.status in ARRIVED]
+        where = ", ".join(sorted({result.destination for result in there if result.destination}))
         table.add_row(
             "" if row.rank is None else str(row.rank),
             _percentile_or_reason(row),
@@ -263,8 +259,7 @@ def _print(console: Console, listed: list[Listed], page: str, seconds: float) ->
             item.study.label,
             item.study.title,
             f"{row.model.name} {row.model.version}" if row.model else "",
-            " ".join(there),
-            ", ".join(sorted({result.destination for result in row.results if result.destination})),
+            f"{' '.join(result.kind for result in there)} → {where}" if there else "nothing",
         )
     console.print(table)
     console.print(f"{len(listed)} studies in {seconds} s.  Worklist page: {page}")

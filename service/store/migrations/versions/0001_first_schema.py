@@ -1,5 +1,6 @@
 """First schema: the domain tables in ``vigil`` and the engine's packaged SQL in ``procrastinate``."""
 
+import psycopg
 import sqlalchemy as sa
 from alembic import op
 from procrastinate.schema import SchemaManager
@@ -21,7 +22,9 @@ def engine() -> None:
     """Procrastinate's own SQL, forward only, in its own schema: engine rows are disposable."""
     op.execute("SET LOCAL search_path TO procrastinate")
     # The driver's cursor: the script holds many statements and percent signs.
-    op.get_bind().connection.driver_connection.execute(SchemaManager.get_schema())
+    driver = op.get_bind().connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - one dialect, one driver (design §4)
+    driver.execute(SchemaManager.get_schema())
     op.execute("SET LOCAL search_path TO vigil, procrastinate")
 
 
