@@ -83,8 +83,7 @@ Licence: {described.licence}. Cite: {described.citation}.
 Split by person: {counts["train"]} train, {counts["selection"]} selection,
 {counts["calibration"]} calibration, {counts["test"]} held apart. {described.drawn}
 
-The volunteers were not read for incidental findings; some have mild depression, which is not a
-visible finding.
+{described.remarks}
 
 ## Reference group
 {calibration.group}; n = {calibration.n}, {size}. The lowest percentile it can give is

@@ -52,7 +52,21 @@ class Entry(BaseModel):
 
 
 class DataRecord(BaseModel):
-    """The description of one data folder: origin, licence, split."""
+    """The description of one data folder: origin, licence, split.
+
+    Attributes
+    ----------
+    source, drawn : str
+        Where the volumes come from and how the split was made.
+    group : str
+        Who the normals are; names the reference group of a calibration made with them.
+    remarks : str
+        What a reader of a model card must know about them.
+    roles : dict of str to str
+        What each part of the split is used for.
+    seed : int, optional
+        Of the split.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,6 +77,8 @@ class DataRecord(BaseModel):
     citation: str
     source: str
     drawn: str
+    group: str
+    remarks: str = ""
     roles: dict[Role, str]
     volumes: Annotated[tuple[Entry, ...], Field(min_length=1)]
     seed: int | None = None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ import onnxruntime
 import torch
 from scipy import ndimage
 
-from models.aggregation import Map, Normals, combine, reduce_map
+from models.aggregation import REDUCTION, Map, Normals, combine, reduce_map
 from models.artefact import (
     CALIBRATION,
     NETWORK,
@@ -125,14 +126,34 @@ def assemble(
 ) -> Path:
     """Write the artefact of trained networks: export, statistics of normals, calibration, manifest."""
     recipe = read_record(record)
-    folder = out / f"{recipe.name}-{recipe.version}"
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    target = out / f"{recipe.name}-{recipe.version}"
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out, prefix=".making-") as place:
+        folder = Path(place) / target.name
+        folder.mkdir()
+        _fill(folder, record, recipe, described, data, seed, networks, tell)
+        if target.exists():
+            shutil.rmtree(target)
+        folder.rename(target)
+    tell(f"{target.name}: {Artefact.load(target).sha256}")
+    return target
+
+
+def _fill(
+    folder: Path,
+    record: Path,
+    recipe: Record,
+    described: DataRecord,
+    data: Path,
+    seed: int,
+    networks: Networks,
+    tell: Report,
+) -> None:
+    """Every file of the artefact, the manifest last."""
     contract = networks.contract
-    middle = len(contract.context)
-    example = (torch.zeros(2, middle, *contract.shape[1:]), torch.zeros(2))
+    example = (torch.zeros(2, len(contract.context), *contract.shape[1:]), torch.zeros(2))
     export_onnx(networks.scorer, example, folder / NETWORK)
+    tell("network exported")
     manifest = _manifest(recipe, record, described, contract, seed)
     session = Session(folder / NETWORK, providers=("CPUExecutionProvider",))
     train = prepare_all(read_role(described, data, "train"), contract)
@@ -141,12 +162,10 @@ def assemble(
     tell("statistics of normals written")
     selection = _read(read_role(described, data, "selection"), session, normals, manifest)
     calibration = _read(read_role(described, data, "calibration"), session, normals, manifest)
-    calibrated = calibrate(selection, calibration, manifest, described.name)
+    calibrated = calibrate(selection, calibration, manifest, described)
     (folder / CALIBRATION).write_text(calibrated.model_dump_json(indent=2) + "\n", encoding="utf-8")
     write_card(folder, manifest, described, ())
     write_manifest(folder, manifest)
-    tell(f"{folder.name}: {Artefact.load(folder).sha256}")
-    return folder
 
 
 def fit_normals(subjects: Sequence[Prepared], session: Session, manifest: Manifest) -> Normals:
@@ -155,7 +174,7 @@ def fit_normals(subjects: Sequence[Prepared], session: Session, manifest: Manife
     The local variance is drawn towards that of the whole brain, as far as few volumes ask for it.
     """
     sums: dict[str, list[Map]] = {}
-    weights = np.zeros(tuple(n // 2 for n in manifest.input.shape))
+    weights = np.zeros(tuple(n // REDUCTION for n in manifest.input.shape))
     for subject in subjects:
         for prepared in (subject, _mirrored(subject)):
             weight = reduce_map(prepared.mask.astype(np.float32))
@@ -179,7 +198,7 @@ def fit_normals(subjects: Sequence[Prepared], session: Session, manifest: Manife
 
 
 def calibrate(
-    selection: Sequence[Reading], calibration: Sequence[Reading], manifest: Manifest, data: str
+    selection: Sequence[Reading], calibration: Sequence[Reading], manifest: Manifest, described: DataRecord
 ) -> Calibration:
     """Levels of members from selection normals, reference scores from calibration normals, bands of both."""
     levels = {}
@@ -192,7 +211,7 @@ def calibrate(
     display_max, bands, rule = find_bands([float(combined.max()) for combined, _ in maps])
     return Calibration(
         format=1,
-        group=f"{data}: adults without known finding, one scanner, skull-stripped T1",
+        group=f"{described.name}: {described.group}",
         calibrated_on=date.today(),  # noqa: DTZ011 - the calendar day where it was made
         scores=tuple(sorted(scores[len(selection) :])),
         levels=levels,

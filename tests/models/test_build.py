@@ -47,6 +47,7 @@ def archive(tmp_path: Path, brain: Brain, monkeypatch: pytest.MonkeyPatch) -> Pa
         "citation": "none",
         "source": "made here",
         "drawn": "by hand",
+        "group": "phantoms",
         "roles": dict.fromkeys((*PARTS, "test"), ""),
         "volumes": entries,
     }

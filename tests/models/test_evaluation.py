@@ -41,6 +41,7 @@ def folder(tmp_path: Path, brain: Brain, monkeypatch: pytest.MonkeyPatch) -> Pat
         "citation": "none",
         "source": "made here",
         "drawn": "by hand",
+        "group": "phantoms",
         "roles": {"train": "a", "test": "b", "not_assessable": "c"},
         "volumes": [
             {"file": "one.nii", "subject": "a", "role": "train"},
