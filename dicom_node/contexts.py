@@ -87,9 +87,11 @@ def prepare_pynetdicom() -> None:
     Its log lines print UIDs and AE titles, so they are off (I9). Received data sets go to a file as they
     come in, so a sender cannot fill the memory (I13), and files go out as they are.
     `ENFORCE_UID_CONFORMANCE` stays off: with it one odd UID would end the association, where the handler
-    refuses that one instance. pydicom's warnings quote values and are off too.
+    refuses that one instance. pydicom's warnings quote values and are off too; so are those about sockets
+    that pynetdicom drops unclosed where nobody listens, which end with their last reference.
     """
     warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\.")
+    warnings.filterwarnings("ignore", category=ResourceWarning, module=r"pynetdicom\.")
     _config.LOG_HANDLER_LEVEL = "none"
     _config.STORE_RECV_CHUNKED_DATASET = True
     _config.STORE_SEND_CHUNKED_DATASET = True

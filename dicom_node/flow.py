@@ -29,7 +29,7 @@ class Flow:
     """
 
     def __init__(self, connection: Any, *, max_message_bytes: int, pdu_timeout_s: float) -> None:
-        self._connection = connection
+        self._socket: socket.socket = connection.socket
         self._max_message_bytes = max_message_bytes
         self._pdu_timeout_s = pdu_timeout_s
         self._message_bytes = 0
@@ -52,7 +52,7 @@ class Flow:
         if not is_within:
             log.warning("connection closed: the peer exceeds a limit", waiting=self._waiting)
             raise OSError("the peer exceeds a limit of this node")
-        return self._read(self._connection.socket, length)
+        return self._read(self._socket, length)
 
     def message_complete(self) -> None:
         """EVT_DIMSE_RECV: one more message waits for its answer."""
@@ -62,6 +62,10 @@ class Flow:
     def message_taken(self) -> None:
         """Its handler has begun."""
         self._waiting -= 1
+
+    def close(self) -> None:
+        """Give the socket back; pynetdicom leaves it open where the peer went first."""
+        self._socket.close()
 
     def _read(self, source: socket.socket, length: int) -> bytearray:
         received = bytearray(length)
@@ -80,7 +84,7 @@ class Flow:
 
 
 def discard_unfinished(association: Any) -> None:
-    """EVT_CONN_CLOSE: remove files of messages that nobody will answer any more.
+    """Remove files of messages that nobody will answer any more.
 
     pynetdicom leaves them where a connection ends inside a message, or with messages still queued.
     """

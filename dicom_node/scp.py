@@ -146,7 +146,7 @@ class Receiver:
     def _bindings(self) -> list[Any]:
         return [
             (evt.EVT_CONN_OPEN, self._bound_connection),
-            (evt.EVT_CONN_CLOSE, lambda event: discard_unfinished(event.assoc)),
+            (evt.EVT_FSM_TRANSITION, self._connection_over),
             (evt.EVT_REQUESTED, handlers.reject_strangers, [self._peers, self.counters]),
             (evt.EVT_REJECTED, handlers.count_rejection, [self.counters]),
             (evt.EVT_DIMSE_RECV, lambda event: self._flows[event.assoc].message_complete()),
@@ -164,6 +164,12 @@ class Receiver:
         )
         self._flows[event.assoc] = flow
         connection.recv = flow.recv
+
+    def _connection_over(self, event: Any) -> None:
+        """EVT_FSM_TRANSITION to idle: the one event that comes however a connection ends (PS3.8 9.2.1)."""
+        if event.next_state == "Sta1":
+            discard_unfinished(event.assoc)
+            self._flows[event.assoc].close()
 
     def _echo(self, event: Any) -> int:
         self._flows[event.assoc].message_taken()

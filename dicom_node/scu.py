@@ -5,6 +5,7 @@ the destination accepts decides whether bytes go out as they are or are transcod
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRBigEndian
-from pynetdicom import AE, build_context
+from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import Verification
 
 from dicom_node.contexts import MAX_PDU_BYTES, NATIVE, prepare_pynetdicom
@@ -130,13 +131,9 @@ def verify(entity: Entity) -> None:
     DestinationRefusedError
         If it offers no verification, or answers with a failure.
     """
-    association = _associate(entity, {(str(Verification), str(native)) for native in NATIVE})
-    try:
-        if not association.accepted_contexts:
-            raise DestinationRefusedError("The destination does not offer verification.")
+    contexts = {(str(Verification), str(native)) for native in NATIVE}
+    with _association(entity, contexts) as association:
         answer = association.send_c_echo()
-    finally:
-        _close(association)
     error = _error_of(answer.get("Status"))
     if error is not None:
         raise error
@@ -179,21 +176,20 @@ def _send_batch(batch: Sequence[_Outgoing | Receipt], entity: Entity) -> Iterato
     if not files:
         yield from (item for item in batch if isinstance(item, Receipt))
         return
-    try:
-        association = _associate(entity, set().union(*(file.contexts() for file in files)))
-    except DeliveryError as error:
-        for item in batch:
-            yield item if isinstance(item, Receipt) else Receipt(path=item.path, status=None, error=error)
-        return
-    try:
+    with ExitStack() as stack:
+        contexts = set().union(*(file.contexts() for file in files))
+        try:
+            association = stack.enter_context(_association(entity, contexts))
+        except DeliveryError as error:
+            for item in batch:
+                yield item if isinstance(item, Receipt) else Receipt(path=item.path, status=None, error=error)
+            return
         accepted = {
             (str(context.abstract_syntax), str(context.transfer_syntax[0]))
             for context in association.accepted_contexts
         }
         for item in batch:
             yield item if isinstance(item, Receipt) else _send(association, item, accepted)
-    finally:
-        _close(association)
 
 
 def _send(association: Any, file: _Outgoing, accepted: set[tuple[str, str]]) -> Receipt:
@@ -232,14 +228,17 @@ def _native(file: _Outgoing) -> Dataset:
     return dataset
 
 
-def _associate(entity: Entity, contexts: set[tuple[str, str]]) -> Any:
-    """Open an association.
+@contextmanager
+def _association(entity: Entity, contexts: set[tuple[str, str]]) -> Iterator[Any]:
+    """Association that is released, and its socket closed, however the block ends.
 
     Raises
     ------
     DestinationBusyError
         If there is none: nobody listens, or the peer rejects it. Both may pass, or an operator sees the
         delivery wait.
+    DestinationRefusedError
+        If the peer accepts none of the contexts.
     """
     prepare_pynetdicom()
     application = AE(ae_title=entity.calling_aet)
@@ -247,6 +246,7 @@ def _associate(entity: Entity, contexts: set[tuple[str, str]]) -> Any:
     application.acse_timeout = ACSE_TIMEOUT_S
     application.dimse_timeout = DIMSE_TIMEOUT_S
     application.network_timeout = NETWORK_TIMEOUT_S
+    sockets: list[Any] = []  # pynetdicom leaves one open where the peer went first
     try:
         association = application.associate(
             entity.host,
@@ -254,22 +254,34 @@ def _associate(entity: Entity, contexts: set[tuple[str, str]]) -> Any:
             ae_title=entity.called_aet,
             max_pdu=MAX_PDU_BYTES,
             contexts=[build_context(sop_class, [syntax]) for sop_class, syntax in sorted(contexts)],
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, lambda event: sockets.append(event.assoc.dul.socket.socket)),
+            ],
         )
+        error = _rejection(association)
+        if error is not None:
+            raise error
+        try:
+            yield association
+        finally:
+            if association.is_established:
+                association.release()
     except OSError as error:  # a host name that cannot be resolved
         raise DestinationBusyError("The destination's host cannot be reached.") from error
+    finally:
+        for opened in sockets:
+            opened.close()
+
+
+def _rejection(association: Any) -> DeliveryError | None:
     if association.is_established:
-        return association
+        return None
+    answer = association.acceptor.primitive
     if association.is_rejected:
-        reason = association.acceptor.primitive.reason_str
-        raise DestinationBusyError(f"The destination rejected the association: {reason}.")
-    if association.acceptor.primitive is not None and not association.accepted_contexts:
-        raise DestinationRefusedError("The destination accepts none of the proposed SOP classes.")
-    raise DestinationBusyError("The destination cannot be reached, or ended the association at once.")
-
-
-def _close(association: Any) -> None:
-    if association.is_established:
-        association.release()
+        return DestinationBusyError(f"The destination rejected the association: {answer.reason_str}.")
+    if answer is not None and not association.accepted_contexts:
+        return DestinationRefusedError("The destination accepts none of the proposed SOP classes.")
+    return DestinationBusyError("The destination cannot be reached, or ended the association at once.")
 
 
 def _error_of(status: int | None) -> DeliveryError | None:
