@@ -219,6 +219,19 @@ def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
         Console().print_json(data=detail, default=str)
 
 
+@studies_app.command("replay")
+def replay_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
+    """Queue a failed study again, and send undelivered results again."""
+    from service import wiring
+    from service.replay import replay
+
+    replayed = replay(wiring.open_store(_settings(data=data)), key)
+    if as_json:
+        _print_json(asdict(replayed))
+    else:
+        _out(f"queued again: {replayed.scores} scores, {replayed.deliveries} deliveries")
+
+
 @audit_app.command("verify")
 def verify_audit(data: Data = None, as_json: AsJson = False) -> None:
     """Walk the audit trail; fail where it was changed."""

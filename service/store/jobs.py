@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.errors import UnknownStudyError
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, State, move
 
@@ -85,6 +86,15 @@ class DeliveryJob:
     path: str
     destination: str
     attempt: int
+    priority: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revived:
+    """Scores and deliveries that wait again, and the priority of their study."""
+
+    score_ids: tuple[int, ...]
+    delivery_ids: tuple[int, ...]
     priority: int
 
 
@@ -261,6 +271,41 @@ def record_delivery(
     if status is not DeliveryStatus.WAITING:
         delivery.ended_at = datetime.now(UTC)
     return True
+
+
+def revive(session: Session, key: str) -> Revived:
+    """Put a study's failed score and undelivered results back to waiting, with all attempts before them.
+
+    Raises
+    ------
+    UnknownStudyError
+        If nobody knows the key.
+    """
+    study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
+    if study is None:
+        raise UnknownStudyError(UnknownStudyError.__doc__)
+    scores = []
+    if study.state is State.FAILED:
+        score = study.revisions[-1].scores[-1]
+        score.state, score.reason, score.detail, score.attempts = State.QUEUED, None, "", 0
+        study.state = move(study.state, State.QUEUED)
+        study.reason, study.detail, study.ended_at = None, "", None
+        scores.append(score.id)
+    deliveries = session.scalars(
+        select(DeliveryRow)
+        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
+        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
+        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
+        .where(RevisionRow.study_id == study.id, DeliveryRow.status == DeliveryStatus.UNDELIVERED)
+        .with_for_update(of=DeliveryRow)
+    ).all()
+    for delivery in deliveries:
+        delivery.status, delivery.attempts, delivery.ended_at = DeliveryStatus.WAITING, 0, None
+    return Revived(
+        score_ids=tuple(scores),
+        delivery_ids=tuple(delivery.id for delivery in deliveries),
+        priority=study.priority,
+    )
 
 
 def waiting_scores(session: Session) -> dict[int, int]:

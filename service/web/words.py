@@ -71,6 +71,7 @@ KINDS: dict[str, str] = {
 ACTIONS: dict[str, str] = {
     "study.received": "First image received",
     "study.queued": "Complete, queued for scoring",
+    "study.replayed": "Queued again by a person",
     "study.scored": "Scored",
     "study.not_assessable": "Found not assessable",
     "study.failed": "Scoring failed",

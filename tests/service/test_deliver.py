@@ -8,6 +8,7 @@ from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from service import engine
 from service.deliver import LONGEST_PAUSE_S, Delivery, pause_s
 from service.engine import Pool
+from service.replay import Replayed, replay
 from service.store import Store, audit, jobs, studies
 from service.store.tables import AuditRow, DeliveryRow
 from service.study import DeliveryStatus
@@ -108,3 +109,15 @@ def test_pauses_grow_to_their_limit() -> None:
     assert pauses == sorted(pauses)
     assert pauses[0] < 5
     assert pauses[-1] == LONGEST_PAUSE_S
+
+
+def test_a_person_can_have_an_undelivered_result_sent_again(store: Store, delivery_id: int) -> None:
+    attempt(delivery_to(store, FakeDestination(DestinationRefusedError("refused"))), delivery_id)
+    destination = FakeDestination()
+
+    replayed = replay(store, KEY)
+    attempt(delivery_to(store, destination), delivery_id)
+
+    assert (replayed.scores, replayed.deliveries) == (0, 1)
+    assert row(store, delivery_id).status is DeliveryStatus.DELIVERED
+    assert replay(store, KEY) == Replayed(scores=0, deliveries=0)

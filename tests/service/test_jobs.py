@@ -6,7 +6,9 @@ from sqlalchemy.exc import IntegrityError
 
 from service import engine
 from service.engine import Pool
+from service.errors import UnknownStudyError
 from service.reaper import Reaper
+from service.replay import replay
 from service.store import Store, jobs, studies
 from service.store.jobs import Outcome, StoredResult
 from service.store.tables import DeliveryRow, ResultRow, ScoreRow, StudyRow
@@ -157,3 +159,24 @@ def test_the_database_refuses_a_percentile_without_a_score(store: Store, score_i
         assert score is not None
         score.state, score.ended_at = State.NOT_ASSESSABLE, datetime.now(UTC)
         score.p_value = 0.5
+
+
+def test_a_person_can_have_a_failed_study_tried_again(store: Store, score_id: int) -> None:
+    with store.transaction() as session:
+        job = jobs.begin(session, score_id)
+        assert job is not None
+        jobs.record(session, job, Outcome(state=State.FAILED, reason="attempts_used_up"), [])
+
+    replayed = replay(store, KEY)
+
+    assert replayed.scores == 1
+    with store.transaction() as session:
+        again = jobs.begin(session, score_id)
+        assert again is not None
+        assert (again.attempt, again.run_at) == (1, NOON)
+        assert engine.depth(session)[Pool.INFER].waiting == 1
+
+
+def test_replay_of_an_unknown_study_says_so(store: Store) -> None:
+    with pytest.raises(UnknownStudyError, match="vigil studies list"):
+        replay(store, "z" * 20)
