@@ -144,9 +144,7 @@ def test_big_endian_is_never_transcoded_wrongly(tmp_path: Path, image: FileDatas
     path = tmp_path / "big.dcm"
     image.PixelData = np.frombuffer(image.PixelData, "<u2").astype(">u2").tobytes()
     image.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
-    dcmwrite(
-        path, image, enforce_file_format=True, little_endian=False, implicit_vr=False, force_encoding=True
-    )
+    dcmwrite(path, image, little_endian=False, implicit_vr=False, force_encoding=True)
 
     with archive(tmp_path, contexts=NATIVE_MR) as peer:
         (receipt,) = send(peer, [path])
