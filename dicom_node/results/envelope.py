@@ -113,6 +113,15 @@ def patient_and_study(source: Dataset) -> Dataset:
     return copy
 
 
+def anonymous_study(source: Dataset) -> Dataset:
+    """Study UID of a source with everything of type 2 empty."""
+    copy = Dataset()
+    copy.StudyInstanceUID = str(source.StudyInstanceUID)
+    for keyword in _REQUIRED:
+        setattr(copy, keyword, "")
+    return copy
+
+
 def region(source: Dataset) -> Dataset:
     """Body part and side of a source, for results that are images."""
     copy = Dataset()

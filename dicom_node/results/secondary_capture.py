@@ -53,11 +53,12 @@ def display_window(volume: Volume) -> Window:
     values = values[:: max(1, values.size // _WINDOW_SAMPLE)]
     if not values.size:
         return Window(low=0.0, high=1.0)
-    tissue = values[values > values.min()]
+    darkest = float(values.min())
+    tissue = values[values > darkest]
     if not tissue.size:
-        return Window(low=float(values[0]), high=float(values[0]) + 1.0)
-    low, high = np.percentile(tissue, _WINDOW_PERCENTILES)
-    return Window(low=float(low), high=float(max(high, low + np.finfo(np.float32).eps)))
+        return Window(low=darkest, high=darkest + 1.0)
+    low, high = (float(value) for value in np.percentile(tissue, _WINDOW_PERCENTILES))
+    return Window(low=low, high=high) if low < high else Window(low=darkest, high=high)
 
 
 def build_secondary_capture(context: ResultContext) -> Dataset | None:
@@ -118,8 +119,9 @@ def _add_pixels(result: Dataset, context: ResultContext, volume: Volume, scores:
     layout = Layout.of(volume)
     slices = len(volume.voxels)
     result.NumberOfFrames = slices
-    result.FrameIncrementPointer = _PAGE_NUMBER_VECTOR
-    result.PageNumberVector = list(range(1, slices + 1))
+    if slices > 1:  # type 1C, forbidden on a single frame
+        result.FrameIncrementPointer = _PAGE_NUMBER_VECTOR
+        result.PageNumberVector = list(range(1, slices + 1))
     result.SamplesPerPixel = 3
     result.PhotometricInterpretation = "RGB"
     result.PlanarConfiguration = 0

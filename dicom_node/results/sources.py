@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 
 from dicom_node.header import IMAGE_CLASSES, PARSE_ERRORS
 from dicom_node.results.context import ResultContext
-from dicom_node.results.envelope import is_referable, patient_and_study, region, text_of
+from dicom_node.results.envelope import anonymous_study, is_referable, region, text_of
 from models.volume import Volume
 
 _SAME_PLACE_MM = 1e-2
@@ -87,7 +87,7 @@ def segmentable_sources(context: ResultContext) -> list[Dataset]:
     first = context.sources[0]
     if volume is None or not text_of(first, "FrameOfReferenceUID") or not image_references(context):
         return []
-    common = patient_and_study(first)
+    common = anonymous_study(first)  # highdicom warns of odd names in full (I9); the envelope has them all
     common.update(region(first))
     if context.is_multiframe:
         return [_copy(first, common, _MULTIFRAME)]
