@@ -80,4 +80,4 @@ class DestinationBusyError(DeliveryError):
 
 
 class DestinationRefusedError(DeliveryError):
-    """The destination rejected the object. Check its accepted SOP classes with ``vigil doctor``."""
+    """The destination rejected the object. Check which SOP classes it accepts, then replay the study."""

@@ -166,7 +166,7 @@ def database_down() -> Problem:
         HTTPStatus.SERVICE_UNAVAILABLE,
         "database-unavailable",
         "The database does not answer. Studies are still received.",
-        "Check that PostgreSQL runs and that VIGIL_DATABASE_URL is right; `vigil doctor` says more.",
+        "Check that PostgreSQL runs and that VIGIL_DATABASE_URL is right.",
     )
 
 
