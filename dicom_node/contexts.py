@@ -38,9 +38,11 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
-from pynetdicom import AllStoragePresentationContexts, _config
+from pynetdicom import AE, AllStoragePresentationContexts, _config
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import register_uid, uid_to_service_class
+
+from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 
 # Newer than pydicom's table: each frame deflated by itself (PS3.5 A.4.13). Stored, not decoded here.
 DEFLATED_IMAGE_FRAME = UID("1.2.840.10008.1.2.8.1")
@@ -79,6 +81,20 @@ def storage_classes() -> tuple[str, ...]:
     """Every storage class that is accepted: a refused one makes many senders fail the whole job."""
     current = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
     return (*current, *(uid for uid in RETIRED_STORAGE if uid not in current))
+
+
+def application_entity(aet: str) -> AE:
+    """Entity that introduces itself as Vigil.
+
+    Raises
+    ------
+    ValueError
+        If this is no AE title.
+    """
+    entity = AE(ae_title=aet)
+    entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION
+    return entity
 
 
 def prepare_pynetdicom() -> None:

@@ -22,10 +22,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
 from dicom_node.elements import PREAMBLE, PREFIX, read_file_meta
 from dicom_node.errors import SpoolFullError, UnreadableInstanceError
+from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dicom_node.keys import Keys, read_keys
 from dicom_node.peers import Peers
 from dicom_node.spool import CHUNK, StoreKind, StoreOutcome
@@ -160,8 +160,8 @@ def _file_head(event: Any, syntax: str) -> bytes:
     meta.MediaStorageSOPClassUID = event.request.AffectedSOPClassUID
     meta.MediaStorageSOPInstanceUID = event.request.AffectedSOPInstanceUID
     meta.TransferSyntaxUID = UID(syntax)
-    meta.ImplementationClassUID = PYNETDICOM_IMPLEMENTATION_UID
-    meta.ImplementationVersionName = PYNETDICOM_IMPLEMENTATION_VERSION
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION
     meta.SourceApplicationEntityTitle = str(event.assoc.requestor.ae_title).strip()
     buffer = DicomBytesIO()
     buffer.write(b"\0" * PREAMBLE + PREFIX)

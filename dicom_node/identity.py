@@ -108,6 +108,10 @@ def derive_uid(kind: str, *parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, content).int}"
 
 
+IMPLEMENTATION_CLASS_UID = derive_uid("implementation-class")
+IMPLEMENTATION_VERSION = "VIGIL"
+
+
 def is_uid(value: str) -> bool:
     """Whether a value has no character but digits and dots, 1 to 64 of them."""
     return UID.fullmatch(value) is not None

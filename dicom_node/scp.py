@@ -8,12 +8,19 @@ from types import TracebackType
 from typing import Any, Self
 
 import structlog
-from pynetdicom import AE, build_context, evt
+from pynetdicom import build_context, evt
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_node import handlers
-from dicom_node.contexts import MAX_PDU_BYTES, NATIVE, TRANSFER_SYNTAXES, prepare_pynetdicom, storage_classes
+from dicom_node.contexts import (
+    MAX_PDU_BYTES,
+    NATIVE,
+    TRANSFER_SYNTAXES,
+    application_entity,
+    prepare_pynetdicom,
+    storage_classes,
+)
 from dicom_node.errors import PortInUseError, TlsUnboundedError
 from dicom_node.flow import Flow, discard_unfinished
 from dicom_node.handlers import Counters
@@ -75,7 +82,7 @@ class Receiver:
         self._tls = tls
         self._server: ThreadedAssociationServer | None = None
         self._flows: weakref.WeakKeyDictionary[Any, Flow] = weakref.WeakKeyDictionary()
-        self._entity = AE(ae_title=aet)
+        self._entity = application_entity(aet)
         self._entity.maximum_associations = max_associations
         self._entity.maximum_pdu_size = MAX_PDU_BYTES
         self._entity.acse_timeout = acse_timeout_s

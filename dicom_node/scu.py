@@ -15,10 +15,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRBigEndian
-from pynetdicom import AE, build_context, evt
+from pynetdicom import build_context, evt
 from pynetdicom.sop_class import Verification
 
-from dicom_node.contexts import MAX_PDU_BYTES, NATIVE, prepare_pynetdicom
+from dicom_node.contexts import MAX_PDU_BYTES, NATIVE, application_entity, prepare_pynetdicom
 from dicom_node.elements import read_file_meta, text_of
 from dicom_node.errors import (
     DeliveryError,
@@ -241,7 +241,7 @@ def _association(entity: Entity, contexts: set[tuple[str, str]]) -> Iterator[Any
         If the peer accepts none of the contexts.
     """
     prepare_pynetdicom()
-    application = AE(ae_title=entity.calling_aet)
+    application = application_entity(entity.calling_aet)
     application.connection_timeout = CONNECT_TIMEOUT_S
     application.acse_timeout = ACSE_TIMEOUT_S
     application.dimse_timeout = DIMSE_TIMEOUT_S
