@@ -16,6 +16,7 @@ import httpx
 from tests.end_to_end.peers import Orthanc, free_port
 
 SCANNER = "SCANNER1"
+QUIET_S = 2
 TIMEOUT_S = 240.0
 
 
@@ -91,16 +92,17 @@ def has_ended(count: int) -> Callable[[list[dict[str, Any]]], bool]:
 def machine(data: Path, archive: Orthanc | None, **settings: str) -> Iterator[Machine]:
     """``vigil up`` on free ports, with `archive` as its only destination."""
     data.mkdir(parents=True, exist_ok=True)
-    peers = [f"  - {{name: scanner, aet: {SCANNER}, host: 127.0.0.1, roles: [sender], quiet_s: 2}}"]
+    peers = [f"  - {{name: scanner, aet: {SCANNER}, host: 127.0.0.1, roles: [sender], quiet_s: {QUIET_S}}}"]
     if archive is not None:
         at = f"host: 127.0.0.1, port: {archive.dicom_port}"
-        peers.append(f"  - {{name: pacs, aet: ORTHANC, {at}, roles: [destination]}}")
+        peers.append(f"  - {{name: pacs, aet: ORTHANC, {at}, roles: [sender, destination]}}")
     (data / "peers.yaml").write_text("peers:\n" + "\n".join(peers) + "\n")
     port, api_port = free_port(), free_port()
     environment = os.environ | {
         "VIGIL_DATA": str(data),
         "VIGIL_STALLED_S": "6",
         "VIGIL_FREE_MARK_MB": "64",
+        "VIGIL_QUIET_S": str(QUIET_S),
         **settings,
     }
     log = (data / "vigil.log").open("ab")

@@ -41,6 +41,12 @@ class Orthanc:
         answer.raise_for_status()
         return answer.content
 
+    def forward(self, instances: list[str], *, aet: str, port: int) -> None:
+        """Send instances to another node, as an archive does that routes what it gets."""
+        base = f"http://127.0.0.1:{self.http_port}/modalities/peer"
+        httpx.put(base, json={"AET": aet, "Host": "127.0.0.1", "Port": port}, timeout=30).raise_for_status()
+        httpx.post(f"{base}/store", json=instances, timeout=120).raise_for_status()
+
     def instances(self) -> list[str]:
         found: list[str] = self.get("/instances")
         return found

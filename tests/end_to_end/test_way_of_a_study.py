@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import time
 from io import BytesIO
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pydicom
 import pytest
 
 from tests.end_to_end.conftest import FullRun
-from tests.end_to_end.machine import SCANNER, has_ended
+from tests.end_to_end.machine import QUIET_S, SCANNER, has_ended
 from tests.end_to_end.peers import dciodvfy_errors, echoscu, storescu
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -114,13 +115,18 @@ def test_sending_a_study_again_changes_nothing(full_run: FullRun) -> None:
 
 
 def test_a_result_that_comes_back_is_kept_and_not_scored(full_run: FullRun) -> None:
-    results = sorted((full_run.machine.data / "results").rglob("*.dcm"))[:3]
+    results = full_run.archive.instances()
+    spool = full_run.machine.data / "spool"
+    before = sum(1 for _ in spool.rglob("*.dcm"))
 
-    assert storescu(results, full_run.machine.port, called="VIGIL", calling=SCANNER).returncode == 0
+    full_run.archive.forward(results, aet="VIGIL", port=full_run.machine.port)
+    time.sleep(QUIET_S + 2)  # long enough for a new revision, had there been one
     rows = full_run.machine.wait_until(has_ended(len(full_run.studies)))
 
-    assert len(rows) == len(full_run.studies)
+    assert sum(1 for _ in spool.rglob("*.dcm")) == before + len(results)
+    assert [row["key"] for row in rows] == [row["key"] for row in full_run.rows]
     assert not any(row["is_receiving"] for row in rows)
+    assert sorted(full_run.archive.instances()) == sorted(results)
 
 
 def test_the_audit_trail_is_intact_and_tells_every_end(full_run: FullRun) -> None:
