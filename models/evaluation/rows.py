@@ -12,6 +12,7 @@ TABLE_METRICS = {
     "sample_auroc:trivial": "trivial",
     "pixel_ap": "pixel AP",
     "pixel_ap:intensity": "pixel AP, intensity",
+    "mean_percentile": "mean percentile",
 }
 
 
@@ -52,27 +53,29 @@ class Row:
 def markdown_table(rows: Sequence[Row]) -> str:
     """Findings down, scorers across; numbers with their interval for the model alone."""
     columns = [m for m in TABLE_METRICS if any(row.metric == m for row in rows)]
-    findings = list(dict.fromkeys(row.finding for row in rows if row.metric in TABLE_METRICS))
-    by_place = {(row.finding, row.metric): row for row in rows}
+    shown = [row for row in rows if row.metric in columns]
+    places = {(_label(row), row.metric): row for row in shown}
     lines = [
         "| finding | n | " + " | ".join(TABLE_METRICS[m] for m in columns) + " |",
         "|---|---|" + "---|" * len(columns),
     ]
-    for finding in findings:
-        cells = []
-        count = 0
-        for metric in columns:
-            row = by_place.get((finding, metric))
-            if row is None:
-                cells.append("")
-                continue
-            count = row.n
-            has_interval = metric == "sample_auroc" and row.low is not None and row.high is not None
-            cells.append(f"{row.value:.2f}" + (f" ({row.low:.2f} to {row.high:.2f})" if has_interval else ""))
-        lines.append(f"| {finding} | {count} | " + " | ".join(cells) + " |")
+    for label in dict.fromkeys(_label(row) for row in shown):
+        found = [places.get((label, metric)) for metric in columns]
+        count = next(row.n for row in found if row is not None)
+        lines.append(f"| {label} | {count} | " + " | ".join(_cell(row) for row in found) + " |")
     others = [row for row in rows if ":" not in row.metric and row.metric not in TABLE_METRICS]
-    lines.append("")
-    for row in others:
-        what = f"{row.split}, {row.finding}" if row.finding else row.split
-        lines.append(f"- {what}: {row.metric.replace('_', ' ')} {row.value:.2f} (n = {row.n})")
+    lines += ["", *[f"- {_label(row)}: {row.metric} {row.value:.2f} (n = {row.n})" for row in others]]
     return "\n".join(lines)
+
+
+def _label(row: Row) -> str:
+    parts = [row.finding, row.split if row.split != "test" else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    if row.metric == "sample_auroc" and row.low is not None and row.high is not None:
+        return f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})"
+    return f"{row.value:.1f}" if row.metric == "mean_percentile" else f"{row.value:.2f}"
