@@ -28,6 +28,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "vigil.pod" -}}
 serviceAccountName: {{ include "vigil.serviceAccount" .root }}
 automountServiceAccountToken: false
+# Kubernetes would set VIGIL_API_PORT for a service named vigil-api, and overrule the setting of that name.
+enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
   runAsUser: 10001

@@ -1,0 +1,76 @@
+"""Writes what is derived from the settings: ``python -m tests.settings_documents``.
+
+The settings are the one source; `docs/settings.md` and the chart's schema of `settings` follow them.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = ROOT / "docs" / "settings.md"
+CHART_SCHEMA = ROOT / "helm" / "values.schema.json"
+# The chart gives these to every role itself.
+SET_BY_CHART = {"data", "database_url", "key_file", "peers", "host", "port", "api_host", "api_port"}
+KEPT = ("type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "pattern", "description")
+
+HEAD = """# Settings
+
+Every setting is an environment variable. Some can also be given on the command line, which wins
+(`vigil COMMAND --help`).
+This page is made from `service/settings.py` by `python -m tests.settings_documents`.
+
+| variable | default | meaning |
+|---|---|---|
+"""
+
+
+def settings_table() -> str:
+    """Return the page of all settings."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        rows.append(f"| `VIGIL_{name.upper()}` | {default} | {field.description} |")
+    return HEAD + "\n".join(rows) + "\n"
+
+
+def chart_settings() -> dict[str, Any]:
+    """Return the schema of the chart's ``settings``."""
+    properties = Settings.model_json_schema()["properties"]
+    return {
+        "description": "Settings of all roles, by their names without VIGIL_.",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            name: {key: value for key, value in _plain(schema).items() if key in KEPT}
+            for name, schema in properties.items()
+            if name not in SET_BY_CHART
+        },
+    }
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a setting's schema without the branch for "unset"."""
+    branches = [branch for branch in schema.get("anyOf", []) if branch.get("type") != "null"]
+    return {**schema, **branches[0]} if branches else schema
+
+
+def chart_schema() -> str:
+    """Return the chart's schema as it is, with ``settings`` as they should be."""
+    schema = json.loads(CHART_SCHEMA.read_text(encoding="utf-8"))
+    schema["properties"]["settings"] = chart_settings()
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def main() -> None:
+    """Write both files."""
+    TABLE.write_text(settings_table(), encoding="utf-8")
+    CHART_SCHEMA.write_text(chart_schema(), encoding="utf-8")
+    sys.stdout.write(f"written: {TABLE.name}, {CHART_SCHEMA.name}\n")
+
+
+if __name__ == "__main__":
+    main()
