@@ -61,6 +61,8 @@ class ResultContext:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("results need at least one source header")
+        if not self.sources[0].get("StudyInstanceUID"):
+            raise ValueError("the sources name no study")
         if self.run_at.tzinfo is None:
             raise ValueError("run_at has no time zone")
         if (self.scores is None) == (self.reason is None):

@@ -16,7 +16,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import DA, TM
 
 from dicom_node.header import PARSE_ERRORS
-from dicom_node.identity import CODING_SCHEME, MANUFACTURER, MODEL_NAME, derive_uid, is_uid
+from dicom_node.identity import CODING_SCHEME, MANUFACTURER, MODEL_NAME, derive_uid
 from dicom_node.results import codes
 from dicom_node.results.codes import ResultKind
 from dicom_node.results.context import ResultContext, series_uid
@@ -238,7 +238,8 @@ def _file_meta(sop_class: UID, sop_instance: str) -> FileMetaDataset:
 
 
 def is_referable(source: Dataset) -> bool:
-    """Whether a source has the three UIDs that a reference needs."""
+    """Whether a source has the three UIDs that a reference needs, each a valid one."""
     return all(
-        is_uid(text_of(source, keyword)) for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
+        UID(text_of(source, keyword)).is_valid
+        for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
     )

@@ -57,7 +57,7 @@ def build_segmentation(context: ResultContext) -> Dataset | None:
         source_images=segmentable_sources(context),
         pixel_array=np.moveaxis(masks, 0, -1).astype(np.uint8),
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_describe(context, index) for index in range(len(masks))],
+        segment_descriptions=[_describe(context, *band) for band in enumerate(context.scores.bands)],
         series_instance_uid=outer.SeriesInstanceUID,
         series_number=outer.SeriesNumber,
         sop_instance_uid=outer.SOPInstanceUID,
@@ -98,8 +98,7 @@ def segment_tracking_id(index: int) -> str:
     return f"anomaly-band-{index + 1}"
 
 
-def _describe(context: ResultContext, index: int) -> SegmentDescription:
-    assert context.scores is not None  # noqa: S101 - the caller has looked; mypy has not
+def _describe(context: ResultContext, index: int, threshold: float) -> SegmentDescription:
     return SegmentDescription(
         segment_number=index + 1,
         segment_label=codes.BAND_LABELS[index],
@@ -113,7 +112,7 @@ def _describe(context: ResultContext, index: int) -> SegmentDescription:
             source=MANUFACTURER,
             # highdicom joins these with commas and equal signs: values must hold neither.
             parameters={
-                "threshold": f"{context.scores.bands[index]:.6g}",
+                "threshold": f"{threshold:.6g}",
                 "model_sha256": context.model.sha256[:SHORT_HASH],
                 "calibration_sha256": context.model.calibration_sha256[:SHORT_HASH],
             },

@@ -8,6 +8,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
+from dicom_node.errors import UnreadableInstanceError
+from dicom_node.header import read_dataset
 from dicom_node.results import ResultContext, build_results, codes, encode
 from models.errors import Reason
 from tests.dicom_node.results.scenes import (
@@ -215,7 +217,24 @@ def test_a_study_without_a_single_image_gets_its_report() -> None:
     assert item.ReferencedSOPClassUID == EncapsulatedPDFStorage
 
 
-def test_a_source_that_cannot_be_referred_to_is_left_out_of_the_evidence() -> None:
+@pytest.mark.parametrize("bad", ["not a uid", "....", "1.2.03", ""])
+def test_a_source_that_cannot_be_referred_to_is_left_out_of_the_evidence(bad: str) -> None:
     source = PHANTOM.datasets()[0]
-    source.SOPInstanceUID = "not a uid"
+    source.SOPInstanceUID = bad
     assert "CurrentRequestedProcedureEvidenceSequence" not in report_of(refused([source]))
+
+
+@pytest.mark.slow
+def test_whatever_header_real_files_have_a_report_can_be_made_of_it(test_data: Path) -> None:
+    made = 0
+    for path in sorted(path for path in (test_data / "dicom").rglob("*") if path.is_file()):
+        try:
+            header = read_dataset(path)
+        except UnreadableInstanceError:
+            continue
+        if not header.get("StudyInstanceUID"):  # never reaches a study folder
+            continue
+        report = report_of(refused([header], Reason.UNDECODABLE))
+        assert coded_values(report, "NA-REASON") == {"NA-18"}
+        made += 1
+    assert made > 300

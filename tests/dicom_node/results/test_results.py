@@ -139,6 +139,13 @@ def test_a_context_that_contradicts_itself_is_refused(context: ResultContext, wr
         replace(context, **wrong)
 
 
+def test_sources_that_name_no_study_are_refused() -> None:
+    source = PHANTOM.datasets()[0]
+    del source.StudyInstanceUID
+    with pytest.raises(ValueError, match="no study"):
+        refused([source])
+
+
 def test_slices_without_their_source_are_refused(context: ResultContext) -> None:
     with pytest.raises(ValueError, match="differ in number"):
         replace(context, sources=context.sources[:3])
