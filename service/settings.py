@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     aet: str = Field("VIGIL", pattern=r"^[\x21-\x5b\x5d-\x7e]{1,16}$", description="AE title of the node.")
     host: str = Field("127.0.0.1", description="Address the node listens on.")
     port: Port = Field(11112, description="Port of the node; 0 takes a free one.")
+    tls_certificate: Path | None = Field(
+        None,
+        description="PEM file of the node's certificate and key. This version refuses it: see SECURITY.md.",
+    )
     api_host: str = Field("127.0.0.1", description="Address the API and pages listen on.")
     api_port: Port = Field(8080, description="Port of the API and pages; 0 takes a free one.")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import ssl
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from models.catalogue import active_artefact
 from models.predictor import Predictor
 from service import __version__
 from service.deliver import Delivery
-from service.errors import DatabaseError
+from service.errors import DatabaseError, SettingsError
 from service.intake import Intake
 from service.reaper import Reaper
 from service.settings import Settings
@@ -82,12 +83,22 @@ def open_spool(settings: Settings) -> Spool:
 
 def open_receiver(settings: Settings, spool: Spool, peers: Peers) -> Receiver:
     """Return the DICOM receiver; it does not listen yet."""
+    tls = None
+    if settings.tls_certificate is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            tls.load_cert_chain(settings.tls_certificate)
+        except OSError as error:  # ssl.SSLError is one
+            raise SettingsError(
+                f"VIGIL_TLS_CERTIFICATE: the file cannot be used ({error.strerror})."
+            ) from error
     return Receiver(
         spool,
         aet=settings.aet,
         host=settings.host,
         port=settings.port,
         peers=peers,
+        tls=tls,
         max_instance_bytes=settings.max_instance_mb * MB,
     )
 
