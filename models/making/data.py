@@ -149,7 +149,8 @@ def toy_set(subjects: Sequence[Prepared], seed: int) -> tuple[Toy, ...]:
             places = np.argwhere(depth >= 0.7 * radius)
             centre = places[rng.integers(len(places))]
             away = np.abs(np.indices(subject.voxels.shape) - centre[:, None, None, None])
-            distance = np.sqrt((away**2).sum(axis=0)) if rng.random() < 0.5 else away.max(axis=0)  # noqa: PLR2004
+            is_ball = rng.random() < 0.5  # noqa: PLR2004 - half of them
+            distance = np.sqrt((away**2).sum(axis=0)) if is_ball else away.max(axis=0)
             softness = rng.choice([0.5, 2.5])
             profile = np.clip((radius - distance) / softness + 0.5, 0, 1)
             contrast = rng.choice([-1, 1]) * rng.uniform(*TOY_CONTRAST_SD) * deviation

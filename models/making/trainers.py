@@ -21,6 +21,7 @@ from models.preprocess import Prepared
 Report = Callable[[str], None]
 SELECT_STRIDE = 3  # Every third slice of a toy volume is enough to choose a step.
 SELECT_BATCH = 32
+GRADIENT_NORM = 1e3  # Losses are sums over a slice, so ordinary gradients are of this size.
 
 
 def train_cevae(
@@ -116,7 +117,7 @@ def _fit(
         with torch.autocast("cpu", torch.bfloat16):
             value = loss()
         value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1e3)
+        nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
         optimiser.step()
         schedule.step()
         total += float(value.detach())
