@@ -1,0 +1,66 @@
+"""What the documents name must be there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [
+    *sorted((ROOT / "docs").glob("*.md")),
+    *(ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "helm/README.md")),
+]
+# Read by the wrapper and by the checks, not by the product.
+OTHER_VARIABLES = {"VIGIL_PYTHON", "VIGIL_TEST_DATA", "VIGIL_TEST_DATABASE_URL"}
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@each_document
+def test_every_file_of_ours_that_a_document_names_exists(document: Path) -> None:
+    top = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
+    named = re.findall(rf"`((?:{top})/[\w./-]+)`", document.read_text(encoding="utf-8"))
+
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@each_document
+def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8"))
+    files = [target for target in targets if "://" not in target]
+
+    assert [target for target in files if not (document.parent / target).exists()] == []
+
+
+@each_document
+def test_every_variable_that_a_document_names_is_a_setting(document: Path) -> None:
+    known = {f"VIGIL_{name.upper()}" for name in Settings.model_fields} | OTHER_VARIABLES
+    named = set(re.findall(r"\bVIGIL_[A-Z][A-Z_]*[A-Z]\b", document.read_text(encoding="utf-8")))
+
+    assert named <= known
+
+
+@each_document
+def test_every_metric_that_a_document_names_is_exported(document: Path) -> None:
+    exported = (ROOT / "service" / "api" / "metrics.py").read_text(encoding="utf-8")
+    named = re.findall(r"`(vigil_[a-z_]+)`", document.read_text(encoding="utf-8"))
+
+    assert [name for name in named if f'"{name}"' not in exported] == []
+
+
+def test_every_event_that_the_operations_page_explains_is_logged() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = page.split("| event | meaning |")[1].split("\n\n")[0]
+    events = [
+        event for row in table.splitlines()[2:] for event in re.findall(r"`([^`]+)`", row.split("|")[1])
+    ]
+    logged = "".join(
+        path.read_text(encoding="utf-8")
+        for package in ("dicom_node", "service")
+        for path in (ROOT / package).rglob("*.py")
+    )
+
+    assert events
+    assert [event for event in events if f'"{event}' not in logged] == []
