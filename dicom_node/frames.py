@@ -93,7 +93,7 @@ def _frame(
         index=index,
         plane=Plane(
             position_mm=(place[0], place[1], place[2]),
-            orientation=(*directions[:3], *directions[3:]),  # type: ignore[arg-type] - six by the check above
+            orientation=directions,
             spacing_mm=(spacing[0], spacing[1]),
             matrix=(instance.rows, instance.columns),
         ),

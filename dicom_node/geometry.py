@@ -27,7 +27,7 @@ class Plane:
     position_mm : tuple of float
         Centre of the first pixel in patient coordinates, LPS (0020,0032).
     orientation : tuple of float
-        Direction cosines along a row, then along a column (0020,0037).
+        Six direction cosines: along a row, then along a column (0020,0037).
     spacing_mm : tuple of float
         Distance between rows, then between columns (0028,0030).
     matrix : tuple of int
@@ -35,7 +35,7 @@ class Plane:
     """
 
     position_mm: tuple[float, float, float]
-    orientation: tuple[float, float, float, float, float, float]
+    orientation: tuple[float, ...]
     spacing_mm: tuple[float, float]
     matrix: tuple[int, int]
 

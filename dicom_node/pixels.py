@@ -1,22 +1,25 @@
 """Pixels as modality values: decoded, padding found, rescaled (standards: PS3.3 C.7.6.3, C.11.1)."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 from pydicom.pixels.processing import apply_modality_lut
 
 from dicom_node.errors import NotAVolumeError
 from dicom_node.header import PARSE_ERRORS
 from models.errors import Reason
 
+Stored = NDArray[np.integer[Any]]
+
 DECODE_ERRORS = (*PARSE_ERRORS, RuntimeError)
 
 
-def decode(dataset: FileDataset) -> NDArray[np.generic]:
-    """Stored values of all frames, shape (frames, rows, columns).
+def decode(dataset: FileDataset) -> Stored:
+    """Stored values of all frames, integers of shape (frames, rows, columns).
 
     Raises
     ------
@@ -34,7 +37,7 @@ def decode(dataset: FileDataset) -> NDArray[np.generic]:
     return stored.reshape(-1, *stored.shape[-2:])
 
 
-def padding_of(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.bool_] | None:
+def padding_of(dataset: Dataset, stored: Stored) -> NDArray[np.bool_] | None:
     """Where the scanner wrote its padding value, compared on stored values (PS3.3 C.7.5.1.1.2).
 
     Returns
@@ -53,7 +56,7 @@ def padding_of(dataset: Dataset, stored: NDArray[np.generic]) -> NDArray[np.bool
 
 
 def to_modality_values(
-    dataset: Dataset, stored: NDArray[np.generic], rescale: Dataset | None = None
+    dataset: Dataset, stored: Stored, rescale: Dataset | None = None
 ) -> NDArray[np.float32]:
     """Stored values in the modality's unit, larger is brighter.
 
@@ -79,7 +82,7 @@ def to_modality_values(
     return values.astype(np.float32)
 
 
-def _as_stored(value: int, stored: NDArray[np.generic]) -> int:
+def _as_stored(value: int, stored: Stored) -> int:
     """Padding values are written with either sign (VR US or SS); read them in the pixels' own."""
     if np.issubdtype(stored.dtype, np.signedinteger) and value > np.iinfo(stored.dtype).max:
         return value - (1 << (8 * stored.dtype.itemsize))
