@@ -7,6 +7,8 @@ messages while a handler works. Here each of the three is bounded (I13), and so 
 import queue
 import socket
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -34,6 +36,7 @@ class Flow:
         self._pdu_timeout_s = pdu_timeout_s
         self._message_bytes = 0
         self._waiting = 0
+        self._files: dict[Path, Any] = {}
 
     def recv(self, length: int) -> bytearray:
         """Read exactly so many bytes, fewer where the peer closed; stands in for the connection's own.
@@ -54,18 +57,41 @@ class Flow:
             raise OSError("the peer exceeds a limit of this node")
         return self._read(self._socket, length)
 
-    def message_complete(self) -> None:
+    def message_complete(self, message: Any) -> None:
         """EVT_DIMSE_RECV: one more message waits for its answer."""
         self._message_bytes = 0
         self._waiting += 1
+        self._remember(message)
 
-    def message_taken(self) -> None:
-        """Its handler has begun."""
+    def message_taken(self, file: Path | None = None) -> None:
+        """Its handler has begun, and answers for the file."""
         self._waiting -= 1
+        if file is not None:
+            self._files.pop(file, None)
 
-    def close(self) -> None:
-        """Give the socket back; pynetdicom leaves it open where the peer went first."""
+    def end(self, association: Any) -> None:
+        """Give back what pynetdicom leaves where a connection ends early.
+
+        These are its socket, and the files of messages that nobody will answer any more: one half received,
+        some still queued, some that were no valid request.
+        """
+        dimse = association.dimse
+        with suppress(queue.Empty):
+            while True:
+                dimse.msg_queue.get_nowait()
+        dimse.msg_queue.put((None, None))  # wakes the association's thread, as pynetdicom does
+        self._remember(dimse.message)
+        with suppress(KeyError):  # a handler in another thread may take the last one
+            while True:
+                path, file = self._files.popitem()
+                file.close()
+                path.unlink(missing_ok=True)
         self._socket.close()
+
+    def _remember(self, message: Any) -> None:
+        path = getattr(message, "_data_set_path", None)  # no public way
+        if path is not None:
+            self._files[path] = message._data_set_file  # noqa: SLF001 - as above
 
     def _read(self, source: socket.socket, length: int) -> bytearray:
         received = bytearray(length)
@@ -83,25 +109,19 @@ class Flow:
         return received
 
 
-def discard_unfinished(association: Any) -> None:
-    """Remove files of messages that nobody will answer any more.
+def end_quietly(association: Any, flow: Flow) -> None:
+    """Let a malformed message end its connection, where pynetdicom's thread would die of it.
 
-    pynetdicom leaves them where a connection ends inside a message, or with messages still queued.
+    That thread would leave socket and files behind, and print a traceback that quotes the peer (I9).
     """
-    dimse = association.dimse
-    partial = dimse.message
-    leftovers = [] if partial is None else [(partial._data_set_file, partial._data_set_path)]  # noqa: SLF001 - no public way
-    try:
-        while True:
-            _, message = dimse.msg_queue.get_nowait()
-            leftovers.append(
-                (getattr(message, "_dataset_file", None), getattr(message, "_dataset_path", None))
-            )
-    except queue.Empty:
-        # The reactor is woken by an empty message once the connection has gone.
-        dimse.msg_queue.put((None, None))
-    for file, path in leftovers:
-        if file is not None:
-            file.close()
-        if path is not None:
-            path.unlink(missing_ok=True)
+    machine = association.dul.state_machine
+    act = machine.do_action
+
+    def do_action(event: str) -> None:
+        try:
+            act(event)
+        except Exception as error:  # noqa: BLE001 - the border between a peer and this process
+            log.warning("connection closed: malformed message", error=type(error).__name__)
+            flow.end(association)
+
+    machine.do_action = do_action

@@ -22,7 +22,7 @@ from dicom_node.contexts import (
     storage_classes,
 )
 from dicom_node.errors import PortInUseError, TlsUnboundedError
-from dicom_node.flow import Flow, discard_unfinished
+from dicom_node.flow import Flow, end_quietly
 from dicom_node.handlers import Counters
 from dicom_node.peers import Peers
 from dicom_node.spool import Spool
@@ -156,7 +156,7 @@ class Receiver:
             (evt.EVT_FSM_TRANSITION, self._connection_over),
             (evt.EVT_REQUESTED, handlers.reject_strangers, [self._peers, self.counters]),
             (evt.EVT_REJECTED, handlers.count_rejection, [self.counters]),
-            (evt.EVT_DIMSE_RECV, lambda event: self._flows[event.assoc].message_complete()),
+            (evt.EVT_DIMSE_RECV, lambda event: self._flows[event.assoc].message_complete(event.message)),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
         ]
@@ -171,19 +171,19 @@ class Receiver:
         )
         self._flows[event.assoc] = flow
         connection.recv = flow.recv
+        end_quietly(event.assoc, flow)
 
     def _connection_over(self, event: Any) -> None:
         """EVT_FSM_TRANSITION to idle: the one event that comes however a connection ends (PS3.8 9.2.1)."""
         if event.next_state == "Sta1":
-            discard_unfinished(event.assoc)
-            self._flows[event.assoc].close()
+            self._flows[event.assoc].end(event.assoc)
 
     def _echo(self, event: Any) -> int:
         self._flows[event.assoc].message_taken()
         return handlers.handle_echo(event)
 
     def _store(self, event: Any) -> Any:
-        self._flows[event.assoc].message_taken()
+        self._flows[event.assoc].message_taken(event.dataset_path)
         return handlers.handle_store(event, self._spool, self.counters)
 
 

@@ -1,11 +1,12 @@
 import io
+import random
 import socket
 import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, build_context, evt
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.sop_class import Verification
 from structlog.testing import capture_logs
 
@@ -294,6 +296,51 @@ def test_a_sender_that_does_not_wait_for_answers_is_cut_off(tmp_path: Path, imag
         spool.gate.set()
         wait_until(lambda: not any(spool.incoming.iterdir()))
     assert len(stored(spool)) <= 1
+
+
+@pytest.fixture
+def conversation(tmp_path: Path, spool: Spool, image: FileDataset) -> list[bytes]:
+    """PDUs of a good sender: association request, command, data set, release."""
+    paths = write(tmp_path / "recorded", [image])
+    sent: list[bytes] = []
+    context = build_context(MRImageStorage, ExplicitVRLittleEndian)
+    with receiving(spool) as receiver, association(receiver, context) as opened:
+        opened.bind(evt.EVT_DATA_SENT, lambda event: sent.append(bytes(event.data)))
+        opened.send_c_store(paths[0])
+        opened.release()
+        request = opened.requestor.primitive
+    pdu = A_ASSOCIATE_RQ()
+    pdu.from_primitive(request)
+    return [pdu.encode(), *sent]
+
+
+def test_whatever_a_peer_says_the_node_lives_and_nothing_is_left(
+    spool: Spool, conversation: list[bytes]
+) -> None:
+    chance = random.Random(20260321)  # noqa: S311 - repeatable, and no secret
+
+    def damaged(pdu: bytes, odds: float) -> bytes:
+        bytes_ = bytearray(pdu)
+        if chance.random() < odds:
+            for _ in range(chance.randint(1, 4)):
+                bytes_[chance.randrange(len(bytes_))] = chance.randrange(256)
+            if chance.random() < 0.3:
+                del bytes_[chance.randrange(len(bytes_)) :]
+        return bytes(bytes_)
+
+    with receiving(spool, acse_timeout_s=0.5, network_timeout_s=0.5) as receiver:
+        for _ in range(60):
+            with socket.create_connection(("127.0.0.1", receiver.port)) as peer, suppress(OSError):
+                peer.settimeout(0.2)
+                peer.sendall(damaged(conversation[0], 0.2))
+                if peer.recv(4096):
+                    peer.sendall(b"".join(damaged(pdu, 0.6) for pdu in conversation[1:]))
+                    peer.recv(4096)
+        with association(receiver) as opened:
+            assert opened.send_c_echo().Status == 0x0000
+        wait_until(lambda: not any(spool.incoming.iterdir()))
+        refused = [name for name in receiver.counters.snapshot() if name.startswith("refused")]
+    assert refused
 
 
 def test_a_port_in_use_is_a_message_with_the_remedy(spool: Spool) -> None:
