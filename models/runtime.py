@@ -1,7 +1,12 @@
 """The network in ONNX Runtime: best provider present, fixed threads, same input same bytes."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+# From 1.31 on, ONNX Runtime reports its use to its maker unless told not to before it is loaded. A machine
+# in a hospital tells nobody what it does.
+os.putenv("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime

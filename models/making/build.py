@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from scipy import ndimage
 
@@ -250,7 +250,7 @@ def _manifest(
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "onnx": onnx.__version__,
-                "onnxruntime": onnxruntime.__version__,
+                "onnxruntime": version("onnxruntime"),
                 "numpy": np.__version__,
             },
         ),

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class ResultFolder:
 
 
 def _write_durably(path: Path, content: bytes) -> None:
-    draft = path.with_suffix(f".{os.getpid()}.part")
+    draft = path.with_suffix(f".{secrets.token_hex(8)}.part")
     with draft.open("wb") as file:
         file.write(content)
         file.flush()

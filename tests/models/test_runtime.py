@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,3 +35,18 @@ def test_runs_repeat_to_the_byte() -> None:
     first, second = session.run(feeds), session.run(feeds)
 
     assert all(np.array_equal(first[name], second[name]) for name in session.outputs)
+
+
+def test_loading_a_model_tells_nobody(tmp_path: Path) -> None:
+    """ONNX Runtime reports its use to its maker by way of a file in the home folder, unless told not to."""
+    program = (
+        "from models.catalogue import active_artefact; from models.predictor import Predictor;"
+        "Predictor.load(active_artefact())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+
+    subprocess.run(
+        [sys.executable, "-c", program], env=environment | {"HOME": str(tmp_path)}, check=True, timeout=60
+    )
+
+    assert list(tmp_path.rglob("*")) == []
