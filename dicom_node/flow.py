@@ -35,7 +35,9 @@ class Flow:
         self._max_message_bytes = max_message_bytes
         self._pdu_timeout_s = pdu_timeout_s
         self._message_bytes = 0
-        self._waiting = 0
+        # Each is written by one thread alone: the connection's, and the one that runs the handlers.
+        self._complete = 0
+        self._taken = 0
         self._files: dict[Path, Any] = {}
 
     def recv(self, length: int) -> bytearray:
@@ -50,22 +52,22 @@ class Flow:
         is_within = (
             length <= LONGEST_PDU
             and self._message_bytes <= self._max_message_bytes
-            and self._waiting <= MOST_WAITING
+            and self._complete - self._taken <= MOST_WAITING
         )
         if not is_within:
-            log.warning("connection closed: the peer exceeds a limit", waiting=self._waiting)
+            log.warning("connection closed: the peer exceeds a limit")
             raise OSError("the peer exceeds a limit of this node")
         return self._read(self._socket, length)
 
     def message_complete(self, message: Any) -> None:
         """EVT_DIMSE_RECV: one more message waits for its answer."""
         self._message_bytes = 0
-        self._waiting += 1
+        self._complete += 1
         self._remember(message)
 
     def message_taken(self, file: Path | None = None) -> None:
         """Its handler has begun, and answers for the file."""
-        self._waiting -= 1
+        self._taken += 1
         if file is not None:
             self._files.pop(file, None)
 
