@@ -13,7 +13,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from models.artefact import CALIBRATION, Artefact
 from models.errors import ArtefactError
+from models.scores import ModelIdentity
 
 SMALL_GROUP = 50  # Below this many reference studies the group is marked as small (methods, section 6).
 
@@ -92,6 +94,27 @@ def read_calibration(path: Path) -> Calibration:
         raise ArtefactError(path, f"cannot be read ({error.strerror}); restore it") from error
     except ValidationError as error:
         raise ArtefactError(path, f"is not a valid calibration: {error.errors()[0]['msg']}") from error
+
+
+def identify(artefact: Artefact, calibration: Calibration) -> ModelIdentity:
+    """Who speaks, and against whom: what stands beside every number (design I10).
+
+    Parameters
+    ----------
+    artefact : Artefact
+    calibration : Calibration
+        The artefact's own.
+    """
+    return ModelIdentity(
+        name=artefact.manifest.name,
+        version=artefact.manifest.version,
+        sha256=artefact.sha256,
+        calibration_sha256=artefact.manifest.files[CALIBRATION],
+        calibrated_on=calibration.calibrated_on,
+        group=calibration.group,
+        n=calibration.n,
+        disclaimer=artefact.manifest.disclaimer,
+    )
 
 
 def find_bands(maxima: Sequence[float]) -> tuple[float, tuple[float, float, float], str]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.aggregation import Map, Normals, combine, core, find_regions, head_map, smooth, top_mean
 from models.artefact import CALIBRATION, NETWORK, NORMALS, Artefact, InputContract, Manifest
-from models.calibration import Calibration, read_calibration
+from models.calibration import Calibration, identify, read_calibration
 from models.errors import ArtefactError
 from models.preprocess import Prepared, prepare, to_source
 from models.runtime import Session
@@ -77,16 +77,7 @@ class Predictor:
         self._session = session
         self._normals = normals
         self._calibration = calibration
-        self._identity = ModelIdentity(
-            name=artefact.manifest.name,
-            version=artefact.manifest.version,
-            sha256=artefact.sha256,
-            calibration_sha256=artefact.manifest.files[CALIBRATION],
-            calibrated_on=calibration.calibrated_on,
-            group=calibration.group,
-            n=calibration.n,
-            disclaimer=artefact.manifest.disclaimer,
-        )
+        self._identity = identify(artefact, calibration)
 
     @classmethod
     def load(

@@ -142,7 +142,7 @@ def api(api_port: ApiPort = None) -> None:
     settings = _settings(api_port=api_port)
     store = wiring.waiting_store(settings)
     uvicorn.run(
-        create_app(store=store, settings=settings),
+        create_app(store=store, settings=settings, model=wiring.model_identity(settings)),
         host=settings.api_host,
         port=settings.api_port,
         access_log=False,

@@ -11,9 +11,11 @@ from dicom_node.identity import load_or_make_secret
 from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
 from dicom_node.spool import Spool
-from models.artefact import Artefact
+from models.artefact import CALIBRATION, Artefact
+from models.calibration import identify, read_calibration
 from models.catalogue import active_artefact
 from models.predictor import Predictor
+from models.scores import ModelIdentity
 from service import __version__
 from service.deliver import Delivery
 from service.errors import DatabaseError, SettingsError
@@ -69,6 +71,12 @@ def open_peers(settings: Settings) -> Peers:
 def open_artefact(settings: Settings) -> Artefact:
     """Return the model to score with, every file verified."""
     return Artefact.load(settings.model) if settings.model else active_artefact()
+
+
+def model_identity(settings: Settings) -> ModelIdentity:
+    """Return which model serves, without loading its network."""
+    artefact = open_artefact(settings)
+    return identify(artefact, read_calibration(artefact.path / CALIBRATION))
 
 
 def open_spool(settings: Settings) -> Spool:
