@@ -7,6 +7,7 @@ are withheld, UIDs are struck out of everything, and a foreign exception is told
 import logging
 import re
 import sys
+import threading
 import traceback
 from collections.abc import MutableMapping
 from types import TracebackType
@@ -62,6 +63,13 @@ def configure_logging(level: str) -> None:
     root.setLevel(level)
     for name in (*QUIET, *WITHHELD):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What nobody catches would be printed with its words.
+    sys.excepthook = lambda _, error, __: _log_uncaught(error)
+    threading.excepthook = lambda ended: _log_uncaught(ended.exc_value)
+
+
+def _log_uncaught(error: BaseException | None) -> None:
+    structlog.get_logger(__name__).critical("uncaught", exc_info=error)
 
 
 def scrub(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -11,7 +11,7 @@ from typing import Final
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from dicom_node.identity import CODING_SCHEME, derive_uid
+from dicom_node.identity import CODING_SCHEME
 from models.errors import Reason
 
 
@@ -37,8 +37,6 @@ SERIES_DESCRIPTION: Final = MappingProxyType(
 CHARACTER_SET: Final = "ISO_IR 192"
 CONTENT_LABEL: Final = "ANOMALY"
 CONTENT_QUALIFICATION: Final = "RESEARCH"
-IMPLEMENTATION_CLASS_UID: Final = derive_uid("implementation-class")
-IMPLEMENTATION_VERSION: Final = "VIGIL"
 
 BURNED_IN: Final = "NOT FOR DIAGNOSTIC USE - anomaly ranking"
 DISCLAIMER: Final = (

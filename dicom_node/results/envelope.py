@@ -16,7 +16,14 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import DA, TM
 
 from dicom_node.header import PARSE_ERRORS
-from dicom_node.identity import CODING_SCHEME, MANUFACTURER, MODEL_NAME, derive_uid
+from dicom_node.identity import (
+    CODING_SCHEME,
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION,
+    MANUFACTURER,
+    MODEL_NAME,
+    derive_uid,
+)
 from dicom_node.results import codes
 from dicom_node.results.codes import ResultKind
 from dicom_node.results.context import ResultContext, series_uid
@@ -232,8 +239,8 @@ def _file_meta(sop_class: UID, sop_instance: str) -> FileMetaDataset:
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = UID(sop_instance)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(codes.IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = codes.IMPLEMENTATION_VERSION
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION
     return meta
 
 

@@ -10,7 +10,7 @@ from service.telemetry import scrub
 UID = "1.2.840.113619.2.55.3.604688119.868"
 
 PROGRAM = f"""
-import logging, warnings
+import logging, threading, warnings
 import structlog
 from service.errors import DatabaseError
 from service.telemetry import configure_logging
@@ -28,13 +28,19 @@ try:
 except DatabaseError:
     log.exception("failed")
 logging.getLogger("uvicorn.error").warning("something about {UID}")
+def fail():
+    raise ValueError("DOE^JANE")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+fail()
 """
 
 
 @pytest.fixture(scope="module")
 def lines() -> list[dict[str, object]]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, timeout=60
     )
     return [json.loads(line) for line in done.stderr.splitlines()]
 
@@ -42,7 +48,8 @@ def lines() -> list[dict[str, object]]:
 def test_every_line_is_json_and_none_tells_who_the_patient_is(lines: list[dict[str, object]]) -> None:
     told = json.dumps(lines)
 
-    assert len(lines) == 6
+    assert [line["event"] for line in lines].count("uncaught") == 2
+    assert len(lines) == 8
     assert "DOE" not in told
     assert UID not in told
 
