@@ -32,7 +32,7 @@ MODEL = ModelIdentity(
     calibrated_on=MORNING.date(),
     group=GROUP,
     n=6,
-    disclaimer="Demonstration model. Anomaly ranking, not a diagnosis.",
+    disclaimer="Demonstration model, not for clinical use.",
 )
 
 REGIONS = [

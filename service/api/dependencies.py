@@ -11,7 +11,7 @@ from service.settings import Settings
 from service.store import Store
 from service.store.worklist import KEY_PATTERN
 
-DISCLAIMER = "Demonstration model. Anomaly ranking, not a diagnosis."
+DISCLAIMER = "Anomaly ranking, not a diagnosis."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Parts:
     @property
     def disclaimer(self) -> str:
         """The sentence every answer with numbers carries."""
-        return self.model.disclaimer if self.model else DISCLAIMER
+        return f"{self.model.disclaimer} {DISCLAIMER}" if self.model else DISCLAIMER
 
 
 def _parts(request: Request) -> Parts:

@@ -64,6 +64,7 @@ class StudyRow(_Body):
     model: Model | None
     modality: str
     description: str
+    scored_series: str = Field(description="Description of the series that was scored.")
     sender: str
     received_at: datetime
     waiting_since: datetime | None

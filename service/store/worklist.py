@@ -99,6 +99,8 @@ class WorklistRow:
         Who judged, or will judge, or declined.
     modality, description, sender : str
         As sent; the description is text of a stranger.
+    scored_series : str
+        Description of the series that was scored; empty where none was.
     received_at : datetime
     waiting_since : datetime or None
         Since when a study without an end waits.
@@ -118,6 +120,7 @@ class WorklistRow:
     model: Model | None
     modality: str
     description: str
+    scored_series: str
     sender: str
     received_at: datetime
     waiting_since: datetime | None
@@ -265,6 +268,7 @@ def _row(
         model=model_of(score) if score else None,
         modality=study.modality,
         description=study.description,
+        scored_series=_scored_series(score) if score and standing is Band.RANKED else "",
         sender=study.sender,
         received_at=study.received_at.astimezone(UTC),
         waiting_since=waiting_since.astimezone(UTC) if standing is Band.PENDING else None,
@@ -272,6 +276,11 @@ def _row(
         is_receiving=study.is_pending,
         results=tuple(results),
     )
+
+
+def _scored_series(score: ScoreRow) -> str:
+    """Return the description of the series whose score it is."""
+    return next((str(series["description"]) for series in score.series if series.get("is_scored")), "")
 
 
 def _results(session: Session, score_ids: Sequence[int]) -> dict[int, list[ResultStatus]]:

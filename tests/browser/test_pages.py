@@ -17,6 +17,7 @@ from models.scores import Scores
 from models.volume import Volume
 from service import __version__
 from service.api import create_app
+from service.api.dependencies import DISCLAIMER
 from service.settings import Settings
 from service.store import Store
 from service.study import DeliveryStatus, State
@@ -153,7 +154,7 @@ def test_a_person_finds_the_order_the_reasons_and_the_heatmap(
     look(chromium, width=1280, is_dark=False)
     chromium.get(f"{address}/?live=off")
     chromium.save_screenshot(str(tmp_path / "list.png"))
-    assert text_of(chromium, "header") == f"Vigil\n{MODEL.disclaimer}"
+    assert text_of(chromium, "header") == f"Vigil\n{MODEL.disclaimer} {DISCLAIMER}"
     assert "It holds localiser (scout) images only." in text_of(chromium, ".band.unjudged")
     ranked = chromium.find_elements(By.CSS_SELECTOR, ".band.ranked tbody tr")
     assert [row.find_element(By.CSS_SELECTOR, ".rank").text for row in ranked] == ["1", "2"]

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import update
 
+from service.api.dependencies import DISCLAIMER
 from service.settings import Settings
 from service.store import Store
 from service.store.tables import ResultRow
@@ -56,7 +57,7 @@ def test_a_study_tells_scores_regions_series_deliveries_and_timeline(
         "study.queued",
         "study.scored",
     ]
-    assert body["disclaimer"] == MODEL.disclaimer
+    assert body["disclaimer"] == f"{MODEL.disclaimer} {DISCLAIMER}"
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.SCORED}))

@@ -1,5 +1,6 @@
 import pytest
 
+from service.api.dependencies import DISCLAIMER
 from service.store import Store
 from service.study import DeliveryStatus, State
 from tests.seeds import CALIBRATION_SHA256, GROUP, MODEL, MODEL_SHA256, Seed, plant
@@ -22,7 +23,7 @@ def test_the_list_comes_in_order_with_its_disclaimer(client: TestClient, store: 
     assert [row["key"] for row in body["rows"]] == [seeds[2].key, seeds[1].key, seeds[0].key]
     assert [row["rank"] for row in body["rows"]] == [None, 1, 2]
     assert [row["band"] for row in body["rows"]] == ["unjudged", "ranked", "ranked"]
-    assert body["disclaimer"] == MODEL.disclaimer
+    assert body["disclaimer"] == f"{MODEL.disclaimer} {DISCLAIMER}"
     assert body["counts"] == {
         "received": 0,
         "complete": 0,
