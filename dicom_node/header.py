@@ -195,7 +195,8 @@ def _age_years(age: str) -> float | None:
 
 def _text(dataset: Dataset, keyword: str) -> str:
     value = dataset.get(keyword)
-    return "" if value is None else str(value).strip()
+    # Control characters and stray surrogates are no text, and a database refuses them.
+    return "" if value is None else "".join(c for c in str(value) if c.isprintable()).strip()
 
 
 def _number(dataset: Dataset, keyword: str) -> int:

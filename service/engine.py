@@ -11,12 +11,17 @@ from datetime import datetime
 from enum import StrEnum
 
 import procrastinate
+from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from sqlalchemy import bindparam, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 TASKS = {"infer": "vigil.infer", "deliver": "vigil.deliver"}
+# How a database that went away shows, through our own queries and through the engine's.
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError, ConnectorException)
 KEEP_FAILED_HOURS = 24  # a finished row serves nobody but the person looking into a failure
 
 

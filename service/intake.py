@@ -5,7 +5,8 @@ nothing. The receiver never waits for it (I6).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +16,7 @@ from dicom_node.errors import UnreadableInstanceError
 from dicom_node.keys import ReceivedHeader
 from dicom_node.spool import Spool, SpooledInstance
 from service import engine
-from service.engine import Pool
+from service.engine import DATABASE_AWAY, Pool
 from service.store import Store, audit, jobs, studies
 from service.store.studies import Arrival
 
@@ -23,6 +24,7 @@ ACTOR = "node"
 QUIET_PERIOD = "quiet_period"  # the completeness trigger recorded with the revision
 # File systems stamp folders in ticks of some milliseconds: a folder this young may change under its stamp.
 SETTLED_NS = 2_000_000_000
+REST_NS = 60_000_000_000  # before a study that could not be taken in is tried again
 BATCH = 200  # instances registered in one transaction, so that a huge study shows progress
 
 log = structlog.get_logger(__name__)
@@ -48,6 +50,7 @@ class Intake:
     config_digest: str
     quiet_s: Callable[[str], float]
     _seen: dict[str, int] = field(default_factory=dict)
+    _rests_until: dict[str, int] = field(default_factory=dict)
 
     def step(self, now: datetime) -> None:
         """Register what arrived and queue what is complete.
@@ -62,11 +65,23 @@ class Intake:
 
     def _register_arrivals(self) -> None:
         for key, changed_ns in self.spool.studies():
-            if self._seen.get(key) == changed_ns:
+            if self._seen.get(key) == changed_ns or self._rests_until.get(key, 0) > time.time_ns():
                 continue
-            self._register(key)
-            if time.time_ns() - changed_ns > SETTLED_NS:
-                self._seen[key] = changed_ns
+            with self._alone(key):
+                self._register(key)
+                if time.time_ns() - changed_ns > SETTLED_NS:
+                    self._seen[key] = changed_ns
+
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """Let one bad study fail alone: it is told, and tried again after a rest."""
+        try:
+            yield
+        except DATABASE_AWAY:
+            raise
+        except Exception:
+            self._rests_until[key] = time.time_ns() + REST_NS
+            log.exception("study cannot be taken in", study=key)
 
     def _register(self, key: str) -> None:
         with self.store.transaction() as session:
@@ -91,8 +106,10 @@ class Intake:
             waiting = studies.pending(session)
         for study in waiting:
             quiet = max(self.quiet_s(sender) for sender in study.senders)
-            if now - study.last_instance_at >= timedelta(seconds=quiet):
-                self._queue(study.key, now)
+            is_resting = self._rests_until.get(study.key, 0) > time.time_ns()
+            if now - study.last_instance_at >= timedelta(seconds=quiet) and not is_resting:
+                with self._alone(study.key):
+                    self._queue(study.key, now)
 
     def _queue(self, key: str, now: datetime) -> None:
         """Study revision, job and audit row in one transaction (I5)."""

@@ -4,8 +4,8 @@ import threading
 from datetime import UTC, datetime
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
+from service.engine import DATABASE_AWAY
 from service.intake import Intake
 
 STEP_S = 0.5
@@ -19,7 +19,7 @@ def run_intake(intake: Intake, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             intake.step(datetime.now(UTC))
-        except SQLAlchemyError as error:
+        except DATABASE_AWAY as error:
             log.warning("intake waits for the database", error=type(error).__name__)
             stop.wait(WAIT_FOR_DATABASE_S)
         stop.wait(STEP_S)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from service import engine
 from service.engine import Pool
@@ -62,5 +61,5 @@ class Reaper:
         while not stop.wait(self.stalled_s / 3):
             try:
                 self.step()
-            except SQLAlchemyError:
+            except engine.DATABASE_AWAY:
                 log.warning("reaper waits for the database")

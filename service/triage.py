@@ -5,7 +5,7 @@ are a pure function of the job (I3, I4), and the first to store them wins.
 """
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from service.study import State
 
 ACTOR = "inference"
 ATTEMPTS_USED_UP = "attempts_used_up"
+PAUSE_S = 5.0  # before the second attempt; longer before each further one
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +138,8 @@ class Triage:
             if job is None:
                 return
             if job.attempt < self.attempts:
-                engine.enqueue(session, Pool.INFER, score_id, priority=job.priority)
+                due = datetime.now(UTC) + timedelta(seconds=PAUSE_S * job.attempt)
+                engine.enqueue(session, Pool.INFER, score_id, priority=job.priority, not_before=due)
         log.warning("attempt failed", study=job.study_key, attempt=job.attempt, exc_info=error)
         if job.attempt >= self.attempts:
             self._fail(job, f"last error: {type(error).__name__}")

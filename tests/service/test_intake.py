@@ -163,3 +163,25 @@ def test_no_row_tells_who_the_patient_is(site: Site) -> None:
 
     for value in (first.PatientName, first.PatientID, first.StudyInstanceUID, first.SeriesInstanceUID):
         assert str(value) not in told
+
+
+def test_a_study_that_cannot_be_taken_in_fails_alone(site: Site) -> None:
+    site.receive(Phantom().datasets())
+    (site.folder / "spool" / ("a" * 20) / "folder.dcm").mkdir(parents=True)
+
+    site.intake.step(now() + LATER)
+
+    assert (site.states(), site.waiting()) == ([State.QUEUED], 1)
+
+
+def test_text_that_no_database_takes_is_cleaned(site: Site) -> None:
+    (first, *_) = Phantom().datasets()
+    first.StudyDescription = "He\x00ad\x1b"
+    site.receive([first])
+
+    site.intake.step(now() + LATER)
+
+    with site.store.transaction() as session:
+        description = session.scalars(select(StudyRow.description)).one()
+    assert description.isprintable()
+    assert description.startswith("He")
