@@ -1,0 +1,194 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from dicom_node.spool import Spool
+from models.artefact import Manifest
+from models.catalogue import active_artefact
+from models.predictor import Predictor
+from models.scores import ModelIdentity, Scores
+from models.volume import Volume
+from service import engine
+from service.engine import Pool
+from service.store import Store, audit, jobs, studies
+from service.store.objects import ResultFolder
+from service.store.tables import AuditRow, DeliveryRow, ResultRow, ScoreRow, StudyRow
+from service.study import State
+from service.triage import ATTEMPTS_USED_UP, Triage
+from tests.phantoms import Phantom, write
+from tests.service.test_studies import NOON, arrival
+
+pytestmark = pytest.mark.postgres
+
+SECRET = b"s" * 32
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.load(active_artefact())
+
+
+@dataclass
+class BrokenPredictor:
+    """The shipped model as it introduces itself, which fails on every volume."""
+
+    shipped: Predictor
+    asked: list[Volume] = field(default_factory=list)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self.shipped.identity
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.shipped.manifest
+
+    def predict(self, volume: Volume) -> Scores:
+        self.asked.append(volume)
+        raise RuntimeError("out of memory")
+
+
+class Site:
+    """One spooled study, and the triage that judges it."""
+
+    def __init__(self, store: Store, folder: Path, predictor: Predictor) -> None:
+        self.store, self.folder, self.predictor = store, folder, predictor
+        self.spool = Spool(folder / "spool", SECRET, free_mark_bytes=0)
+        self.triage = self.with_model(predictor)
+        for dataset in Phantom().datasets():
+            (path,) = write(folder / "sent", [dataset])
+            stored = self.spool.store(dataset.StudyInstanceUID, dataset.SOPInstanceUID, [path.read_bytes()])
+        self.key = stored.study_key
+        arrivals = [arrival(file.file_name.removesuffix(".dcm")) for file in self.spool.instances(self.key)]
+        with store.transaction() as session:
+            studies.register(session, self.key, arrivals)
+        self.score_id = self.queue()
+
+    def with_model(self, predictor: Predictor) -> Triage:
+        return Triage(
+            store=self.store,
+            spool_folder=self.folder / "spool",
+            objects=ResultFolder(self.folder / "results"),
+            predictor=predictor,
+            config_digest="c" * 64,
+            destinations=("pacs",),
+            max_voxels=1 << 24,
+            attempts=3,
+        )
+
+    def queue(self, *, model_hash: str | None = None) -> int:
+        with self.store.transaction() as session:
+            revision = studies.complete(session, self.key, completed_by="quiet_period", now=NOON)
+            assert revision is not None
+            score_id = jobs.queue(
+                session,
+                revision.id,
+                model_hash=model_hash or self.predictor.identity.sha256,
+                config_digest="c" * 64,
+                run_at=NOON,
+            )
+            assert score_id is not None
+            return score_id
+
+    def attempt(self, triage: Triage) -> None:
+        """One attempt, as the worker makes it."""
+        try:
+            triage.run(self.score_id)
+        except RuntimeError as error:
+            triage.failed(self.score_id, error)
+
+    def study(self) -> StudyRow:
+        with self.store.transaction() as session:
+            return session.scalars(select(StudyRow)).one()
+
+
+@pytest.fixture
+def site(store: Store, tmp_path: Path, predictor: Predictor) -> Site:
+    return Site(store, tmp_path, predictor)
+
+
+def test_a_study_the_model_may_not_judge_ends_with_its_reason_and_a_report(site: Site) -> None:
+    site.triage.run(site.score_id)
+
+    study = site.study()
+    assert study.state is State.NOT_ASSESSABLE
+    assert study.reason
+    with site.store.transaction() as session:
+        (score,) = session.scalars(select(ScoreRow)).all()
+        (result,) = session.scalars(select(ResultRow)).all()
+        assert (score.p_value, score.study_score) == (None, None)
+        assert score.model_name == site.predictor.identity.name
+        assert (result.kind, (site.folder / "results" / result.path).stat().st_size) == ("sr", result.bytes)
+        assert len(session.scalars(select(DeliveryRow)).all()) == 1
+        assert engine.depth(session)[Pool.DELIVER].waiting == 1
+        assert session.scalars(select(AuditRow.action)).all() == ["study.not_assessable"]
+        audit.verify(session)
+
+
+def test_a_second_run_changes_nothing(site: Site) -> None:
+    site.triage.run(site.score_id)
+    site.triage.run(site.score_id)
+
+    with site.store.transaction() as session:
+        assert len(session.scalars(select(ResultRow)).all()) == 1
+        assert len(session.scalars(select(AuditRow)).all()) == 1
+
+
+def test_a_model_that_fails_is_tried_again_and_then_left_to_a_person(site: Site) -> None:
+    broken = BrokenPredictor(site.predictor)
+    triage = site.with_model(broken)  # type: ignore[arg-type] - a stand-in
+
+    site.attempt(triage)
+    first = site.study().state
+    site.attempt(triage)
+    site.attempt(triage)
+
+    study = site.study()
+    assert first is State.QUEUED
+    assert (study.state, study.reason, study.detail) == (
+        State.FAILED,
+        ATTEMPTS_USED_UP,
+        "last error: RuntimeError",
+    )
+    assert len(broken.asked) == 3
+    with site.store.transaction() as session:
+        assert engine.depth(session)[Pool.INFER].waiting == 2  # one for each attempt that was to follow
+
+
+def test_a_study_that_takes_every_worker_down_is_not_tried_for_ever(site: Site) -> None:
+    for _ in range(3):  # killed in the middle, three times
+        with site.store.transaction() as session:
+            jobs.begin(session, site.score_id)
+
+    site.triage.run(site.score_id)
+
+    assert (site.study().state, site.study().reason) == (State.FAILED, ATTEMPTS_USED_UP)
+
+
+def test_a_job_for_another_model_is_queued_again_for_this_one(site: Site) -> None:
+    with site.store.transaction() as session:
+        score = session.get(ScoreRow, site.score_id)
+        assert score is not None
+        score.model_hash = "older"
+
+    site.triage.run(site.score_id)
+
+    with site.store.transaction() as session:
+        old, new = session.scalars(select(ScoreRow).order_by(ScoreRow.id)).all()
+        assert (old.state, old.reason) == (State.FAILED, jobs.SUPERSEDED)
+        assert (new.state, new.model_hash) == (State.QUEUED, site.predictor.identity.sha256)
+        assert engine.depth(session)[Pool.INFER].waiting == 1
+    assert site.study().state is State.QUEUED
+
+
+def test_the_same_job_makes_the_same_bytes(site: Site) -> None:
+    with site.store.transaction() as session:
+        job = jobs.begin(session, site.score_id)
+    assert job is not None
+
+    once, again = site.triage._judge(job), site.triage._judge(job)
+
+    assert [result.sha256 for result in once.results] == [result.sha256 for result in again.results]
+    assert once.results
