@@ -13,7 +13,7 @@ DicomNodeError
     └── DestinationRefusedError    never retried; an operator decides
 """
 
-from models.errors import Reason
+from models.errors import NotAssessableError
 
 
 class DicomNodeError(Exception):
@@ -44,21 +44,8 @@ class UnreadableInstanceError(DicomNodeError):
     """The instance cannot be parsed. It is kept in quarantine; the sender must resend a good one."""
 
 
-class NotAVolumeError(DicomNodeError):
-    """A series is no volume that a model can be asked about.
-
-    Attributes
-    ----------
-    reason : Reason
-        The coded reason; stored and shown.
-    detail : str
-        One sentence for people, free of identity.
-    """
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason.value}: {detail}")
-        self.reason = reason
-        self.detail = detail
+class NotAVolumeError(NotAssessableError, DicomNodeError):
+    """The series is no volume a model can be asked about. The study is shown as not assessable."""
 
 
 class DeliveryError(DicomNodeError):

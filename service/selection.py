@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.errors import NotAVolumeError
 from dicom_node.reader import Series, list_series, read_volume
 from models.errors import NotAssessableError, Reason
 from models.predictor import Predictor
@@ -129,7 +128,7 @@ def _score(series: Series, predictor: Predictor, max_voxels: int) -> tuple[Volum
     try:
         volume = read_volume(series, max_voxels=max_voxels)
         return volume, predictor.predict(volume)
-    except (NotAssessableError, NotAVolumeError) as error:
+    except NotAssessableError as error:  # of the reader (no volume) or of the model
         raise _RefusedError(2, series, error.reason, error.detail) from error
 
 

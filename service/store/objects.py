@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.durable import sync_folder
 from dicom_node.results import BuiltResult, encode
 from service.store.jobs import StoredResult
 
@@ -42,8 +43,8 @@ class ResultFolder:
                     bytes=len(content),
                 )
             )
-        _sync_folder(folder)
-        _sync_folder(self.root)
+        sync_folder(folder)
+        sync_folder(self.root)
         return tuple(stored)
 
 
@@ -54,11 +55,3 @@ def _write_durably(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.rename(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
