@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,6 +25,8 @@ DATABASE = "vigil"
 START_TIMEOUT_S = 60.0  # recovery after a crash replays the log first
 INITDB_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
+# Not the process's own temporary folder: all processes of a machine must find the same socket.
+SHORT_FOLDER = Path("/tmp")  # noqa: S108 - the folder inside is made 0700 and refused if it is not ours
 LONGEST_SOCKET_FOLDER = 80  # sun_path holds 107 bytes, file name included
 REMEDY = (
     "Set VIGIL_DATABASE_URL to a PostgreSQL of your own, for example postgresql://vigil@db.example/vigil."
@@ -56,7 +57,7 @@ class EmbeddedDatabase:
         if len(str(inside)) <= LONGEST_SOCKET_FOLDER:
             return inside
         digest = hashlib.sha256(str(self.data).encode()).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"vigil-{digest}"
+        return SHORT_FOLDER / f"vigil-{digest}"
 
     @property
     def url(self) -> str:

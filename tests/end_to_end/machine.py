@@ -17,6 +17,7 @@ from tests.end_to_end.peers import Orthanc, free_port
 
 SCANNER = "SCANNER1"
 QUIET_S = 2
+PAGE = 200
 TIMEOUT_S = 240.0
 
 
@@ -34,10 +35,15 @@ class Machine:
         return f"http://127.0.0.1:{self.api_port}"
 
     def worklist(self) -> list[dict[str, Any]]:
-        answer = httpx.get(f"{self.page}/api/v1/worklist", params={"limit": 200}, timeout=30)
-        answer.raise_for_status()
-        rows: list[dict[str, Any]] = answer.json()["rows"]
-        return rows
+        """The whole list, page by page."""
+        rows: list[dict[str, Any]] = []
+        while True:
+            page = {"limit": PAGE, "offset": len(rows)}
+            answer = httpx.get(f"{self.page}/api/v1/worklist", params=page, timeout=30)
+            answer.raise_for_status()
+            rows += answer.json()["rows"]
+            if len(answer.json()["rows"]) < PAGE:
+                return rows
 
     def wait_until(self, is_over: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """Return the list once `is_over` says so; the API may be away in between."""
@@ -89,10 +95,12 @@ def has_ended(count: int) -> Callable[[list[dict[str, Any]]], bool]:
 
 
 @contextmanager
-def machine(data: Path, archive: Orthanc | None, **settings: str) -> Iterator[Machine]:
+def machine(
+    data: Path, archive: Orthanc | None, *, quiet_s: float = QUIET_S, **settings: str
+) -> Iterator[Machine]:
     """``vigil up`` on free ports, with `archive` as its only destination."""
     data.mkdir(parents=True, exist_ok=True)
-    peers = [f"  - {{name: scanner, aet: {SCANNER}, host: 127.0.0.1, roles: [sender], quiet_s: {QUIET_S}}}"]
+    peers = [f"  - {{name: scanner, aet: {SCANNER}, host: 127.0.0.1, roles: [sender], quiet_s: {quiet_s}}}"]
     if archive is not None:
         at = f"host: 127.0.0.1, port: {archive.dicom_port}"
         peers.append(f"  - {{name: pacs, aet: ORTHANC, {at}, roles: [sender, destination]}}")
@@ -102,7 +110,7 @@ def machine(data: Path, archive: Orthanc | None, **settings: str) -> Iterator[Ma
         "VIGIL_DATA": str(data),
         "VIGIL_STALLED_S": "6",
         "VIGIL_FREE_MARK_MB": "64",
-        "VIGIL_QUIET_S": str(QUIET_S),
+        "VIGIL_QUIET_S": str(quiet_s),
         **settings,
     }
     log = (data / "vigil.log").open("ab")
