@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dicom_node.errors import DicomNodeError
@@ -61,10 +62,10 @@ def up(
     data: Data = None, aet: Aet = None, port: Port = None, api_port: ApiPort = None, peers: PeersFile = None
 ) -> None:
     """Serve: all roles of this machine under one supervisor."""
-    from service.roles import machine_roles
+    from service.roles import choose_ports, machine_roles
     from service.supervisor import Supervisor
 
-    settings = _settings(data=data, aet=aet, port=port, api_port=api_port, peers=peers)
+    settings = choose_ports(_settings(data=data, aet=aet, port=port, api_port=api_port, peers=peers))
     supervisor = Supervisor(machine_roles(settings, own_logs=False))
     with _stop_signals() as stop:
         supervisor.start()
@@ -112,7 +113,7 @@ def node(
             stop.wait()
         else:
             store = wiring.waiting_store(settings)
-            run_intake(wiring.open_intake(settings, store, spool, known), stop)
+            run_intake(lambda: wiring.open_intake(settings, store, spool, known), stop)
 
 
 @app.command()
@@ -179,14 +180,16 @@ def send(
 
 
 @studies_app.command("list")
-def list_studies(data: Data = None, as_json: AsJson = False) -> None:
+def list_studies(
+    data: Data = None, limit: Annotated[int, typer.Option(min=1)] = 200, as_json: AsJson = False
+) -> None:
     """Print the worklist in its order."""
     from service import wiring
     from service.store.worklist import worklist
 
     store = wiring.open_store(_settings(data=data))
     with store.transaction() as session:
-        listed = worklist(session)
+        listed = worklist(session, limit=limit)
     if as_json:
         _print_json(asdict(listed))
         return
@@ -197,11 +200,13 @@ def list_studies(data: Data = None, as_json: AsJson = False) -> None:
             "" if row.percentile is None else f"{row.percentile:.1f}",
             row.reason or row.state.value,
             row.key,
-            row.modality,
-            row.description,
+            escape(row.modality),
+            escape(row.description),
             f"{row.model.name} {row.model.version}" if row.model else "",
         )
     Console().print(table)
+    if listed.total > len(listed.rows):
+        _say(f"{len(listed.rows)} of {listed.total} studies; --limit shows more")
 
 
 @studies_app.command("show")

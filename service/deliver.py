@@ -1,9 +1,10 @@
 """One result to one destination: confirmed, retried later, or left to a person."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import structlog
 
@@ -12,12 +13,14 @@ from dicom_node.errors import DeliveryError, DestinationRefusedError
 from service import engine
 from service.engine import Pool
 from service.errors import Answer, answer_to
-from service.store import Store, audit, jobs
-from service.store.jobs import DeliveryJob
+from service.store import Store, audit, deliveries
+from service.store.deliveries import DeliveryJob
 from service.study import DeliveryStatus
 
 ACTOR = "delivery"
 FIRST_PAUSE_S = 2.0
+AT_ONCE = 2  # attempts at one destination: one that hangs leaves slots of the pool to the others
+STEP_ASIDE_S = 3.0  # before a delivery asks again for its place at a destination that is full
 LONGEST_PAUSE_S = 1800.0
 
 log = structlog.get_logger(__name__)
@@ -46,6 +49,10 @@ class Delivery:
     results_folder: Path
     destinations: Mapping[str, Destination]
     attempts: int
+    _places: dict[str, BoundedSemaphore] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_places", {name: BoundedSemaphore(AT_ONCE) for name in self.destinations})
 
     def run(self, delivery_id: int) -> None:
         """Make one attempt at a delivery; harmless where it has ended.
@@ -56,9 +63,31 @@ class Delivery:
             As the destination answered; hand it to `failed`.
         """
         with self.store.transaction() as session:
-            job = jobs.begin_delivery(session, delivery_id)
+            waiting = deliveries.find(session, delivery_id)
+        if waiting is None:
+            return
+        place = self._places.get(waiting.destination, BoundedSemaphore())
+        if not place.acquire(blocking=False):
+            self._step_aside(waiting)
+            return
+        try:
+            self._attempt(delivery_id)
+        finally:
+            place.release()
+
+    def _step_aside(self, job: DeliveryJob) -> None:
+        """Ask for a place again soon, without counting an attempt."""
+        due = datetime.now(UTC) + timedelta(seconds=STEP_ASIDE_S)
+        with self.store.transaction() as session:
+            engine.enqueue(session, Pool.DELIVER, job.delivery_id, priority=job.priority, not_before=due)
+
+    def _attempt(self, delivery_id: int) -> None:
+        with self.store.transaction() as session:
+            job = deliveries.begin(session, delivery_id)
         if job is None:
             return
+        if job.attempt > self.attempts:
+            raise DestinationRefusedError("Every attempt ended the delivery process.")
         destination = self.destinations.get(job.destination)
         if destination is None:
             raise DestinationRefusedError(
@@ -68,7 +97,7 @@ class Delivery:
         if receipt.error is not None:
             raise receipt.error
         with self.store.transaction() as session:
-            if jobs.record_delivery(
+            if deliveries.record(
                 session, delivery_id, status=DeliveryStatus.DELIVERED, answer=receipt.status
             ):
                 audit.append(session, "result.delivered", actor=ACTOR, study_key=job.study_key, **_told(job))
@@ -77,13 +106,13 @@ class Delivery:
     def failed(self, delivery_id: int, error: Exception) -> None:
         """Store a failed attempt: another one later, or the dead letter with its reason."""
         with self.store.transaction() as session:
-            job = jobs.find_delivery(session, delivery_id)
+            job = deliveries.find(session, delivery_id)
             if job is None:
                 return
             is_over = answer_to(error) is Answer.ASK or job.attempt >= self.attempts
             due = datetime.now(UTC) + timedelta(seconds=pause_s(job.attempt))
             status = DeliveryStatus.UNDELIVERED if is_over else DeliveryStatus.WAITING
-            jobs.record_delivery(
+            is_recorded = deliveries.record(
                 session,
                 delivery_id,
                 status=status,
@@ -91,6 +120,8 @@ class Delivery:
                 error=str(error) if isinstance(error, DeliveryError) else type(error).__name__,
                 next_attempt_at=None if is_over else due,
             )
+            if not is_recorded:  # a faster attempt has ended it
+                return
             if is_over:
                 audit.append(
                     session,

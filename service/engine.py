@@ -14,7 +14,7 @@ import procrastinate
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
-from sqlalchemy import bindparam, text
+from sqlalchemy import text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
@@ -112,8 +112,8 @@ def without_live_job(session: Session, pool: Pool, row_ids: list[int], *, stalle
         text(
             "SELECT (args->>'row_id')::bigint FROM procrastinate_jobs"
             " WHERE queue_name = :pool AND status IN ('todo', 'doing')"
-            " AND (args->>'row_id')::bigint IN :rows"
-        ).bindparams(bindparam("rows", expanding=True)),
+            " AND (args->>'row_id')::bigint = ANY(:rows)"  # one parameter, however many rows
+        ),
         {"pool": pool.value, "rows": row_ids},
     )
     return sorted(set(row_ids) - set(alive))

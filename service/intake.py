@@ -60,8 +60,13 @@ class Intake:
         now : datetime
             Aware.
         """
-        self._register_arrivals()
-        self._queue_complete(now)
+        try:
+            self._register_arrivals()
+            self._queue_complete(now)
+        except DATABASE_AWAY:
+            # What comes back may be a replica that lacks the last rows: look at every study again.
+            self._seen.clear()
+            raise
 
     def _register_arrivals(self) -> None:
         for key, changed_ns in self.spool.studies():
@@ -151,7 +156,7 @@ class _Found:
 def _read(instance: SpooledInstance) -> _Found:
     try:
         return _Found(instance, instance.header(), instance.sha256())
-    except UnreadableInstanceError:
+    except (UnreadableInstanceError, OSError):
         log.exception("instance damaged on disk", study=instance.path.parent.name, file=instance.file_name)
         return _Found(instance, None, "")
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from service import engine
 from service.engine import Pool
-from service.store import Store, audit, jobs
+from service.store import Store, audit, deliveries, jobs
 
 LOCK = 0x52_45_41_50  # "REAP"
 ACTOR = "reaper"
@@ -44,12 +44,12 @@ class Reaper:
             lost = engine.without_live_job(session, Pool.INFER, list(scores), stalled_s=self.stalled_s)
             for score_id in lost:
                 engine.enqueue(session, Pool.INFER, score_id, priority=scores[score_id])
-            deliveries = jobs.waiting_deliveries(session)
+            undelivered = deliveries.waiting(session)
             unsent = engine.without_live_job(
-                session, Pool.DELIVER, list(deliveries), stalled_s=self.stalled_s
+                session, Pool.DELIVER, list(undelivered), stalled_s=self.stalled_s
             )
             for delivery_id in unsent:
-                priority, due = deliveries[delivery_id]
+                priority, due = undelivered[delivery_id]
                 engine.enqueue(session, Pool.DELIVER, delivery_id, priority=priority, not_before=due)
             if lost or unsent:
                 audit.append(session, "jobs.rescued", actor=ACTOR, inference=len(lost), delivery=len(unsent))
@@ -63,3 +63,5 @@ class Reaper:
                 self.step()
             except engine.DATABASE_AWAY:
                 log.warning("reaper waits for the database")
+            except Exception:  # a reaper that ends leaves the dead unburied without a word
+                log.exception("reaper failed")

@@ -27,6 +27,7 @@ def machine_roles(settings: Settings, *, own_logs: bool) -> list[Role]:
     Parameters
     ----------
     settings : Settings
+        Ports chosen.
     own_logs : bool
         Each role writes a file below ``DATA/logs`` instead of our standard error.
 
@@ -55,6 +56,16 @@ def machine_roles(settings: Settings, *, own_logs: bool) -> list[Role]:
         _upgrade(settings.database_url)
         return roles
     return [_database_role(settings), *roles]
+
+
+def choose_ports(settings: Settings) -> Settings:
+    """Return the settings with a free port in place of each 0."""
+    return settings.model_copy(
+        update={
+            "port": settings.port or free_port(settings.host),
+            "api_port": settings.api_port or free_port(settings.api_host),
+        }
+    )
 
 
 def role_command(*arguments: str) -> tuple[str, ...]:

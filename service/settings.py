@@ -54,7 +54,9 @@ class Settings(BaseSettings):
         512 * 1024 * 1024, ge=1, description="Largest volume read for scoring, in voxels."
     )
     infer_attempts: int = Field(3, ge=1, description="Attempts on a study before it counts as failed.")
-    deliver_attempts: int = Field(12, ge=1, description="Attempts on a delivery before it is undelivered.")
+    deliver_attempts: int = Field(
+        60, ge=1, description="Attempts on a delivery, about a day, before it is undelivered."
+    )
     stalled_s: float = Field(
         30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."
     )

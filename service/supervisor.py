@@ -12,6 +12,8 @@ from pathlib import Path
 
 import structlog
 
+from service.errors import TriageError
+
 WATCH_S = 0.2
 STEADY_S = 10.0  # a process that lived this long is restarted at once
 FIRST_PAUSE_S = 0.5
@@ -105,17 +107,32 @@ class Supervisor:
         now = time.monotonic()
         if running.restart_at is not None:
             if now >= running.restart_at:
-                running.process, running.started, running.restart_at = _spawn(running.role), now, None
+                self._restart(running, now)
             return
         code = running.process.poll()
         if code is None:
             return
         running.failures = 0 if now - running.started > STEADY_S else running.failures + 1
-        pause = 0.0
-        if running.failures:
-            pause = min(FIRST_PAUSE_S * 2 ** (running.failures - 1), LONGEST_PAUSE_S)
+        pause = _pause_s(running.failures)
         log.warning("role ended", role=running.role.name, exit_code=code, restart_in_s=pause)
         running.restart_at = now + pause
+
+    @staticmethod
+    def _restart(running: _Running, now: float) -> None:
+        """Start a role again; one that cannot even start is a short life, not the end of the others."""
+        try:
+            running.process = _spawn(running.role)
+        except (TriageError, OSError) as error:
+            running.failures += 1
+            running.restart_at = now + _pause_s(running.failures)
+            log.exception("role cannot start", role=running.role.name, error=type(error).__name__)
+        else:
+            running.started, running.restart_at = now, None
+
+
+def _pause_s(failures: int) -> float:
+    """Seconds before the next start after so many short lives in a row."""
+    return min(FIRST_PAUSE_S * 2 ** min(failures - 1, 10), LONGEST_PAUSE_S) if failures else 0.0
 
 
 def _spawn(role: Role) -> subprocess.Popen[bytes]:

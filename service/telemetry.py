@@ -24,7 +24,7 @@ WITHHELD = ("pydicom", "pynetdicom", "highdicom", "py.warnings")
 QUIET = ("procrastinate", "alembic", "sqlalchemy", "uvicorn", "PIL", "httpx")
 OWN_ERRORS = (DicomNodeError, ModelError, TriageError)  # their messages are free of identity by design
 
-_UID = re.compile(r"(?<![\d.])[0-2](?:\.\d+){4,}")
+_UID = re.compile(r"(?<![\d.])(?:2\.25\.\d{6,}|[0-2](?:\.\d+){4,})")
 
 
 def configure_logging(level: str) -> None:

@@ -4,7 +4,7 @@ One job is one model on one study revision. Running it twice, or on two workers,
 are a pure function of the job (I3, I4), and the first to store them wins.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
 from models.predictor import Predictor
 from service import __version__, engine
-from service.engine import Pool
+from service.engine import DATABASE_AWAY, Pool
 from service.selection import Verdict, judge
 from service.store import Store, audit, jobs
 from service.store.jobs import InferenceJob, Outcome
@@ -61,11 +61,14 @@ class Triage:
         """Work on one score; harmless where it has ended."""
         with self.store.transaction() as session:
             job = jobs.begin(session, score_id)
+        if job and (job.model_hash, job.config_digest) != (
+            self.predictor.identity.sha256,
+            self.config_digest,
+        ):
+            job = self._for_this_model(job)
         if job is None:
             return
-        if (job.model_hash, job.config_digest) != (self.predictor.identity.sha256, self.config_digest):
-            self._queue_for_this_model(job)
-        elif job.attempt > self.attempts:  # it took every worker down with it
+        if job.attempt > self.attempts:  # it took every worker down with it
             self._fail(job, "every attempt ended the worker process")
         else:
             self._record(job, self._judge(job))
@@ -137,11 +140,13 @@ class Triage:
             job = jobs.find(session, score_id)
             if job is None:
                 return
-            if job.attempt < self.attempts:
+            if isinstance(error, DATABASE_AWAY):
+                jobs.forgive(session, score_id)
+            if job.attempt < self.attempts or isinstance(error, DATABASE_AWAY):
                 due = datetime.now(UTC) + timedelta(seconds=PAUSE_S * job.attempt)
                 engine.enqueue(session, Pool.INFER, score_id, priority=job.priority, not_before=due)
         log.warning("attempt failed", study=job.study_key, attempt=job.attempt, exc_info=error)
-        if job.attempt >= self.attempts:
+        if job.attempt >= self.attempts and not isinstance(error, DATABASE_AWAY):
             self._fail(job, f"last error: {type(error).__name__}")
 
     def _fail(self, job: InferenceJob, detail: str) -> None:
@@ -170,19 +175,15 @@ class Triage:
             )
         log.info("study ended", study=job.study_key, state=outcome.state.value, reason=outcome.reason)
 
-    def _queue_for_this_model(self, job: InferenceJob) -> None:
-        """Queue the revision again: the model or the configuration changed since the job was made."""
+    def _for_this_model(self, job: InferenceJob) -> InferenceJob | None:
+        """Return the job as one of our model; None where there is nothing left to do.
+
+        The model or the configuration changed since the job was made, by an upgrade or back by a rollback.
+        """
+        model_hash = self.predictor.identity.sha256
         with self.store.transaction() as session:
-            jobs.supersede(session, job.score_id)
-            score_id = jobs.queue(
-                session,
-                job.revision_id,
-                model_hash=self.predictor.identity.sha256,
-                config_digest=self.config_digest,
-                run_at=datetime.now(UTC).replace(microsecond=0),
-            )
-            if score_id is not None:
-                engine.enqueue(session, Pool.INFER, score_id, priority=job.priority)
+            if not jobs.rename(session, job, model_hash=model_hash, config_digest=self.config_digest):
+                return None
             audit.append(
                 session,
                 "study.queued",
@@ -190,5 +191,6 @@ class Triage:
                 study_key=job.study_key,
                 revision=job.revision,
                 completed_by="model_changed",
-                model_hash=self.predictor.identity.sha256,
+                model_hash=model_hash,
             )
+        return replace(job, model_hash=model_hash, config_digest=self.config_digest, attempt=1)

@@ -13,14 +13,17 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from sqlalchemy import inspect
 
 from dicom_node.identity import load_or_make_secret, study_key
 from dicom_node.scu import send_files
 from service.demonstration.studies import DemonstrationStudy, write_studies
-from service.errors import RoleFailedError
+from service.engine import DATABASE_AWAY
+from service.errors import RoleFailedError, SettingsError
 from service.roles import free_port, machine_roles, role_command
 from service.settings import Settings, load_settings
 from service.store import Store
+from service.store.tables import SCHEMA
 from service.store.worklist import WorklistRow, worklist
 from service.study import ARRIVED, ENDED, DeliveryStatus, State
 from service.supervisor import Role, Supervisor
@@ -32,6 +35,8 @@ STALLED_S = 9.0  # nor half a minute for a worker somebody kills to see what hap
 TIMEOUT_S = 600.0
 WATCH_S = 0.5
 PRINTED_WIDTH = 140  # columns, where no terminal says how many it has
+LOOPBACK = "127.0.0.1"
+WRITTEN_HERE = "# Written by the demonstration."
 ARCHIVE = "demo-pacs"
 ARCHIVE_AET = "DEMOPACS"
 SENDER_AET = "DEMOSCANNER"
@@ -112,22 +117,50 @@ def _settings(data: Path | None) -> Settings:
     if data is None:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         data = Path("vigil-data") / f"demo-{stamp}-{secrets.token_hex(2)}"
+    data = data.absolute()
     return load_settings(
         data=data,
-        port=free_port("127.0.0.1"),
-        api_port=free_port("127.0.0.1"),
+        key_file=data / "site.key",
+        peers=data / "peers.yaml",
+        host=LOOPBACK,
+        port=free_port(LOOPBACK),
+        api_host=LOOPBACK,
+        api_port=free_port(LOOPBACK),
         quiet_s=QUIET_S,
         stalled_s=STALLED_S,
     )
 
 
+def _refuse_a_sites_own(settings: Settings) -> None:
+    """Raise SettingsError rather than mix the demonstration with what a site keeps."""
+    peers = settings.peers_path
+    if peers.exists() and not peers.read_text().startswith(WRITTEN_HERE):
+        raise SettingsError(
+            "VIGIL_DATA: this folder has a peers file of its own. Give the demonstration another."
+        )
+    if settings.database_url is None:
+        return
+    store = Store.open(settings.database_url)
+    try:
+        store.check()
+        if inspect(store.engine).has_table("study", schema=SCHEMA):
+            with store.transaction() as session:
+                if worklist(session, limit=1).total:
+                    raise SettingsError(
+                        "VIGIL_DATABASE_URL: this database holds studies. Unset it for the demonstration."
+                    )
+    finally:
+        store.close()
+
+
 def _roles(settings: Settings) -> list[Role]:
     """Return the roles of one machine, and a PACS: a second node that only keeps what it gets."""
-    port = free_port("127.0.0.1")
+    port = free_port(LOOPBACK)
     archive = settings.data / "pacs"
+    _refuse_a_sites_own(settings)
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     settings.peers_path.write_text(
-        "# Written by the demonstration.\n"
+        f"{WRITTEN_HERE}\n"
         "peers:\n"
         f"  - {{name: scanner, aet: {SENDER_AET}, host: 127.0.0.1, roles: [sender], quiet_s: {QUIET_S}}}\n"
         f"  - {{name: {ARCHIVE}, aet: {ARCHIVE_AET}, host: 127.0.0.1, port: {port}, roles: [destination]}}\n"
@@ -198,8 +231,11 @@ def _show(
     store: Store, keys: dict[str, DemonstrationStudy], progress: Progress, scored: TaskID, arrived: TaskID
 ) -> tuple[list[Listed], bool]:
     """Return the list as it stands, and whether every study has come to its end."""
-    with store.transaction() as session:
-        rows = {row.key: row for row in worklist(session).rows}
+    try:
+        with store.transaction() as session:
+            rows = {row.key: row for row in worklist(session).rows}
+    except DATABASE_AWAY:  # the supervisor is bringing it back; the next look shows more
+        rows = {}
     listed = [Listed(key=key, study=study, row=rows.get(key)) for key, study in keys.items()]
     ended = [item for item in listed if item.row is not None and item.row.state in ENDED]
     settled = [item for item in ended if item.row is not None and _is_settled(item.row)]

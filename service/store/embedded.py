@@ -24,7 +24,7 @@ USER = "vigil"
 DATABASE = "vigil"
 START_TIMEOUT_S = 60.0  # recovery after a crash replays the log first
 INITDB_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 90.0  # above pg_ctl's own sixty seconds
 # Not the process's own temporary folder: all processes of a machine must find the same socket.
 SHORT_FOLDER = Path("/tmp")  # noqa: S108 - the folder inside is made 0700 and refused if it is not ours
 LONGEST_SOCKET_FOLDER = 80  # sun_path holds 107 bytes, file name included
@@ -76,9 +76,16 @@ class EmbeddedDatabase:
         _private_folder(self.socket_folder)
         if not (self.folder / "PG_VERSION").exists():
             self._make_cluster()
-        if (self.folder / "postmaster.pid").exists():
-            # Left by a killed supervisor or a crash. With no server behind the file, pg_ctl says so.
-            self._run("pg_ctl", "stop", "-D", str(self.folder), "-m", "fast", "-w", check=False)
+        if self._is_running():  # left by a killed supervisor
+            self._run("pg_ctl", "stop", "-D", str(self.folder), "-m", "fast", "-w")
+
+    def _is_running(self) -> bool:
+        """Whether a server of this cluster lives; its file may name a process that is somebody else's now."""
+        try:
+            number = (self.folder / "postmaster.pid").read_text().splitlines()[0]
+            return Path(f"/proc/{int(number)}/cwd").samefile(self.folder)
+        except (OSError, ValueError, IndexError):
+            return False
 
     def command(self) -> list[str]:
         """Command line of the server. It ends with its parent where setpriv is at hand."""
@@ -128,16 +135,19 @@ class EmbeddedDatabase:
         self._run("initdb", "-D", str(draft), "-A", "trust", "-U", USER, "-E", "UTF8", "--no-locale")
         draft.rename(self.folder)
 
-    def _run(self, tool: str, *arguments: str, check: bool = True) -> None:
+    def _run(self, tool: str, *arguments: str) -> None:
         timeout = INITDB_TIMEOUT_S if tool == "initdb" else STOP_TIMEOUT_S
-        done = subprocess.run(
-            [*_as_ordinary_user(), str(_binary(tool)), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        if check and done.returncode != 0:
+        try:
+            done = subprocess.run(
+                [*_as_ordinary_user(), str(_binary(tool)), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EmbeddedDatabaseError(f"{tool} did not end within {timeout:.0f} s. {REMEDY}") from error
+        if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().splitlines()
             why = said[-1] if said else f"exit code {done.returncode}"
             root = "User namespaces may be off, which root needs for it. " if os.geteuid() == 0 else ""

@@ -77,19 +77,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryJob:
-    """One attempt to bring one result to one destination."""
-
-    delivery_id: int
-    study_key: str
-    kind: str
-    path: str
-    destination: str
-    attempt: int
-    priority: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Revived:
     """Scores and deliveries that wait again, and the priority of their study."""
 
@@ -133,7 +120,7 @@ def begin(session: Session, score_id: int) -> InferenceJob | None:
     if score is None or score.state is not State.QUEUED:
         return None
     if not _is_newest(session, score.revision):
-        supersede(session, score_id)
+        _supersede(score)
         return None
     score.attempts += 1
     return _inference_job(session, score)
@@ -169,9 +156,48 @@ def _inference_job(session: Session, score: ScoreRow) -> InferenceJob:
     )
 
 
-def supersede(session: Session, score_id: int) -> None:
-    """End a queued score that a newer revision or model made pointless."""
+def forgive(session: Session, score_id: int) -> None:
+    """Take back the last attempt: what ended it was not the study's fault."""
     score = session.scalars(select(ScoreRow).where(ScoreRow.id == score_id).with_for_update()).one()
+    score.attempts = max(score.attempts - 1, 0)
+
+
+def rename(session: Session, job: InferenceJob, *, model_hash: str, config_digest: str) -> bool:
+    """Make a queued score one of another model or configuration, its attempts anew.
+
+    The row is renamed, not replaced: a model that comes back (a rollback, an old process beside a new one)
+    must find the job again.
+
+    Returns
+    -------
+    bool
+        Whether there was something to rename; False where the score has ended, or this revision has a score
+        of that model and configuration already.
+    """
+    study = _study_of(session, job.revision_id)
+    score = session.scalars(select(ScoreRow).where(ScoreRow.id == job.score_id).with_for_update()).one()
+    if score.state is not State.QUEUED:
+        return False
+    twin = session.scalar(
+        select(ScoreRow).where(
+            ScoreRow.revision_id == score.revision_id,
+            ScoreRow.model_hash == model_hash,
+            ScoreRow.config_digest == config_digest,
+            ScoreRow.id != score.id,
+        )
+    )
+    if twin is None:
+        score.model_hash, score.config_digest, score.attempts = model_hash, config_digest, 1
+        return True
+    _supersede(score)
+    if twin.state is not State.QUEUED:  # it has the answer already
+        study.state = move(study.state, twin.state)
+        study.reason, study.detail, study.ended_at = twin.reason, twin.detail, twin.ended_at
+    return False
+
+
+def _supersede(score: ScoreRow) -> None:
+    """End a queued score that a newer revision or another score made pointless."""
     score.state, score.reason, score.ended_at = State.FAILED, SUPERSEDED, datetime.now(UTC)
 
 
@@ -183,10 +209,18 @@ def record(
     Returns
     -------
     list of int or None
-        Ids of the deliveries to enqueue; None where another worker was first and nothing was stored.
+        Ids of the deliveries to enqueue; None where nothing was stored: another worker was first, or a newer
+        revision or model took the score's place.
     """
+    # The study first, as the intake locks it: nobody may add a revision while we ask which is the newest.
+    study = _study_of(session, job.revision_id)
     score = session.scalars(select(ScoreRow).where(ScoreRow.id == job.score_id).with_for_update()).one()
     if score.state is not State.QUEUED:
+        return None
+    if (score.model_hash, score.config_digest) != (job.model_hash, job.config_digest):
+        return None  # renamed since: these numbers are of another model
+    if not _is_newest(session, score.revision):
+        _supersede(score)
         return None
     now = datetime.now(UTC)
     score.state, score.reason, score.detail, score.ended_at = (
@@ -214,63 +248,10 @@ def record(
         ]
         session.add(row)
         deliveries += row.deliveries
-    if _is_newest(session, score.revision):
-        study = score.revision.study
-        study.state = move(study.state, outcome.state)
-        study.reason, study.detail, study.ended_at = outcome.reason, outcome.detail, now
+    study.state = move(study.state, outcome.state)
+    study.reason, study.detail, study.ended_at = outcome.reason, outcome.detail, now
     session.flush()
     return [delivery.id for delivery in deliveries]
-
-
-def begin_delivery(session: Session, delivery_id: int) -> DeliveryJob | None:
-    """Count one attempt and return what to send; None where the delivery has ended."""
-    delivery = session.scalar(select(DeliveryRow).where(DeliveryRow.id == delivery_id).with_for_update())
-    if delivery is None or delivery.status is not DeliveryStatus.WAITING:
-        return None
-    delivery.attempts += 1
-    return _delivery_job(delivery)
-
-
-def find_delivery(session: Session, delivery_id: int) -> DeliveryJob | None:
-    """Return what `begin_delivery` returned, without counting; None where the delivery has ended."""
-    delivery = session.get(DeliveryRow, delivery_id)
-    return _delivery_job(delivery) if delivery and delivery.status is DeliveryStatus.WAITING else None
-
-
-def _delivery_job(delivery: DeliveryRow) -> DeliveryJob:
-    study = delivery.result.score.revision.study
-    return DeliveryJob(
-        delivery_id=delivery.id,
-        study_key=study.key,
-        kind=delivery.result.kind,
-        path=delivery.result.path,
-        destination=delivery.destination,
-        attempt=delivery.attempts,
-        priority=study.priority,
-    )
-
-
-def record_delivery(
-    session: Session,
-    delivery_id: int,
-    *,
-    status: DeliveryStatus,
-    answer: int | None = None,
-    error: str = "",
-    next_attempt_at: datetime | None = None,
-) -> bool:
-    """Store how an attempt ended; False where the delivery had ended before."""
-    delivery = session.scalars(
-        select(DeliveryRow).where(DeliveryRow.id == delivery_id).with_for_update()
-    ).one()
-    if delivery.status is not DeliveryStatus.WAITING:
-        return False
-    delivery.status, delivery.answer, delivery.error = status, answer, error
-    if next_attempt_at is not None:
-        delivery.next_attempt_at = next_attempt_at
-    if status is not DeliveryStatus.WAITING:
-        delivery.ended_at = datetime.now(UTC)
-    return True
 
 
 def revive(session: Session, key: str) -> Revived:
@@ -317,19 +298,6 @@ def waiting_scores(session: Session) -> dict[int, int]:
         .where(ScoreRow.state == State.QUEUED)
     )
     return {score_id: priority for score_id, priority in rows}  # noqa: C416 - rows are not pairs to dict()
-
-
-def waiting_deliveries(session: Session) -> dict[int, tuple[int, datetime]]:
-    """Deliveries that a job should be working on, with priority and the time of their next attempt."""
-    rows = session.execute(
-        select(DeliveryRow.id, StudyRow.priority, DeliveryRow.next_attempt_at)
-        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
-        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
-        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
-        .join(StudyRow, StudyRow.id == RevisionRow.study_id)
-        .where(DeliveryRow.status == DeliveryStatus.WAITING)
-    )
-    return {delivery_id: (priority, due) for delivery_id, priority, due in rows}
 
 
 def _study_of(session: Session, revision_id: int) -> StudyRow:

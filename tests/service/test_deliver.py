@@ -1,3 +1,5 @@
+import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -5,8 +7,9 @@ import pytest
 from sqlalchemy import select
 
 from dicom_node.errors import DestinationBusyError, DestinationRefusedError
+from dicom_node.scu import Receipt
 from service import engine
-from service.deliver import LONGEST_PAUSE_S, Delivery, pause_s
+from service.deliver import AT_ONCE, LONGEST_PAUSE_S, Delivery, pause_s
 from service.engine import Pool
 from service.replay import Replayed, replay
 from service.store import Store, audit, jobs, studies
@@ -121,3 +124,35 @@ def test_a_person_can_have_an_undelivered_result_sent_again(store: Store, delive
     assert (replayed.scores, replayed.deliveries) == (0, 1)
     assert row(store, delivery_id).status is DeliveryStatus.DELIVERED
     assert replay(store, KEY) == Replayed(scores=0, deliveries=0)
+
+
+class HangingDestination(FakeDestination):
+    """A destination that answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Semaphore(0)
+        self.answer = threading.Event()
+
+    def send(self, paths: Sequence[Path]) -> list[Receipt]:
+        self.asked.release()
+        assert self.answer.wait(20)
+        return super().send(paths)
+
+
+def test_a_destination_that_hangs_holds_only_its_own_places(store: Store, delivery_id: int) -> None:
+    slow = HangingDestination()
+    delivery = delivery_to(store, slow)
+    hanging = [threading.Thread(target=attempt, args=(delivery, delivery_id)) for _ in range(AT_ONCE)]
+    for thread in hanging:
+        thread.start()
+        assert slow.asked.acquire(timeout=10)
+
+    attempt(delivery, delivery_id)  # returns at once, to ask again later
+
+    with store.transaction() as session:
+        assert engine.depth(session)[Pool.DELIVER].waiting == 1
+    assert row(store, delivery_id).attempts == AT_ONCE
+    slow.answer.set()
+    for thread in hanging:
+        thread.join()

@@ -1,18 +1,21 @@
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import FileDataset
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from dicom_node.identity import MANUFACTURER, MODEL_NAME
-from dicom_node.spool import Spool
+from dicom_node.spool import Spool, SpooledInstance
 from service import engine
 from service.engine import Pool
 from service.intake import Intake
 from service.store import Store
 from service.store.tables import AuditRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import State
+from tests.conftest import empty
 from tests.phantoms import Phantom, write
 
 pytestmark = pytest.mark.postgres
@@ -165,13 +168,53 @@ def test_no_row_tells_who_the_patient_is(site: Site) -> None:
         assert str(value) not in told
 
 
+class SpoolWithOneBadStudy(Spool):
+    """A spool whose first study fails in a way nobody foresaw."""
+
+    def studies(self) -> Iterator[tuple[str, int]]:
+        yield "a" * 20, 1
+        yield from super().studies()
+
+    def instances(self, key: str) -> list[SpooledInstance]:
+        if key == "a" * 20:
+            raise RuntimeError("unforeseen")
+        return super().instances(key)
+
+
 def test_a_study_that_cannot_be_taken_in_fails_alone(site: Site) -> None:
     site.receive(Phantom().datasets())
-    (site.folder / "spool" / ("a" * 20) / "folder.dcm").mkdir(parents=True)
+    site.spool = SpoolWithOneBadStudy(site.folder / "spool", SECRET, free_mark_bytes=0)
+
+    site.new_intake().step(now() + LATER)
+
+    assert (site.states(), site.waiting()) == ([State.QUEUED], 1)
+
+
+def test_a_file_the_disk_damaged_is_accounted_for(site: Site) -> None:
+    site.receive(Phantom().datasets())
+    (damaged, *_) = sorted((site.folder / "spool").rglob("*.dcm"))
+    damaged.write_bytes(b"")
 
     site.intake.step(now() + LATER)
 
-    assert (site.states(), site.waiting()) == ([State.QUEUED], 1)
+    with site.store.transaction() as session:
+        assert len(session.scalars(select(InstanceRow)).all()) == 6
+    assert site.states() == [State.QUEUED]
+
+
+def test_rows_that_a_lesser_database_lost_are_made_again(site: Site, store: Store) -> None:
+    """A failover to a replica that lags: the folder has not changed, the rows are gone."""
+    site.receive(Phantom().datasets())
+    site.intake.step(now() + LATER)
+    empty(store)
+    with pytest.raises(OperationalError):
+        site.intake.store = Store.open("postgresql://nobody@127.0.0.1:1/none")
+        site.intake.step(now() + LATER)
+    site.intake.store = store
+
+    site.intake.step(now() + LATER)
+
+    assert site.states() == [State.QUEUED]
 
 
 def test_text_that_no_database_takes_is_cleaned(site: Site) -> None:

@@ -1,3 +1,4 @@
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,7 @@ from service.engine import Pool
 from service.errors import UnknownStudyError
 from service.reaper import Reaper
 from service.replay import replay
-from service.store import Store, jobs, studies
+from service.store import Store, deliveries, jobs, studies
 from service.store.jobs import Outcome, StoredResult
 from service.store.tables import DeliveryRow, ResultRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, State
@@ -109,7 +110,7 @@ def test_the_score_of_an_old_revision_is_superseded(store: Store, score_id: int)
         assert session.scalars(select(StudyRow.state)).one() is State.QUEUED
 
 
-def test_a_slow_worker_on_an_old_revision_does_not_end_the_study(store: Store, score_id: int) -> None:
+def test_a_slow_worker_on_an_old_revision_stores_nothing(store: Store, score_id: int) -> None:
     with store.transaction() as session:
         job = jobs.begin(session, score_id)
         studies.register(session, KEY, [arrival("b")])
@@ -117,10 +118,40 @@ def test_a_slow_worker_on_an_old_revision_does_not_end_the_study(store: Store, s
     _queue(store)
 
     with store.transaction() as session:
-        jobs.record(session, job, SCORED, [])
+        assert jobs.record(session, job, SCORED, ["pacs"]) is None
 
     with store.transaction() as session:
         assert session.scalars(select(StudyRow.state)).one() is State.QUEUED
+        assert session.scalars(select(ResultRow)).all() == []
+
+
+def test_a_revision_made_while_a_job_ends_waits_for_it(store: Store, score_id: int) -> None:
+    """The end of a job and a late instance take turns, so neither overwrites the other's state."""
+    with store.transaction() as session:
+        job = jobs.begin(session, score_id)
+        studies.register(session, KEY, [arrival("b")])
+    assert job is not None
+    ended = threading.Event()
+
+    def end() -> None:
+        with store.transaction() as session:
+            jobs.record(session, job, SCORED, [])
+        ended.set()
+
+    with store.transaction() as session:
+        revision = studies.complete(session, KEY, completed_by="quiet_period", now=NOON)
+        assert revision is not None
+        jobs.queue(session, revision.id, model_hash="m", config_digest="c", run_at=NOON)
+        session.flush()
+        ending = threading.Thread(target=end)
+        ending.start()
+        assert not ended.wait(0.5)
+    ending.join(timeout=10)
+
+    with store.transaction() as session:
+        assert session.scalars(select(StudyRow.state)).one() is State.QUEUED
+        states = session.scalars(select(ScoreRow.state).order_by(ScoreRow.id)).all()
+    assert states == [State.FAILED, State.QUEUED]
 
 
 def test_a_delivery_ends_once(store: Store, score_id: int) -> None:
@@ -128,13 +159,13 @@ def test_a_delivery_ends_once(store: Store, score_id: int) -> None:
         job = jobs.begin(session, score_id)
         assert job is not None
         (delivery_id,) = jobs.record(session, job, SCORED, ["pacs"]) or []
-        sent = jobs.begin_delivery(session, delivery_id)
+        sent = deliveries.begin(session, delivery_id)
         assert sent is not None
-        assert jobs.record_delivery(session, delivery_id, status=DeliveryStatus.DELIVERED, answer=0)
+        assert deliveries.record(session, delivery_id, status=DeliveryStatus.DELIVERED, answer=0)
 
     with store.transaction() as session:
-        assert jobs.begin_delivery(session, delivery_id) is None
-        assert not jobs.record_delivery(session, delivery_id, status=DeliveryStatus.UNDELIVERED)
+        assert deliveries.begin(session, delivery_id) is None
+        assert not deliveries.record(session, delivery_id, status=DeliveryStatus.UNDELIVERED)
 
 
 def test_the_reaper_gives_every_waiting_row_a_job_and_then_rests(store: Store, score_id: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import EmbeddedDatabaseError
 from service.supervisor import Role, Supervisor
 
 
@@ -82,3 +83,33 @@ def test_nothing_is_left_running_when_a_role_cannot_start() -> None:
         supervisor.start()
 
     assert supervisor.pids() == {}
+
+
+def test_a_role_that_cannot_be_started_again_does_not_end_the_others(tmp_path: Path) -> None:
+    def refuse() -> None:
+        if (tmp_path / "broken").exists():
+            raise EmbeddedDatabaseError
+
+    supervisor = Supervisor(
+        [
+            _role("good", "import time; time.sleep(60)"),
+            _role("bad", "import time; time.sleep(60)", before_start=refuse),
+        ]
+    )
+    stop = threading.Event()
+    supervisor.start()
+    watcher = threading.Thread(target=supervisor.watch, args=(stop,))
+    watcher.start()
+    first = supervisor.pids()
+    (tmp_path / "broken").touch()
+
+    os.kill(first["bad"], signal.SIGKILL)
+    time.sleep(1)
+    (tmp_path / "broken").unlink()
+    _until(lambda: supervisor.pids()["bad"] != first["bad"])
+
+    assert watcher.is_alive()
+    assert supervisor.pids()["good"] == first["good"]
+    stop.set()
+    watcher.join()
+    supervisor.stop()

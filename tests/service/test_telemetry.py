@@ -8,6 +8,7 @@ import pytest
 from service.telemetry import scrub
 
 UID = "1.2.840.113619.2.55.3.604688119.868"
+SHORT_UID = "2.25.329800735698586629295641978511506172918"
 
 PROGRAM = f"""
 import logging, threading, warnings
@@ -16,7 +17,7 @@ from service.errors import DatabaseError
 from service.telemetry import configure_logging
 configure_logging("INFO")
 log = structlog.get_logger("vigil")
-log.info("seen", study="abcdefghij234567abcd", uid="{UID}", more={{"list": ["{UID}"]}})
+log.info("seen", study="abcdefghij234567abcd", uid="{UID}", own="{SHORT_UID}", more={{"list": ["{UID}"]}})
 logging.getLogger("pynetdicom.acse").warning("called by DOE^JANE")
 logging.getLogger("pydicom").error("bad value DOE^JANE")
 warnings.warn("value DOE^JANE is odd")
@@ -52,6 +53,7 @@ def test_every_line_is_json_and_none_tells_who_the_patient_is(lines: list[dict[s
     assert len(lines) == 8
     assert "DOE" not in told
     assert UID not in told
+    assert SHORT_UID not in told
 
 
 def test_the_study_key_stays(lines: list[dict[str, object]]) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from dicom_node.spool import Spool
 from models.artefact import Manifest
@@ -13,6 +14,7 @@ from models.volume import Volume
 from service import engine
 from service.engine import Pool
 from service.store import Store, audit, jobs, studies
+from service.store.jobs import Outcome
 from service.store.objects import ResultFolder
 from service.store.tables import AuditRow, DeliveryRow, ResultRow, ScoreRow, StudyRow
 from service.study import State
@@ -167,20 +169,60 @@ def test_a_study_that_takes_every_worker_down_is_not_tried_for_ever(site: Site) 
     assert (site.study().state, site.study().reason) == (State.FAILED, ATTEMPTS_USED_UP)
 
 
-def test_a_job_for_another_model_is_queued_again_for_this_one(site: Site) -> None:
+def _relabel(site: Site, model_hash: str) -> None:
+    """As if the job had been made for another model."""
     with site.store.transaction() as session:
         score = session.get(ScoreRow, site.score_id)
         assert score is not None
-        score.model_hash = "older"
+        score.model_hash = model_hash
+
+
+def test_a_job_for_another_model_is_done_with_this_one(site: Site) -> None:
+    _relabel(site, "older")
 
     site.triage.run(site.score_id)
 
     with site.store.transaction() as session:
-        old, new = session.scalars(select(ScoreRow).order_by(ScoreRow.id)).all()
-        assert (old.state, old.reason) == (State.FAILED, jobs.SUPERSEDED)
-        assert (new.state, new.model_hash) == (State.QUEUED, site.predictor.identity.sha256)
-        assert engine.depth(session)[Pool.INFER].waiting == 1
+        (score,) = session.scalars(select(ScoreRow)).all()
+        actions = session.scalars(select(AuditRow.action).order_by(AuditRow.number)).all()
+    assert score.model_hash == site.predictor.identity.sha256
+    assert site.study().state is State.NOT_ASSESSABLE
+    assert actions == ["study.queued", "study.not_assessable"]
+
+
+def test_a_model_that_comes_back_finds_its_job_again(site: Site) -> None:
+    """Upgrade and rollback: the job went from this model to another and comes back."""
+    with site.store.transaction() as session:
+        job = jobs.begin(session, site.score_id)
+        assert job is not None
+        assert jobs.rename(session, job, model_hash="newer", config_digest="c" * 64)
+
+    site.triage.run(site.score_id)
+
+    assert site.study().state is State.NOT_ASSESSABLE
+
+
+def test_numbers_of_a_model_that_lost_the_job_are_not_stored(site: Site) -> None:
+    with site.store.transaction() as session:
+        job = jobs.begin(session, site.score_id)
+        assert job is not None
+    _relabel(site, "newer")
+
+    site.triage._record(job, Outcome(state=State.SCORED, values={"p_value": 0.5, "study_score": 1.0}))
+
     assert site.study().state is State.QUEUED
+
+
+def test_a_database_that_went_away_is_not_the_studys_fault(site: Site) -> None:
+    away = OperationalError("SELECT 1", None, Exception("gone"))
+    for _ in range(5):
+        with site.store.transaction() as session:
+            jobs.begin(session, site.score_id)
+        site.triage.failed(site.score_id, away)
+
+    site.triage.run(site.score_id)
+
+    assert site.study().state is State.NOT_ASSESSABLE
 
 
 def test_the_same_job_makes_the_same_bytes(site: Site) -> None:
