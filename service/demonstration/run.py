@@ -89,7 +89,7 @@ def run_demonstration(data: Path | None, *, once: bool, as_json: bool, stop: thr
     with console.status("Starting database, node, workers, API and the demonstration PACS …"):
         supervisor.start()
     store = Store.open(database_url(settings))
-    watcher = threading.Thread(target=supervisor.watch, args=(stop,), name="supervisor", daemon=True)
+    watcher = threading.Thread(target=_look_after, args=(supervisor, stop), name="supervisor")
     watcher.start()
     try:
         studies = write_studies(settings.data / "demonstration")
@@ -106,10 +106,15 @@ def run_demonstration(data: Path | None, *, once: bool, as_json: bool, stop: thr
             stop.wait()
         return is_good
     finally:
+        store.close()
         stop.set()
         watcher.join()
-        store.close()
-        supervisor.stop()
+
+
+def _look_after(supervisor: Supervisor, stop: threading.Event) -> None:
+    """Watch the roles, and stop them from the same thread: what it restarted ends when it ends."""
+    supervisor.watch(stop)
+    supervisor.stop()
 
 
 def _settings(data: Path | None) -> Settings:
