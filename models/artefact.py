@@ -80,7 +80,7 @@ class Applicability(_Section):
         Accepted values of Body Part Examined; an empty value is always accepted.
     refused_words : tuple of str
         Beginnings of words of a Series Description that name another sequence (T2 meets T2W), upper
-        case; ``_`` stands for whatever is between words.
+        case; ``_`` stands for whatever is between words, so that a last ``_`` asks for the whole word.
     refused_image_types : tuple of str
         Values of Image Type that name a reformat, projection or computed map.
     age_years : tuple of float

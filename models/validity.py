@@ -16,6 +16,7 @@ from models.volume import Acquisition, Volume
 
 SURVEY_ML = 2.0**3 / 1000  # One voxel of the survey grid.
 MAX_FIELD_MM = 600.0  # Wider than any head scan; bounds the memory of the survey whatever a header claims.
+CONTRAST_MARK = re.compile(r"\+ ?C(?![A-Z0-9])|C\+(?![A-Z0-9])")  # "T1 +C", "T1 C+": with contrast agent.
 EXACT_SHARE = 1e-3  # Of the tissue's 98th percentile; below it a voxel counts as exact background.
 
 
@@ -31,7 +32,8 @@ def check_acquisition(acquisition: Acquisition, applicability: Applicability) ->
     if acquisition.modality != a.modality:
         raise NotAssessableError(Reason.WRONG_MODALITY, f"The model reads {a.modality} alone.")
     types = {value.upper() for value in acquisition.image_type}
-    description = "_".join(re.split(r"[^A-Z0-9]+", acquisition.description.upper()))
+    written = acquisition.description.upper()
+    description = "_".join([*re.split(r"[^A-Z0-9]+", written), ""])
     if "LOCALIZER" in types or re.search(r"(^|_)(LOCALI[SZ]ER|SCOUT)", description):
         raise NotAssessableError(Reason.LOCALISER, "The series is a localiser.")
     if types & set(a.refused_image_types):
@@ -42,7 +44,8 @@ def check_acquisition(acquisition: Acquisition, applicability: Applicability) ->
         )
     if any(re.search(rf"(^|_){re.escape(word)}", description) for word in a.refused_words):
         raise NotAssessableError(Reason.WRONG_SEQUENCE, "The series description names another sequence.")
-    if acquisition.contrast_agent and not a.accepts_contrast:
+    has_contrast = acquisition.contrast_agent or CONTRAST_MARK.search(written) is not None
+    if has_contrast and not a.accepts_contrast:
         raise NotAssessableError(Reason.WRONG_SEQUENCE, "The model was made without contrast agent.")
     low, high = a.age_years
     if acquisition.age_years is not None and not low <= acquisition.age_years <= high:

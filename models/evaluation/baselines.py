@@ -28,6 +28,11 @@ def study_score(values: Map, prepared: Prepared, manifest: Manifest) -> float:
     return top_mean(values, inside, manifest.top_mm3, float(np.prod(prepared.spacing_mm)))
 
 
+def keep_core(values: Map, inside: NDArray[np.bool_]) -> Map:
+    """A baseline's map as the model gives its own: from 0 up, and 0 in the rim, which is not scored."""
+    return np.where(inside, values - values[inside].min(), 0).astype(np.float32)
+
+
 class PrincipalComponents:
     """Residual of normals' principal components on box-aligned brains (Saase et al. 2020).
 

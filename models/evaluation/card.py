@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.artefact import CALIBRATION, CARD, Artefact, Manifest, write_manifest
-from models.calibration import read_calibration
+from models.calibration import Calibration, read_calibration
 from models.evaluation.dataset import DataRecord, read_data_record
 from models.evaluation.rows import Row, markdown_table
 
@@ -13,7 +13,9 @@ WIDTH = 100  # Of a filled line.
 MARGIN = 0.03  # Of an AUROC; smaller differences are not spoken of.
 
 
-def refresh_card(folder: Path, rows: Sequence[Row], spread: Sequence[Row] = ()) -> None:
+def refresh_card(
+    folder: Path, rows: Sequence[Row], spread: Sequence[Row] = (), data: Sequence[str] = ()
+) -> None:
     """Put measured rows into the card of an artefact. Its identity stays the same.
 
     Parameters
@@ -21,6 +23,7 @@ def refresh_card(folder: Path, rows: Sequence[Row], spread: Sequence[Row] = ()) 
     folder : Path
         Artefact, verified before it is touched.
     rows, spread : sequence of Row
+    data : sequence of str
         See ``write_card``.
 
     Raises
@@ -31,7 +34,7 @@ def refresh_card(folder: Path, rows: Sequence[Row], spread: Sequence[Row] = ()) 
         If its training data has no valid description.
     """
     manifest = Artefact.load(folder).manifest
-    write_card(folder, manifest, read_data_record(Path(manifest.training.data)), rows, spread)
+    write_card(folder, manifest, read_data_record(Path(manifest.training.data)), rows, spread, data)
     write_manifest(folder, manifest)
 
 
@@ -41,6 +44,7 @@ def write_card(
     described: DataRecord,
     rows: Sequence[Row],
     spread: Sequence[Row] = (),
+    data: Sequence[str] = (),
 ) -> None:
     """Write ``MODEL_CARD.md``. The manifest must be written afterwards: it holds the card's hash.
 
@@ -54,7 +58,9 @@ def write_card(
     rows : sequence of Row
         Results of ``models.evaluation.protocol.evaluate`` on this artefact.
     spread : sequence of Row
-        The same of artefacts made with other seeds; summarised as ranges.
+        The same of artefacts made with every seed, this one among them.
+    data : sequence of str
+        Names of the data folders behind ``rows``; the training data alone where none is given.
     """
     calibration = read_calibration(folder / CALIBRATION)
     counts = manifest.training.subjects
@@ -62,7 +68,6 @@ def write_card(
     size = "a small group; the percentile is coarse" if calibration.is_small else "a group of usual size"
     people = sum(counts[role] for role in ("train", "selection", "calibration", "test"))
     width, length = manifest.applicability.width_mm, manifest.applicability.length_mm
-    name = f"{manifest.name}-{manifest.version}"
     software = ", ".join(f"{key} {value}" for key, value in manifest.training.software.items())
     text = f"""# {manifest.title} {manifest.version}
 
@@ -96,20 +101,18 @@ Pixel bands: {calibration.band_rule}.
   higher scores of normals there.
 - Skull-stripped T1 without contrast agent alone. Heads with skull, other sequences, brains outside
   {width[0]:g} to {width[1]:g} mm width or {length[0]:g} to {length[1]:g} mm length are *not assessable*.
+- The sequence is recognised by Series Description alone; a series that does not name its sequence
+  is scored.
 - Small (10 mm and less) and faint lesions are mostly missed; see the table. The outermost
   {manifest.erode_mm:g} mm of the brain are not scored.
 - Tested on synthetic lesions: soft blobs, not disease. Enlarged ventricles, atrophy, malformations
   and motion were not tested.
 
-{_results(rows, spread)}
+{_results(rows, spread, calibration)}
 
 ## Run it again
 ```
-vigil models train models/records/{manifest.training.record} --data {described.name} \\
-    --out models/artefacts --seed {manifest.training.seed}
-vigil models evaluate --artefact models/artefacts/{name} --data {described.name} \\
-    --seed 1 --json evaluation.json --report report
-python -m models.evaluation.report models/artefacts/{name} evaluation.json
+{_commands(manifest, data or (described.name,), _seeds(spread))}
 ```
 
 Record {manifest.training.record_sha256[:16]}; made with {software}. Weights: {manifest.licence}."""
@@ -131,7 +134,34 @@ def _wrapped(text: str) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _results(rows: Sequence[Row], spread: Sequence[Row]) -> str:
+def _seeds(spread: Sequence[Row]) -> list[str]:
+    """Training seeds of measured rows; a row names its artefact as ``<name>-<version> seed <seed>``."""
+    return sorted({row.artefact.rpartition(" ")[2] for row in spread})
+
+
+def _commands(manifest: Manifest, data: Sequence[str], seeds: Sequence[str]) -> str:
+    """Every command behind the table, in the order in which they are run."""
+    name, trained = f"{manifest.name}-{manifest.version}", manifest.training
+    own = str(trained.seed)
+    lines: list[str] = []
+    documents: list[str] = []
+    others: list[str] = []
+    for seed in [own, *(seed for seed in seeds if seed != own)]:
+        out = "models/artefacts" if seed == own else f"seeds/{seed}"
+        lines.append(f"vigil models train models/records/{trained.record} --data {trained.data} \\")
+        lines.append(f"    --out {out} --seed {seed}")
+        for folder in data if seed == own else (trained.data,):
+            document = f"evaluation-{folder}-{seed}.json"
+            (documents if seed == own else others).append(document)
+            lines.append(f"vigil models evaluate --artefact {out}/{name} --data {folder} \\")
+            lines.append(f"    --seed 1 --json {document} --report report-{folder}-{seed}")
+    last = f"python -m models.evaluation.report models/artefacts/{name} \\\n    {' '.join(documents)}"
+    if others:
+        last += f" \\\n    --spread {' '.join(others)}"
+    return "\n".join([*lines, last])
+
+
+def _results(rows: Sequence[Row], spread: Sequence[Row], calibration: Calibration) -> str:
     if not rows:
         return "## Results\nNot evaluated yet.\n"
     text = (
@@ -139,9 +169,21 @@ def _results(rows: Sequence[Row], spread: Sequence[Row]) -> str:
         "Area under the ROC curve of study scores: lesions against the same people without; in brackets\n"
         "the 95 % interval of a bootstrap by person. Contrast in standard deviations of the brain's own\n"
         "voxels. The intensity baseline is told whether to look for bright or dark; n counts lesions, or\n"
-        "people. Members and their weights were chosen on the selection people with toy lesions, before the\n"
-        "held-apart people were predicted, and not changed afterwards.\n\n" + markdown_table(rows) + "\n"
+        "people. All maps are compared without the rim that is not scored. Rows that name selection or\n"
+        "calibration are of people the model was chosen or calibrated on. The training step of each network\n"
+        "was chosen by toy lesions on the selection people, the levels that divide the members come from\n"
+        "normals of the same people; the members themselves are set in the record.\n\n"
+        + markdown_table(rows)
+        + "\n"
     )
+    for row in rows:
+        if (row.finding, row.metric, row.split) == ("normal", "mean_percentile", "test"):
+            expected = 50 * (calibration.n + 2) / (calibration.n + 1)
+            text += (
+                f"\nThe mean percentile of the {row.n} held-apart normals is {row.value:.1f}; studies that\n"
+                f"are exchangeable with the reference group (n = {calibration.n}) would\n"
+                f"have {expected:.1f}.\n"
+            )
     worse = _findings_a_member_wins(rows)
     if worse:
         text += (

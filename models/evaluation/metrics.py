@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
+NORMAL_QUANTILE = 1.959964  # 97.5 % of the normal distribution lie below.
+
 
 def auroc(truth: ArrayLike, scores: ArrayLike) -> float:
     """Chance that an abnormal scores above a normal, ties counting half; NaN with one class only."""
@@ -61,3 +63,11 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def wilson_interval(found: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share of independent cases (Wilson 1927)."""
+    share, square = found / n, NORMAL_QUANTILE**2
+    centre = (share + square / (2 * n)) / (1 + square / n)
+    half = NORMAL_QUANTILE * np.sqrt(share * (1 - share) / n + square / (4 * n**2)) / (1 + square / n)
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from models.aggregation import Map
 from models.artefact import Artefact
 from models.errors import NotAssessableError
-from models.evaluation.baselines import PrincipalComponents, intensity_map, study_score
+from models.evaluation.baselines import PrincipalComponents, intensity_map, keep_core, study_score
 from models.evaluation.dataset import DataRecord, Entry, Role, read_data_record, read_mask, read_nifti
 from models.evaluation.lesions import add_lesion
-from models.evaluation.metrics import auroc, average_precision, bootstrap_interval
+from models.evaluation.metrics import auroc, average_precision, bootstrap_interval, wilson_interval
 from models.evaluation.rows import Row
 from models.predictor import Predictor
 from models.preprocess import brain_mask, prepare, to_source
@@ -38,13 +38,23 @@ Report = Callable[[str], None]
 
 @dataclass(slots=True, kw_only=True)
 class Case:
-    """Scores of one volume by scorer (``""`` is the model), and how well its maps find the lesion."""
+    """Scores of one volume by scorer (``""`` is the model), and how well its maps find the lesion.
+
+    Attributes
+    ----------
+    is_lowest : bool
+        Its percentile is the lowest the reference group can give.
+    is_highlighted : bool
+        A voxel reaches the lowest band; asked of normals alone.
+    """
 
     subject: str
     finding: str
     scores: dict[str, float]
     precisions: dict[str, float] = field(default_factory=dict)
     p_value: float = 1.0
+    is_lowest: bool = False
+    is_highlighted: bool = False
 
 
 def evaluate(
@@ -119,6 +129,8 @@ def summarise(cases: Sequence[Case], artefact: str, seed: int) -> list[Row]:
     if normals:
         shares = np.array([case.p_value for case in normals])
         rows.append(_plain(artefact, NORMAL, "mean_percentile", 100 * float(shares.mean()), len(normals)))
+        rows.append(_share(artefact, "at_lowest", [case.is_lowest for case in normals]))
+        rows.append(_share(artefact, "highlighted", [case.is_highlighted for case in normals]))
     return rows
 
 
@@ -141,7 +153,10 @@ def _measure(
         if entry.finding:
             cases.append(_found_case(predictor, entry, volume, data, components))
             continue
-        cases.append(_case(predictor, entry.subject, NO_FINDING, volume, None, 0, components))
+        normal = _case(predictor, entry.subject, NO_FINDING, volume, None, 0, components)
+        shown = predictor.predict(volume)
+        normal.is_highlighted = bool(shown.map.max() >= shown.bands[0])
+        cases.append(normal)
         for diameter in diameters_mm:
             for contrast in contrasts_sd:
                 for number in range(lesions):
@@ -185,11 +200,18 @@ def _case(
         values = intensity_map(prepared, tail)
         scores[name] = study_score(values, prepared, manifest)
         if tail == sign:
-            maps["intensity"] = values
+            maps["intensity"] = keep_core(values, outcome.reading.inside)
     if components is not None:
-        maps["pca"] = components.residual_map(prepared)
-        scores["pca"] = study_score(maps["pca"], prepared, manifest)
-    case = Case(subject=subject, finding=finding, scores=scores, p_value=outcome.p_value)
+        values = components.residual_map(prepared)
+        maps["pca"] = keep_core(values, outcome.reading.inside)
+        scores["pca"] = study_score(values, prepared, manifest)
+    case = Case(
+        subject=subject,
+        finding=finding,
+        scores=scores,
+        p_value=outcome.p_value,
+        is_lowest=outcome.p_value <= 1 / (predictor.identity.n + 1),
+    )
     if mask is not None:
         brain = brain_mask(volume)
         truth = mask[brain]
@@ -306,3 +328,9 @@ def _plain(artefact: str, finding: str, metric: str, value: float, n: int) -> Ro
     return Row(
         artefact=artefact, split="test", finding=finding, metric=metric, value=value, low=None, high=None, n=n
     )
+
+
+def _share(artefact: str, metric: str, found: Sequence[bool]) -> Row:
+    """Share of held-apart normals; one volume a person, so the cases are independent."""
+    low, high = wilson_interval(sum(found), len(found))
+    return replace(_plain(artefact, NORMAL, metric, sum(found) / len(found), len(found)), low=low, high=high)

@@ -55,13 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("evaluation", type=Path, nargs="+")
     parser.add_argument("--spread", type=Path, nargs="*", default=[])
     chosen = parser.parse_args(arguments)
-    rows = [row for path in chosen.evaluation for row in _read(path)]
-    spread = [row for path in chosen.spread for row in _read(path)]
-    refresh_card(chosen.artefact, rows, [*rows, *spread] if spread else [])
+    results = [_read(path) for path in chosen.evaluation]
+    rows = [row for result in results for row in rows_of(result)]
+    spread = [row for path in chosen.spread for row in rows_of(_read(path))]
+    data = [result["data"] for result in results]
+    refresh_card(chosen.artefact, rows, [*rows, *spread] if spread else [], data)
 
 
-def _read(path: Path) -> list[Row]:
-    return rows_of(json.loads(path.read_text(encoding="utf-8")))
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,12 @@ TABLE_METRICS = {
     "mean_percentile": "mean percentile",
 }
 
+SHARES = {
+    "refused": "refused",
+    "at_lowest": "at the lowest percentile",
+    "highlighted": "with a highlighted voxel",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -63,9 +69,15 @@ def markdown_table(rows: Sequence[Row]) -> str:
         found = [places.get((label, metric)) for metric in columns]
         count = next(row.n for row in found if row is not None)
         lines.append(f"| {label} | {count} | " + " | ".join(_cell(row) for row in found) + " |")
-    others = [row for row in rows if ":" not in row.metric and row.metric not in TABLE_METRICS]
-    lines += ["", *[f"- {_label(row)}: {row.metric} {row.value:.2f} (n = {row.n})" for row in others]]
+    lines += ["", *[_share_line(row) for row in rows if row.metric in SHARES]]
     return "\n".join(lines)
+
+
+def _share_line(row: Row) -> str:
+    line = f"- {_label(row)}: {round(row.value * row.n)} of {row.n} {SHARES[row.metric]}"
+    if row.low is None or row.high is None:
+        return line
+    return f"{line} (Wilson 95 % interval {100 * row.low:.0f} to {100 * row.high:.0f} %)"
 
 
 def _label(row: Row) -> str:

@@ -157,8 +157,9 @@ def _fill(
     manifest = _manifest(recipe, record, described, contract, seed)
     session = Session(folder / NETWORK, providers=("CPUExecutionProvider",))
     train = prepare_all(read_role(described, data, "train"), contract)
-    normals = fit_normals(train, session, manifest)
-    normals.save(folder / NORMALS)
+    fit_normals(train, session, manifest).save(folder / NORMALS)
+    # Calibrated with the rounded numbers of the file, because those are what every later score is made of.
+    normals = Normals.load(folder / NORMALS, manifest)
     tell("statistics of normals written")
     selection = _read(read_role(described, data, "selection"), session, normals, manifest)
     calibration = _read(read_role(described, data, "calibration"), session, normals, manifest)

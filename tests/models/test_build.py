@@ -10,9 +10,12 @@ import yaml
 
 pytest.importorskip("torch", reason="torch is installed for making models alone")
 
-from models.artefact import Artefact
+from models.artefact import CALIBRATION, Artefact
+from models.calibration import read_calibration
+from models.catalogue import active_artefact
 from models.errors import RecordError
 from models.evaluation import dataset
+from models.evaluation.dataset import read_data_record, read_nifti
 from models.making import train_artefact
 from models.predictor import Predictor
 from models.volume import Volume
@@ -82,11 +85,27 @@ def test_record_and_data_become_an_artefact_that_scores_and_repeats(
     artefact = Artefact.load(first)
     assert artefact.sha256 == Artefact.load(second).sha256
     assert artefact.manifest.training.subjects["train"] == PARTS["train"]
-    scores = Predictor.load(artefact).predict(brain(spacing_mm=(4.0, 4.0, 4.0)))
+    predictor = Predictor.load(artefact)
+    again = [predictor.score(read_nifti(archive / f"calibration-{number}.nii")) for number in range(2)]
+    stored = read_calibration(artefact.path / CALIBRATION).scores
+    assert sorted(outcome.study_score for outcome in again) == pytest.approx(stored, abs=1e-9)
+    scores = predictor.predict(brain(spacing_mm=(4.0, 4.0, 4.0)))
     assert scores.model.n == PARTS["calibration"]
     assert np.isfinite(scores.study_score)
     assert any("ceVAE" in line for line in lines)
     assert any("denoiser" in line for line in lines)
+
+
+def test_shipped_calibration_is_what_its_people_score(test_data: Path) -> None:
+    artefact = active_artefact()
+    predictor = Predictor.load(artefact)
+    folder = test_data / "brain-mri-t1"
+    people = read_data_record(folder).of_role("calibration")
+
+    found = sorted(predictor.score(read_nifti(folder / entry.file)).study_score for entry in people)
+
+    # Another processor may round the network's sums differently; the rounded statistics move scores by 8e-5.
+    assert found == pytest.approx(read_calibration(artefact.path / CALIBRATION).scores, rel=2e-5)
 
 
 def test_too_few_volumes_are_refused_before_training(

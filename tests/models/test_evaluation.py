@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
+from models.aggregation import core
 from models.artefact import CARD, Artefact
 from models.catalogue import active_artefact
 from models.errors import Reason, RecordError
 from models.evaluation import dataset, protocol, report
-from models.evaluation.baselines import PrincipalComponents, intensity_map
+from models.evaluation.baselines import PrincipalComponents, intensity_map, keep_core
 from models.evaluation.dataset import read_data_record, read_nifti
 from models.evaluation.rows import Row, markdown_table
 from models.preprocess import prepare
@@ -118,6 +119,9 @@ def test_evaluation_repeats_with_its_seed_and_has_every_column(folder: Path, tmp
     assert {row.metric: row.value for row in rows}["sample_auroc:trivial"] == 0.5
     assert {row.metric: row.value for row in rows}["refused"] == 1.0
     assert {row.split for row in rows} == {"test", "not_assessable"}
+    shares = {row.metric: row for row in rows if row.finding == "normal" and row.metric != "mean_percentile"}
+    assert set(shares) == {"at_lowest", "highlighted"}
+    assert all(row.n == 1 and row.low is not None and row.value in (0.0, 1.0) for row in shares.values())
     page = report.write_report(result, tmp_path / "report").read_text()
     assert "synthetic 30 mm +2 SD" in page
     assert artefact.sha256 in page
@@ -154,6 +158,17 @@ def test_intensity_baseline_points_at_the_tail_it_is_asked_for(brain: Brain) -> 
     assert prepared.voxels[dark] < prepared.voxels[bright]
 
 
+def test_baseline_is_measured_where_the_model_is(brain: Brain) -> None:
+    prepared = prepare(brain(), active_artefact().manifest.input)
+    inside = core(prepared, 4.0)
+    values = intensity_map(prepared, -1)
+    kept = keep_core(values, inside)
+
+    assert values[prepared.mask & ~inside].max() > values[inside].min()
+    assert kept[~inside].max() == 0
+    assert np.allclose(kept[inside], values[inside] - values[inside].min(), atol=1e-6)
+
+
 def test_card_takes_numbers_without_changing_the_identity(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(active_artefact().path, tmp_path / "copied"))
     before = Artefact.load(folder).sha256
@@ -168,7 +183,7 @@ def test_card_takes_numbers_without_changing_the_identity(tmp_path: Path) -> Non
         n=18,
     )
     path = tmp_path / "evaluation.json"
-    path.write_text(json.dumps({"rows": [row.as_dict()]}))
+    path.write_text(json.dumps({"data": "brain-mri-t1", "rows": [row.as_dict()]}))
 
     report.main([str(folder), str(path)])
 
@@ -187,3 +202,50 @@ def test_table_leaves_a_gap_where_nothing_was_measured() -> None:
 
     assert "| a | 1 | 0.50 |  |" in table
     assert "| b | 1 |  | 0.50 |" in table
+
+
+def test_card_says_how_often_normals_alarm_and_how_to_repeat_all_of_it(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(active_artefact().path, tmp_path / "copied"))
+
+    def write(data: str, seed: int, *measured: tuple[str, str, str, float]) -> str:
+        rows = [
+            Row(
+                artefact=f"brain-t1-0.1.0 seed {seed}",
+                split=split,
+                finding=finding,
+                metric=metric,
+                value=value,
+                low=0.1 if metric == "at_lowest" else None,
+                high=0.7 if metric == "at_lowest" else None,
+                n=6,
+            ).as_dict()
+            for split, finding, metric, value in measured
+        ]
+        path = tmp_path / f"{data}-{seed}.json"
+        path.write_text(json.dumps({"data": data, "rows": rows}))
+        return str(path)
+
+    own = write(
+        "brain-mri-t1",
+        1,
+        ("test", "a", "sample_auroc", 0.5),
+        ("test", "normal", "mean_percentile", 33.3),
+        ("selection", "normal", "mean_percentile", 59.5),
+        ("test", "normal", "at_lowest", 1 / 3),
+    )
+    other = write("brain-mri-ms", 1, ("test", "b", "mean_percentile", 14.3))
+    second = write("brain-mri-t1", 2, ("test", "a", "sample_auroc", 0.75))
+
+    report.main([str(folder), own, other, "--spread", second])
+
+    card = (folder / CARD).read_text()
+    words = " ".join(card.split())
+    assert "2 of 6 at the lowest percentile (Wilson 95 % interval 10 to 70 %)" in words
+    assert "would have 57.1" in words  # Mean of 1/7 to 7/7 in equal shares.
+    assert "normal, selection" in words
+    assert "a: 0.50, 0.75" in words
+    commands = card[card.index("## Run it again") :]
+    assert commands.count("vigil models train") == 2
+    assert commands.count("vigil models evaluate") == 3
+    assert "--data brain-mri-ms" in commands
+    Artefact.load(folder)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from models.evaluation.metrics import auroc, average_precision, bootstrap_interval
+from models.evaluation.metrics import auroc, average_precision, bootstrap_interval, wilson_interval
 
 
 @pytest.mark.parametrize("decimals", [8, 1], ids=["distinct", "ties"])
@@ -39,3 +40,10 @@ def test_interval_is_wider_when_cases_belong_to_fewer_people() -> None:
 def test_interval_repeats_with_its_seed() -> None:
     arguments = (["a", "b", "c"], lambda i: float(i.mean()))
     assert bootstrap_interval(*arguments, seed=5) == bootstrap_interval(*arguments, seed=5)
+
+
+@pytest.mark.parametrize(("found", "n"), [(0, 6), (2, 6), (6, 6)])
+def test_interval_of_a_share_agrees_with_scipy(found: int, n: int) -> None:
+    expected = binomtest(found, n).proportion_ci(method="wilson")
+
+    assert wilson_interval(found, n) == pytest.approx((expected.low, expected.high), abs=1e-6)

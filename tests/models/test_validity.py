@@ -34,6 +34,14 @@ def test_t1_of_an_adult_brain_passes(limits: Applicability) -> None:
 
 
 @pytest.mark.parametrize(
+    "description",
+    ["T1 3D", "T1 MPRAGE", "MPRAGE", "T1w", "T1 TSE", "T1 SYNTHETIC LESION 25 mm +2 SD", "T1 POSTERIOR +CSF"],
+)
+def test_description_of_a_plain_t1_passes(limits: Applicability, description: str) -> None:
+    check_acquisition(replace(GOOD, description=description), limits)
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"modality": "CT"}, Reason.WRONG_MODALITY),
@@ -43,6 +51,17 @@ def test_t1_of_an_adult_brain_passes(limits: Applicability) -> None:
         ({"description": "ep2d_dwi_b1000"}, Reason.WRONG_SEQUENCE),
         ({"description": "t2w tse tra"}, Reason.WRONG_SEQUENCE),
         ({"description": "gre field mapping 2mm"}, Reason.WRONG_SEQUENCE),
+        ({"description": "t1_tirm_tra_dark-fluid"}, Reason.WRONG_SEQUENCE),
+        ({"description": "DarkFluid sag"}, Reason.WRONG_SEQUENCE),
+        ({"description": "ep2d_resting"}, Reason.WRONG_SEQUENCE),
+        ({"description": "T1 MPRAGE POST"}, Reason.WRONG_SEQUENCE),
+        ({"description": "t1 mprage postcontrast"}, Reason.WRONG_SEQUENCE),
+        ({"description": "T1 GD"}, Reason.WRONG_SEQUENCE),
+        ({"description": "t1_mprage_gado"}, Reason.WRONG_SEQUENCE),
+        ({"description": "T1 mprage KM"}, Reason.WRONG_SEQUENCE),
+        ({"description": "T1 +C"}, Reason.WRONG_SEQUENCE),
+        ({"description": "T1+C sag"}, Reason.WRONG_SEQUENCE),
+        ({"description": "AX T1 C+"}, Reason.WRONG_SEQUENCE),
         ({"contrast_agent": True}, Reason.WRONG_SEQUENCE),
         ({"description": "3-plane localizer"}, Reason.LOCALISER),
         ({"image_type": ("ORIGINAL", "PRIMARY", "LOCALIZER")}, Reason.LOCALISER),
