@@ -188,8 +188,8 @@ def _results(rows: Sequence[Row], spread: Sequence[Row], calibration: Calibratio
     if worse:
         text += (
             f"\nIn {len(worse)} rows a member alone is more than {MARGIN} above the model: there the others\n"
-            "cost more than they give. What is combined is chosen anew for the next version, on selection\n"
-            "people again.\n"
+            "cost more than they give. What is combined is to be chosen for the next version, on selection\n"
+            "people.\n"
         )
     if not spread:
         return text + "\nThe numbers are of one training seed; the spread over seeds was not measured.\n"
