@@ -93,6 +93,9 @@ def arrange(planes: Sequence[Plane]) -> Stack:
         raise NotAVolumeError(Reason.MIXED_GEOMETRY, "The distance between slices varies.")
     ordered = positions[order]
     step = (ordered[-1] - ordered[0]) / (len(planes) - 1)
+    straight = ordered[0] + np.outer(np.arange(len(planes)), step)
+    if np.abs(ordered - straight).max() > STRAIGHT * gap + SAME_PLACE_MM:
+        raise NotAVolumeError(Reason.MIXED_GEOMETRY, "The slices do not lie in one straight stack.")
     if np.linalg.norm(step - normal * (step @ normal)) > STRAIGHT * gap + SAME_PLACE_MM:
         raise NotAVolumeError(Reason.MIXED_GEOMETRY, "The stack is sheared: the gantry was tilted.")
     affine = np.eye(4)

@@ -21,6 +21,9 @@ from pydicom.uid import (
     DigitalXRayImageStorageForPresentation,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
     LegacyConvertedEnhancedCTImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
@@ -83,6 +86,10 @@ ENHANCED_CLASSES = frozenset(
         LegacyConvertedEnhancedMRImageStorage,
     }
 )
+
+
+# Syntaxes that lose, whatever (0028,2110) says. JPEG 2000 may or may not: there the flag decides.
+LOSSY_SYNTAXES = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +186,10 @@ def _acquisition(dataset: Dataset) -> Acquisition:
         manufacturer=_text(dataset, "Manufacturer"),
         model_name=_text(dataset, "ManufacturerModelName"),
         age_years=_age_years(_text(dataset, "PatientAge")),
-        contrast_agent=bool(_text(dataset, "ContrastBolusAgent")),
-        is_lossy=_text(dataset, "LossyImageCompression") == "01",
+        contrast_agent=bool(
+            _text(dataset, "ContrastBolusAgent") or dataset.get("ContrastBolusAgentSequence")
+        ),
+        is_lossy=_text(dataset, "LossyImageCompression") == "01" or _syntax(dataset) in LOSSY_SYNTAXES,
         is_burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
         image_type=tuple(str(value).upper() for value in _many(dataset.get("ImageType"))),
     )
@@ -197,6 +206,11 @@ def _text(dataset: Dataset, keyword: str) -> str:
     value = dataset.get(keyword)
     # Control characters and stray surrogates are no text, and a database refuses them.
     return "" if value is None else "".join(c for c in str(value) if c.isprintable()).strip()
+
+
+def _syntax(dataset: Dataset) -> str:
+    """Transfer syntax of a file; empty where it states none."""
+    return str(getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID") or "")
 
 
 def _number(dataset: Dataset, keyword: str) -> int:

@@ -6,7 +6,7 @@ cannot be read is a series of its own with the reason.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from dicom_node.frames import Frame, frames_of
 from dicom_node.geometry import Stack, arrange
 from dicom_node.header import IMAGE_CLASSES, InstanceHeader, read_dataset, read_instance
 from dicom_node.identity import series_key
-from dicom_node.pixels import decode, padding_of, to_modality_values
+from dicom_node.pixels import DECODE_ERRORS, decode, padding_of, to_modality_values
 from models.errors import Reason
 from models.volume import Acquisition, Volume
 
@@ -37,7 +37,7 @@ class Series:
     paths : tuple of Path
         In geometric order where there is one.
     acquisition : Acquisition
-        Of the first instance.
+        Of the first instance; what is true of any instance (lossy, text, contrast) is true of the series.
     is_image : bool
         Its class holds images a model may be asked about.
     reason : Reason or None
@@ -162,12 +162,17 @@ def _read_instance_into(
     mine = [frame for frame in frames if frame.instance.path == path]
     if stored.shape != (len(mine), *voxels.shape[1:]):
         raise NotAVolumeError(Reason.UNDECODABLE, "The pixels are not of the size the header states.")
-    for frame in mine:
-        place = slice_of[path, frame.index]
-        voxels[place] = to_modality_values(dataset, stored[frame.index], frame.rescale)
-        mask = padding_of(dataset, stored[frame.index])
-        if mask is not None:
-            padding[place] = mask
+    try:
+        for frame in mine:
+            place = slice_of[path, frame.index]
+            voxels[place] = to_modality_values(dataset, stored[frame.index], frame.rescale)
+            mask = padding_of(dataset, stored[frame.index])
+            if mask is not None:
+                padding[place] = mask
+    except DECODE_ERRORS as error:
+        raise NotAVolumeError(
+            Reason.UNDECODABLE, f"Rescale or padding values are not usable ({type(error).__name__})."
+        ) from None
 
 
 def _gate(series_uid: str, instances: list[InstanceHeader]) -> Series:
@@ -185,10 +190,22 @@ def _gate(series_uid: str, instances: list[InstanceHeader]) -> Series:
         series_uid=series_uid,
         key=series_key(series_uid),
         paths=paths,
-        acquisition=instances[0].acquisition,
+        acquisition=_acquisition_of(instances),
         is_image=any(instance.sop_class_uid in IMAGE_CLASSES for instance in instances),
         reason=reason,
         detail=detail,
+    )
+
+
+def _acquisition_of(instances: Sequence[InstanceHeader]) -> Acquisition:
+    """Return one acquisition for a series: a flag of any of its instances counts."""
+    every = [instance.acquisition for instance in instances]
+    return replace(
+        every[0],
+        contrast_agent=any(one.contrast_agent for one in every),
+        is_lossy=any(one.is_lossy for one in every),
+        is_burned_in=any(one.is_burned_in for one in every),
+        image_type=tuple(dict.fromkeys(value for one in every for value in one.image_type)),
     )
 
 
@@ -211,5 +228,7 @@ def _stack(instances: Sequence[InstanceHeader]) -> tuple[list[Frame], Stack]:
         raise NotAVolumeError(Reason.UNDECODABLE, "The header states no matrix.")
     if len(instances) > 1 and any(instance.frames > 1 for instance in instances):
         raise NotAVolumeError(Reason.MULTIFRAME, "Several multi-frame objects in one series.")
+    if len({str(instance.dataset.get("FrameOfReferenceUID") or "") for instance in instances}) > 1:
+        raise NotAVolumeError(Reason.MIXED_GEOMETRY, "The series mixes frames of reference.")
     frames = [frame for instance in instances for frame in frames_of(instance)]
     return frames, arrange([frame.plane for frame in frames])

@@ -70,6 +70,15 @@ def _tilt(number: int, dataset: FileDataset) -> None:
     dataset.ImagePositionPatient[1] += 0.7 * number
 
 
+def _zigzag(number: int, dataset: FileDataset) -> None:
+    dataset.ImagePositionPatient[0] += 20 * (number % 2)
+
+
+def _other_frame(number: int, dataset: FileDataset) -> None:
+    if number == 2:
+        dataset.FrameOfReferenceUID = "1.2.3.4"
+
+
 def _one_place(_: int, dataset: FileDataset) -> None:
     dataset.ImagePositionPatient = [0, 0, 0]
 
@@ -101,6 +110,8 @@ def _infinite(_: int, dataset: FileDataset) -> None:
         (_halve_first, Reason.MIXED_GEOMETRY),
         (_shift_one, Reason.MIXED_GEOMETRY),
         (_tilt, Reason.MIXED_GEOMETRY),
+        (_zigzag, Reason.MIXED_GEOMETRY),
+        (_other_frame, Reason.MIXED_GEOMETRY),
         (_one_place, Reason.DUPLICATE_POSITIONS),
         (_localiser, Reason.LOCALISER),
         (_colour, Reason.COLOUR),
@@ -167,6 +178,36 @@ def test_pixels_smaller_than_the_header_claims_are_refused(tmp_path: Path) -> No
         read_volume(series, max_voxels=1 << 30)
 
     assert refused.value.reason is Reason.UNDECODABLE
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("RescaleSlope", None), ("PixelPaddingValue", [1, 2])])
+def test_rescale_or_padding_that_is_no_number_has_its_reason(
+    tmp_path: Path, keyword: str, value: object
+) -> None:
+    def spoil(number: int, dataset: FileDataset) -> None:
+        dataset.RescaleSlope, dataset.RescaleIntercept = 1, 0
+        if number == 1:
+            setattr(dataset, keyword, value)
+
+    (series,) = list_series(write(tmp_path, changed(Phantom().datasets(), spoil)))
+
+    with pytest.raises(NotAVolumeError) as refused:
+        read_volume(series, max_voxels=MAX_VOXELS)
+
+    assert refused.value.reason is Reason.UNDECODABLE
+
+
+def test_what_is_true_of_one_image_is_true_of_the_series(tmp_path: Path) -> None:
+    def mark(number: int, dataset: FileDataset) -> None:
+        if number == 2:
+            dataset.ContrastBolusAgent = "agent"
+        if number == 3:
+            dataset.LossyImageCompression, dataset.BurnedInAnnotation = "01", "YES"
+
+    (series,) = list_series(write(tmp_path, changed(Phantom().datasets(), mark)))
+
+    acquisition = series.acquisition
+    assert (acquisition.contrast_agent, acquisition.is_lossy, acquisition.is_burned_in) == (True, True, True)
 
 
 def test_no_reason_tells_who_the_patient_is(tmp_path: Path) -> None:
