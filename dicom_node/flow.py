@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 LONGEST_PDU = 1024 * 1024  # bytes; an association request with every context stays far below
+MOST_IN_MEMORY = 4 * LONGEST_PDU  # bytes of a message that are not a C-STORE's data set
 MOST_WAITING = 4  # messages not yet answered; without asynchronous operations a sender has one
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,7 @@ class Flow:
     """
 
     def __init__(self, connection: Any, *, max_message_bytes: int, pdu_timeout_s: float) -> None:
+        self._connection = connection
         self._socket: socket.socket = connection.socket
         self._max_message_bytes = max_message_bytes
         self._pdu_timeout_s = pdu_timeout_s
@@ -52,12 +54,18 @@ class Flow:
         is_within = (
             length <= LONGEST_PDU
             and self._message_bytes <= self._max_message_bytes
+            and (self._message_bytes <= MOST_IN_MEMORY or self._is_on_disk())
             and self._complete - self._taken <= MOST_WAITING
         )
         if not is_within:
             log.warning("connection closed: the peer exceeds a limit")
             raise OSError("the peer exceeds a limit of this node")
         return self._read(self._socket, length)
+
+    def _is_on_disk(self) -> bool:
+        """Whether what arrives goes to a file: the data set of a C-STORE does, all else is kept in memory."""
+        message = self._connection.assoc.dimse.message
+        return getattr(message, "_data_set_path", None) is not None  # no public way
 
     def message_complete(self, message: Any) -> None:
         """EVT_DIMSE_RECV: one more message waits for its answer."""
