@@ -4,7 +4,7 @@
 convolutions; what remains is an ordinary forward graph that both exporters accept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,6 @@ from torch._decomp import core_aten_decompositions
 from torch.export import Dim
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from models.making.scorers import OUTPUTS
-
-INPUTS = ("slices", "position")
 OPSET = 18
 
 
@@ -55,22 +52,40 @@ def _input_gradient(
     return found, None, None
 
 
+def _filled(
+    size: list[int],
+    _physical_layout: list[int],
+    *,
+    dtype: torch.dtype | None = None,
+    layout: torch.layout | None = None,
+    device: torch.device | None = None,
+    pin_memory: bool | None = None,
+    requires_grad: bool | None = None,
+) -> Tensor:
+    """``empty_permuted`` (group norm's backward asks for it) as zeros, which the exporters know."""
+    del layout, pin_memory, requires_grad
+    return torch.zeros(size, dtype=dtype, device=device)
+
+
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Core decompositions with the one entry the exporters lack."""
+    """Core decompositions with the entries the exporters lack."""
     table = dict(core_aten_decompositions())
+    table[torch.ops.aten.empty_permuted.default] = _filled
     table[torch.ops.aten.convolution_backward.default] = _input_gradient
     return table
 
 
-def export_onnx(scorer: nn.Module, example: tuple[Tensor, Tensor], path: Path) -> None:
+def export_onnx(scorer: nn.Module, example: Mapping[str, Tensor], outputs: Sequence[str], path: Path) -> None:
     """Write ``scorer`` as one ONNX file with its weights inside.
 
     Parameters
     ----------
     scorer : nn.Module
-        In eval mode; the outermost module decides what the exporter restores.
-    example : tuple of Tensor
-        ``slices`` and ``position`` of a batch of at least two, so that the batch stays dynamic.
+        Gives a tuple of tensors; the outermost module decides what the exporter restores.
+    example : mapping of str to Tensor
+        Arguments by name, in order, of a batch of at least two, so that the batch stays dynamic.
+    outputs : sequence of str
+        Names of what comes out.
     path : Path
         Target file.
     """
@@ -82,17 +97,19 @@ def export_onnx(scorer: nn.Module, example: tuple[Tensor, Tensor], path: Path) -
         decomposition_table=decompositions(),
         tracing_mode="symbolic",
         _allow_non_fake_inputs=True,  # the weights are real and become constants
-    )(*example)
+    )(*example.values())
     batch = Dim("batch", min=1, max=4096)
-    program = torch.export.export(traced, example, dynamic_shapes=({0: batch}, {0: batch}))
+    program = torch.export.export(
+        traced, tuple(example.values()), dynamic_shapes=tuple({0: batch} for _ in example)
+    )
     torch.onnx.export(
         program,
         (),
         str(path),
         dynamo=True,
         opset_version=OPSET,
-        input_names=list(INPUTS),
-        output_names=list(OUTPUTS),
+        input_names=list(example),
+        output_names=list(outputs),
         external_data=False,
         verbose=False,
     )

@@ -10,13 +10,13 @@ import yaml
 torch = pytest.importorskip("torch", reason="torch is installed for making models alone")
 
 from models.errors import RecordError  # noqa: E402 - torch decides whether this file is read
-from models.making import corrupters, objectives  # noqa: E402
-from models.making.data import SlicePool, augment, fit_contract, toy_set  # noqa: E402
-from models.making.export import INPUTS, export_onnx  # noqa: E402
-from models.making.networks import Denoiser, VariationalAutoencoder  # noqa: E402
-from models.making.record import Record, read_record  # noqa: E402
-from models.making.scorers import OUTPUTS, Scorer  # noqa: E402
-from models.making.trainers import train_cevae, train_denoiser  # noqa: E402
+from models.making.brain import corrupters, objectives  # noqa: E402
+from models.making.brain.data import SlicePool, augment, fit_contract, toy_set  # noqa: E402
+from models.making.brain.networks import Denoiser, VariationalAutoencoder  # noqa: E402
+from models.making.brain.record import Record, read_record  # noqa: E402
+from models.making.brain.scorers import OUTPUTS, Scorer  # noqa: E402
+from models.making.brain.trainers import train_cevae, train_denoiser  # noqa: E402
+from models.making.export import export_onnx  # noqa: E402
 from models.preprocess import Prepared, prepare  # noqa: E402
 from models.runtime import Session  # noqa: E402
 from models.volume import Volume  # noqa: E402
@@ -53,11 +53,18 @@ def scorer(record: Record) -> Scorer:
     ).eval()
 
 
+def empty_slices(record: Record) -> dict[str, torch.Tensor]:
+    return {
+        "slices": torch.zeros(2, len(record.input.context), *record.input.shape[1:]),
+        "position": torch.zeros(2),
+    }
+
+
 @pytest.fixture(scope="module")
 def exported(scorer: Scorer, record: Record, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "model.onnx"
-    example = (torch.zeros(2, len(record.input.context), *record.input.shape[1:]), torch.zeros(2))
-    export_onnx(scorer, example, path)
+    example = empty_slices(record)
+    export_onnx(scorer, example, OUTPUTS, path)
     return path
 
 
@@ -106,7 +113,7 @@ def test_exported_network_equals_torch(
     slices, position = slices_of(subject, record, batch)
 
     found = Session(exported, providers=("CPUExecutionProvider",)).run(
-        dict(zip(INPUTS, (slices.numpy(), position.numpy()), strict=True))
+        {"slices": slices.numpy(), "position": position.numpy()}
     )
 
     for name, value in zip(OUTPUTS, scorer(slices, position), strict=True):
@@ -133,9 +140,9 @@ def test_score_of_a_slice_does_not_depend_on_its_batch(
 def test_same_weights_export_to_the_same_bytes(
     exported: Path, scorer: Scorer, record: Record, tmp_path: Path
 ) -> None:
-    example = (torch.zeros(2, len(record.input.context), *record.input.shape[1:]), torch.zeros(2))
+    example = empty_slices(record)
 
-    export_onnx(scorer, example, tmp_path / "again.onnx")
+    export_onnx(scorer, example, OUTPUTS, tmp_path / "again.onnx")
 
     assert (tmp_path / "again.onnx").read_bytes() == exported.read_bytes()
 

@@ -8,7 +8,7 @@ import pytest
 from models.artefact import Applicability
 from models.errors import NotAssessableError, Reason
 from models.evaluation.dataset import read_data_record, read_nifti
-from models.making.record import read_record
+from models.making.brain.record import read_record
 from models.validity import check_acquisition, check_volume
 from models.volume import Acquisition, Volume
 

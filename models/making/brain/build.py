@@ -30,11 +30,11 @@ from models.calibration import Calibration, find_bands
 from models.errors import RecordError
 from models.evaluation.card import write_card
 from models.evaluation.dataset import DataRecord, read_data_record
-from models.making.data import fit_contract, prepare_all, read_role, toy_set
+from models.making.brain.data import fit_contract, prepare_all, read_role, toy_set
+from models.making.brain.record import Record, read_record
+from models.making.brain.scorers import OUTPUTS, Scorer
+from models.making.brain.trainers import Report, train_cevae, train_denoiser
 from models.making.export import export_onnx
-from models.making.record import Record, read_record
-from models.making.scorers import Scorer
-from models.making.trainers import Report, train_cevae, train_denoiser
 from models.predictor import (
     Reading,
     context_slices,
@@ -151,8 +151,11 @@ def _fill(
 ) -> None:
     """Every file of the artefact, the manifest last."""
     contract = networks.contract
-    example = (torch.zeros(2, len(contract.context), *contract.shape[1:]), torch.zeros(2))
-    export_onnx(networks.scorer, example, folder / NETWORK)
+    example = {
+        "slices": torch.zeros(2, len(contract.context), *contract.shape[1:]),
+        "position": torch.zeros(2),
+    }
+    export_onnx(networks.scorer, example, OUTPUTS, folder / NETWORK)
     tell("network exported")
     manifest = _manifest(recipe, record, described, contract, seed)
     session = Session(folder / NETWORK, providers=("CPUExecutionProvider",))

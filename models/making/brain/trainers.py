@@ -10,11 +10,11 @@ from torch import Generator, Tensor, nn
 
 from models.artefact import InputContract
 from models.evaluation.metrics import average_precision
-from models.making.corrupters import coarse_noise, mask_patches
-from models.making.data import SlicePool, Toy
-from models.making.networks import Denoiser, VariationalAutoencoder
-from models.making.objectives import context_encoding_loss, denoising_loss
-from models.making.record import DenoisingMember, Training, VariationalMember
+from models.making.brain.corrupters import coarse_noise, mask_patches
+from models.making.brain.data import SlicePool, Toy
+from models.making.brain.networks import Denoiser, VariationalAutoencoder
+from models.making.brain.objectives import context_encoding_loss, denoising_loss
+from models.making.brain.record import DenoisingMember, Training, VariationalMember
 from models.predictor import context_slices, slice_position
 from models.preprocess import Prepared
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.making.layers import Coordinates, double_conv, strided_down, strided_up
+from models.making.brain.layers import Coordinates, double_conv, strided_down, strided_up
 
 
 class VariationalAutoencoder(nn.Module):

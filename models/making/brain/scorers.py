@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.making.networks import Denoiser, VariationalAutoencoder
-from models.making.objectives import kl_divergence, l1_sum
+from models.making.brain.networks import Denoiser, VariationalAutoencoder
+from models.making.brain.objectives import kl_divergence, l1_sum
 
 OUTPUTS = ("elbo", "combi", "reconstructed_residual", "denoised_residual")
 GRADIENT_KERNEL = (

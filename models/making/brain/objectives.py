@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from models.making.networks import Denoiser, VariationalAutoencoder
+from models.making.brain.networks import Denoiser, VariationalAutoencoder
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
