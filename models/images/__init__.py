@@ -1,0 +1,1 @@
+"""Two-dimensional pictures and stacks of slices: reading, preparing, and mapping back. Knows no torch."""
