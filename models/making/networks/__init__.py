@@ -1,0 +1,1 @@
+"""Networks: backbones, necks and what they are joined to."""

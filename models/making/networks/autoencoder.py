@@ -1,0 +1,59 @@
+"""Encoder, neck and decoder as one network."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from models.making.networks.necks import DenseNeck, GaussianNeck, SpatialNeck
+from models.making.networks.strided import StridedDecoder, StridedEncoder
+from models.making.passes import Code, Network, Output, Shape
+from models.making.section import Section
+
+AnyEncoder = StridedEncoder
+AnyDecoder = StridedDecoder
+AnyNeck = Annotated[SpatialNeck | DenseNeck | GaussianNeck, Field(discriminator="type")]
+
+
+class AutoencoderPlan(Section):
+    """An autoencoder of any family: what makes it variational, quantised or hierarchical is its neck."""
+
+    type: Literal["autoencoder"] = "autoencoder"
+    encoder: AnyEncoder
+    neck: AnyNeck
+    decoder: AnyDecoder
+
+    def build(self, shape: Shape) -> "Autoencoder":
+        """The network for images of a shape."""
+        return Autoencoder(self, shape)
+
+
+class Autoencoder(Network):
+    """Image → code → image.
+
+    Parameters
+    ----------
+    plan : AutoencoderPlan
+    shape : Shape
+        Of the images.
+    """
+
+    def __init__(self, plan: AutoencoderPlan, shape: Shape) -> None:
+        super().__init__()
+        self.encoder = plan.encoder.build(shape)
+        self.neck = plan.neck.build(self.encoder.inner)
+        self.decoder = plan.decoder.build(self.encoder.inner, shape.channels)
+
+    def encode(self, x: Tensor, position: Tensor, *, sample: bool = False) -> Code:
+        """Code of images; its mean unless ``sample``."""
+        return self.neck.encode(self.encoder(x, position), sample=sample)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(batch, *code) → (batch, channels, rows, columns)."""
+        found: Tensor = self.decoder(self.neck.decode(z))
+        return found
+
+    def run(self, x: Tensor, position: Tensor, *, sample: bool) -> Output:
+        """Reconstruction and code."""
+        code = self.encode(x, position, sample=sample)
+        return Output(image=self.decode(code.z), code=code)

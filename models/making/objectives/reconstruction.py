@@ -1,0 +1,46 @@
+"""Terms that compare an answer with what was wanted. The reduction decides the weight of every other term."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from models.making.passes import Pass
+from models.making.section import Positive, Section
+
+Reduction = Literal["sum", "mean"]
+
+
+def reduce_samples(values: Tensor, reduction: Reduction) -> Tensor:
+    """Summed or averaged over everything but the batch, then averaged over the batch; scalar."""
+    flat = values.float().flatten(1)
+    return (flat.sum(dim=1) if reduction == "sum" else flat.mean(dim=1)).mean()
+
+
+class Difference(Section):
+    """L1 or L2 distance of the answer from the target.
+
+    Attributes
+    ----------
+    type : str
+        ``l1`` or ``l2`` (squared, not halved).
+    masked : bool
+        Only where the image is assessed; a mean is then over the mask (Davletshina 2020, section 2.3).
+    """
+
+    type: Literal["l1", "l2"]
+    weight: Positive = 1.0
+    reduce: Reduction = "sum"
+    masked: bool = False
+
+    def loss(self, p: Pass) -> Tensor:
+        """Scalar."""
+        if p.output.image is None:
+            raise TypeError(f"{self.type} needs a network that answers with an image")
+        wrong = p.output.image.float() - p.target.float()
+        wrong = wrong.abs() if self.type == "l1" else wrong**2
+        if not self.masked:
+            return reduce_samples(wrong, self.reduce)
+        wrong = wrong * p.batch.mask
+        if self.reduce == "sum":
+            return reduce_samples(wrong, "sum")
+        return wrong.sum() / (p.batch.mask.sum() * wrong.shape[1]).clamp(min=1)

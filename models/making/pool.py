@@ -1,0 +1,63 @@
+"""Normal images in memory, from which training draws."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.making.passes import Batch, Shape
+
+CHUNK = 64  # Images in one batch of a pass over everything.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Raw images of one part of a split.
+
+    Attributes
+    ----------
+    pixels : float32, (n, channels, rows, columns)
+    mask : float32, (n, 1, rows, columns)
+    position : float32, (n,)
+    """
+
+    pixels: Tensor
+    mask: Tensor
+    position: Tensor
+
+    @property
+    def shape(self) -> Shape:
+        """Of one image."""
+        return Shape(*self.pixels.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def take(self, index: Tensor) -> Batch:
+        """The images of an index."""
+        return Batch(x=self.pixels[index], mask=self.mask[index], position=self.position[index])
+
+    def draw(self, size: int) -> Batch:
+        """A random batch, with replacement, by torch's global generator."""
+        return self.take(torch.randint(len(self), (size,)))
+
+    def chunks(self) -> Iterator[Batch]:
+        """Everything once, in order."""
+        for start in range(0, len(self), CHUNK):
+            yield self.take(torch.arange(start, min(start + CHUNK, len(self))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToyPool:
+    """Held-apart normals with toy lesions, and the same images without.
+
+    Attributes
+    ----------
+    changed, clean : Pool
+    lesion : bool, (n, 1, rows, columns)
+    """
+
+    changed: Pool
+    clean: Pool
+    lesion: Tensor

@@ -1,0 +1,1 @@
+"""Priors: densities and models fitted to the codes of normals after training."""

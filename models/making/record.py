@@ -1,0 +1,162 @@
+"""A method record: the declarative definition of a method, read and checked from YAML.
+
+Every value of a record belongs to a part, and every part is a class that names its ``type``, checks its own
+values and builds what it stands for. Adding a method needs a record and, at most, one new part.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from models.errors import RecordError
+from models.making.augment import Augmentation
+from models.making.parts import AnyNetwork, AnyScorer, AnyTrainer
+from models.making.section import NotNegative, Positive, Section, Share
+
+RECORDS = Path(__file__).resolve().parent.parent / "records"
+
+Family = Literal[
+    "autoencoder", "variational", "adversarial", "density", "self-supervised", "hybrid", "baseline", "beyond"
+]
+
+
+class MethodInput(Section):
+    """What the network sees, where it differs from the data folder's own contract.
+
+    Attributes
+    ----------
+    size : tuple of int, optional
+        Rows and columns.
+    context : tuple of int, optional
+        Offsets of the slices that are given as channels.
+    steps : tuple, optional
+        Preparation steps by name, as in the data folder's description.
+    shift, scale : float
+        The network sees (x - shift) / scale. Part of the exported graph.
+    """
+
+    size: tuple[int, int] | None = None
+    context: tuple[int, ...] | None = None
+    shift: float = 0.0
+    scale: Positive = 1.0
+
+
+class Aggregation(Section):
+    """How the pixels of a map become the score of an image.
+
+    Attributes
+    ----------
+    type : str
+        ``own``: the scorer's own score; ``mean``: mean over the mask; ``top``: mean of the highest pixels;
+        ``max``.
+    share : float
+        Of the grid's pixels, for ``top``. A constant number, so that images compare.
+    """
+
+    type: Literal["own", "mean", "top", "max"] = "mean"
+    share: Share = 0.001
+
+
+class Score(Section):
+    """From a trained method to scores.
+
+    Attributes
+    ----------
+    by : AnyScorer
+    smooth : float
+        Sigma of the blur of the pixel map in pixels; 0: none.
+    place : bool
+        Compare each pixel of the map with normals at the same place: (map - mean) / deviation. For aligned
+        images alone.
+    image : Aggregation
+    study : str
+        How the slices of a stack become the score of a study.
+    """
+
+    by: AnyScorer
+    smooth: NotNegative = 0.0
+    place: bool = False
+    image: Aggregation = Aggregation()
+    study: Literal["max", "mean", "top_quartile"] = "max"
+
+
+class MethodRecord(Section):
+    """The whole definition of a method.
+
+    Attributes
+    ----------
+    id : str
+        File name of the record.
+    covers : tuple of str
+        Rows of the inventory of methods this record stands for, such as ``A1``.
+    family : str
+    source : str
+        Author, year and section.
+    networks : dict
+        Each built for the shape of the input, by name.
+    stages : tuple
+        Trained one after the other. A method with several is a two-stage method.
+    differs : str
+        What differs from the source, and why.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    covers: tuple[str, ...]
+    title: str
+    family: Family
+    source: str
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "0.1.0"
+    licence: str = "Apache-2.0"
+    disclaimer: str = "Research model, not for clinical use."
+    differs: str = ""
+    input: MethodInput = MethodInput()
+    augment: Augmentation = Augmentation()
+    networks: dict[str, AnyNetwork] = Field(default_factory=dict)
+    stages: tuple[AnyTrainer, ...] = ()
+    score: Score
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> "MethodRecord":
+        for number, stage in enumerate(self.stages):
+            for name in stage.names():
+                if name not in self.networks:
+                    raise ValueError(f"stages.{number}: {name} is not among the networks")
+        for name in self.score.by.names():
+            if name not in self.networks:
+                raise ValueError(f"score.by: {name} is not among the networks")
+        return self
+
+
+def read_method(path: Path | str) -> MethodRecord:
+    """A checked record, from a file or by the id of a shipped one.
+
+    Raises
+    ------
+    RecordError
+        Names the first field that is missing, unknown or out of range.
+    """
+    place = Path(path)
+    if not place.suffix:
+        place = RECORDS / f"{place.name}.yaml"
+    try:
+        found = MethodRecord.model_validate(yaml.safe_load(place.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise RecordError(f"{place.name} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise RecordError(f"{place.name} is not YAML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "record"
+        raise RecordError(f"{place.name}: {field}: {first['msg']}") from error
+    if found.id != place.stem:
+        raise RecordError(f"{place.name}: id: {found.id} is not the name of the file")
+    return found
+
+
+def method_records() -> tuple[Path, ...]:
+    """Every shipped method record, in the order of their names."""
+    return tuple(
+        path for path in sorted(RECORDS.glob("*.yaml")) if path.read_text(encoding="utf-8").startswith("id:")
+    )

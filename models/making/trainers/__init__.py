@@ -1,0 +1,1 @@
+"""Trainers: one network or several, together or against each other."""

@@ -1,0 +1,171 @@
+"""A record and a pool of normals → trained networks and the head that is exported."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+from torch.utils.data import DataLoader
+
+from models.evaluation.metrics import auroc, average_precision
+from models.making.export import export_onnx
+from models.making.head import INPUTS, Head, normalised
+from models.making.passes import Batch, Shape, seed_step
+from models.making.pool import Pool, ToyPool
+from models.making.record import MethodRecord
+from models.making.trainers.loop import Loop, Steps
+
+CHECKPOINT_EVERY = timedelta(seconds=60)
+Report = Callable[[str, int, int], None]
+"""Told stage, step and steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What training leaves behind: networks by name, the head in eval mode, each stage's losses."""
+
+    networks: nn.ModuleDict
+    head: Head
+    losses: tuple[tuple[float, ...], ...]
+
+
+def build_networks(record: MethodRecord, shape: Shape, seed: int) -> nn.ModuleDict:
+    """Untrained networks; the same seed gives the same weights.
+
+    Raises
+    ------
+    ValueError
+        If the shape does not fit a network.
+    """
+    found = nn.ModuleDict()
+    for number, (name, plan) in enumerate(record.networks.items()):
+        seed_step(seed, -1 - number, 0)
+        found[name] = plan.build(shape)
+    return found
+
+
+def train(
+    record: MethodRecord,
+    pool: Pool,
+    toys: ToyPool | None,
+    *,
+    seed: int,
+    run: Path | None = None,
+    report: Report | None = None,
+) -> Trained:
+    """Train every stage of a record, then set the head's constants on the same normals.
+
+    Parameters
+    ----------
+    pool : Pool
+        Training normals, raw.
+    toys : ToyPool, optional
+        For stages that choose their best step.
+    run : Path, optional
+        Folder for checkpoints and TensorBoard. A run that was killed goes on from its last checkpoint and
+        ends with the same bytes.
+    report : callable, optional
+        Told of every step.
+    """
+    torch.use_deterministic_algorithms(mode=True, warn_only=True)
+    networks = build_networks(record, pool.shape, seed)
+    head = Head(record, networks, pool.shape)
+    losses = []
+    for number, plan in enumerate(record.stages):
+
+        def draw(size: int) -> Batch:
+            batch = record.augment.apply(pool.draw(size))
+            return Batch(x=normalised(record, batch.x), mask=batch.mask, position=batch.position)
+
+        def criterion() -> float:
+            return toy_criterion(head, toys) if toys is not None else 0.0
+
+        loop = plan.build(networks, draw, criterion, seed=seed, number=number)
+        _fit(loop, run, number, report)
+        losses.append(tuple(loop.losses))
+    head.fit(pool.chunks)
+    for parameter in networks.parameters():
+        parameter.requires_grad = False
+    return Trained(networks=networks, head=head.eval(), losses=tuple(losses))
+
+
+def _fit(loop: Loop, run: Path | None, number: int, report: Report | None) -> None:
+    """Run one stage, from its last checkpoint where there is one."""
+    folder = None if run is None else run / f"stage-{number}"
+    last = None if folder is None else folder / "last.ckpt"
+    callbacks: list[Callback] = []
+    if folder is not None:
+        callbacks.append(
+            ModelCheckpoint(folder, save_last=True, save_top_k=0, train_time_interval=CHECKPOINT_EVERY)
+        )
+    if report is not None:
+        callbacks.append(_Telling(report, number, loop.plan.steps))
+    with warnings.catch_warnings():
+        # Lightning advises on loaders and loggers that a counter of steps and a folder of runs do not need.
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer = Trainer(
+            accelerator="auto",
+            devices=1,
+            precision="bf16-mixed" if loop.plan.precision == "bf16" else "32-true",
+            max_epochs=-1,
+            max_steps=-1,
+            callbacks=callbacks,
+            logger=False if run is None else TensorBoardLogger(run, name="tensorboard", version=number),
+            enable_checkpointing=folder is not None,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=run,
+        )
+        trainer.fit(
+            loop,
+            DataLoader(Steps(), batch_size=None),
+            ckpt_path=last if last is not None and last.exists() else None,
+            weights_only=True,
+        )
+
+
+class _Telling(Callback):
+    def __init__(self, report: Report, number: int, steps: int) -> None:
+        self._report, self._number, self._steps = report, number, steps
+
+    def on_train_batch_end(self, _trainer: Trainer, loop: LightningModule, *_: Any) -> None:
+        """Tell of a step."""
+        if isinstance(loop, Loop):
+            self._report(f"stage {self._number + 1}", int(loop.done), self._steps)
+
+
+@torch.no_grad()
+def toy_criterion(head: Head, toys: ToyPool) -> float:
+    """Average precision of the pixels of toy lesions; without a map, AUROC of their images."""
+    scores, images = [], []
+    has_map = "pixel_score" in head.outputs()
+    for batch in toys.changed.chunks():
+        found = head(batch.x, batch.mask, batch.position)
+        images.append(found[0])
+        if has_map:
+            scores.append(found[1][batch.mask > 0])
+    if has_map:
+        truth = toys.lesion[toys.changed.mask > 0]
+        return average_precision(truth.numpy(), torch.cat(scores).float().numpy())
+    images += [head(batch.x, batch.mask, batch.position)[0] for batch in toys.clean.chunks()]
+    return auroc(np.arange(2 * len(toys.clean)) < len(toys.clean), torch.cat(images).float().numpy())
+
+
+def export_head(head: Head, path: Path) -> None:
+    """Write the head as one ONNX graph."""
+    example = dict(
+        zip(
+            INPUTS,
+            (torch.zeros(2, *head.shape), torch.ones(2, 1, *head.shape[1:]), torch.zeros(2)),
+            strict=True,
+        )
+    )
+    export_onnx(head, example, head.outputs(), path)
