@@ -4,7 +4,8 @@ ModelError
 ├── GeometryError           the caller built an impossible volume
 ├── NotAssessableError      the study is shown as "not assessable" with the coded reason
 ├── ArtefactError           the worker refuses to start; an operator restores the file it names
-└── RecordError             the author of a method record corrects the field it names
+├── RecordError             the author of a method record corrects the field it names
+└── DatasetError            whoever prepared the data folder corrects the file and row it names
 """
 
 from enum import StrEnum
@@ -79,3 +80,7 @@ class ArtefactError(ModelError):
 
 class RecordError(ModelError):
     """A method record is not valid. Correct the named field."""
+
+
+class DatasetError(ModelError):
+    """A data folder cannot be used for training or evaluation. Correct the file and row the message names."""
