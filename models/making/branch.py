@@ -31,7 +31,7 @@ class Branch(Section):
 
     def names(self) -> frozenset[str]:
         """Networks the branch and its terms speak of."""
-        return frozenset({self.network})
+        return frozenset({self.network}).union(*(term.names() for term in self.terms))
 
     def loss(self, batch: Batch, networks: nn.ModuleDict, step: int, steps: int) -> Tensor:
         """Weighted sum of the terms; scalar."""

@@ -55,13 +55,17 @@ class Code:
     mean, log_variance : Tensor, optional
         Of a Gaussian posterior; the log of sigma squared, everywhere.
     losses : mapping of str to (batch,)
-        Losses that only the neck can know (mixture KL terms, commitment of a codebook), by name.
+        Losses that only the neck can know (mixture KL terms, commitment of a codebook), by name;
+        ``divergence`` among them stands for the KL term where it is not that of a single Gaussian.
+    indices : int64 (batch, rows, columns), optional
+        Entries of a codebook.
     """
 
     z: Tensor
     mean: Tensor | None = None
     log_variance: Tensor | None = None
     losses: Mapping[str, Tensor] = field(default_factory=dict)
+    indices: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

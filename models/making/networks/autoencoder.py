@@ -42,7 +42,7 @@ class Autoencoder(Network):
         super().__init__()
         self.encoder = plan.encoder.build(shape)
         self.neck = plan.neck.build(self.encoder.inner)
-        self.decoder = plan.decoder.build(self.encoder.inner, shape.channels)
+        self.decoder = plan.decoder.build(self.encoder.inner, shape)
 
     def encode(self, x: Tensor, position: Tensor, *, sample: bool = False) -> Code:
         """Code of images; its mean unless ``sample``."""

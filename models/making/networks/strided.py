@@ -93,9 +93,9 @@ class StridedDecoder(Section):
     dropout: Share = 0.0
     final: Literal["none", "tanh", "sigmoid"] = "none"
 
-    def build(self, inner: Shape, channels: int) -> "StridedUp":
-        """The decoder from a feature map to an image of so many channels."""
-        return StridedUp(self, inner, channels)
+    def build(self, inner: Shape, shape: Shape) -> "StridedUp":
+        """The decoder from a feature map to images of a shape."""
+        return StridedUp(self, inner, shape.channels)
 
 
 class StridedUp(nn.Module):

@@ -5,25 +5,28 @@ from typing import Literal
 from torch import Tensor
 
 from models.making.objectives.reconstruction import Reduction, reduce_samples
+from models.making.objectives.term import Term
 from models.making.passes import Code, Pass
-from models.making.section import Count, Positive, Section
+from models.making.section import Count
 
 
 def kl_divergence(code: Code) -> Tensor:
-    """KL of N(mean, exp(log_variance)) from N(0, 1), summed over the code; (batch,).
+    """KL of N(mean, exp(log_variance)) from N(0, 1), or what the neck says instead; summed, (batch,).
 
     Raises
     ------
     TypeError
         If the code has no posterior.
     """
+    if "divergence" in code.losses:
+        return code.losses["divergence"]
     if code.mean is None or code.log_variance is None:
         raise TypeError("the KL term needs a neck with a Gaussian posterior")
     each = code.mean**2 + code.log_variance.exp() - code.log_variance - 1
     return 0.5 * each.flatten(1).sum(dim=1)
 
 
-class KL(Section):
+class KL(Term):
     """KL divergence from the standard normal, summed over the code, mean over the batch.
 
     Attributes
@@ -33,7 +36,6 @@ class KL(Section):
     """
 
     type: Literal["kl"] = "kl"
-    weight: Positive = 1.0
     reduce: Reduction = "sum"
     warm_up: Count | Literal[0] = 0
 
@@ -48,12 +50,11 @@ class KL(Section):
         return grown * reduce_samples(found[:, None], "sum")
 
 
-class CodeLoss(Section):
+class CodeLoss(Term):
     """A loss the neck reports by name: commitment of a codebook, terms of a mixture."""
 
     type: Literal["code_loss"] = "code_loss"
     name: str
-    weight: Positive = 1.0
 
     def loss(self, p: Pass) -> Tensor:
         """Scalar."""

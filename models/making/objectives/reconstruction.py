@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from models.making.objectives.term import Term
 from models.making.passes import Pass
-from models.making.section import Positive, Section
 
 Reduction = Literal["sum", "mean"]
 
@@ -16,7 +16,7 @@ def reduce_samples(values: Tensor, reduction: Reduction) -> Tensor:
     return (flat.sum(dim=1) if reduction == "sum" else flat.mean(dim=1)).mean()
 
 
-class Difference(Section):
+class Difference(Term):
     """L1 or L2 distance of the answer from the target.
 
     Attributes
@@ -28,7 +28,6 @@ class Difference(Section):
     """
 
     type: Literal["l1", "l2"]
-    weight: Positive = 1.0
     reduce: Reduction = "sum"
     masked: bool = False
 
