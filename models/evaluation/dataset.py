@@ -5,7 +5,7 @@ part of the product, the images are not.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import nibabel
 import numpy as np
@@ -66,6 +66,8 @@ class DataRecord(BaseModel):
         What each part of the split is used for.
     seed : int, optional
         Of the split.
+    images : dict, optional
+        How the same folder is read slice by slice; checked by `models.images.description`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,6 +84,7 @@ class DataRecord(BaseModel):
     roles: dict[Role, str]
     volumes: Annotated[tuple[Entry, ...], Field(min_length=1)]
     seed: int | None = None
+    images: dict[str, Any] | None = None
 
     def of_role(self, role: Role) -> tuple[Entry, ...]:
         """Entries of one role, in the order of the record."""

@@ -69,14 +69,28 @@ def crop_padding(draft: Draft, step: CropPadding) -> Draft:
 
     The size before padding tells where they are; without it, rows and columns that are black throughout go.
     """
-    height, width = draft.shape
     if draft.original_shape is not None:
-        rows, columns = draft.original_shape
-        longer = max(rows, columns)
-        inner = max(1, round(height * rows / longer)), max(1, round(width * columns / longer))
-        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-        return draft.cut(top, top + inner[0], left, left + inner[1])
+        return draft.cut(*padding_box(draft.shape, draft.original_shape))
     return draft.cut(*_box(draft.grey > step.level, 0))
+
+
+def padding_box(shape: tuple[int, int], original_shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right of a picture inside the square it was padded to, ends excluded.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the padded, then resized file.
+    original_shape : tuple of int
+        Rows and columns before padding; the picture lies in the middle.
+    """
+    longer = max(original_shape)
+    rows, columns = (
+        max(1, round(length * original / longer))
+        for length, original in zip(shape, original_shape, strict=True)
+    )
+    top, left = (shape[0] - rows) // 2, (shape[1] - columns) // 2
+    return top, top + rows, left, left + columns
 
 
 def crop_content(draft: Draft, step: CropContent) -> Draft:
