@@ -100,8 +100,8 @@ class ArraysLayout(Section):
         part; group that must stay on one side (a person, or near duplicates); number of the picture.
     finding : str
         What label 1 stands for.
-    original_shape : str
-        Array of the sizes before padding, (n, 2), as rows and columns; empty for none.
+    original_size : str
+        Array of the sizes before padding, (n, 2), as width and height; empty for none.
     """
 
     layout: Literal["arrays"]
@@ -112,7 +112,7 @@ class ArraysLayout(Section):
     patient: str = "patient"
     study: str = "study"
     finding: str = "abnormal"
-    original_shape: str = ""
+    original_size: str = ""
 
 
 class IdxLayout(Section):

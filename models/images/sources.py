@@ -95,7 +95,7 @@ def from_arrays(folder: Path, layout: ArraysLayout, splits: Iterable[str] | None
     """
     path = folder / layout.file
     names = [layout.image, layout.label, layout.split, layout.patient, layout.study]
-    arrays = read_arrays(path, (*names, *([layout.original_shape] if layout.original_shape else [])))
+    arrays = read_arrays(path, (*names, *([layout.original_size] if layout.original_size else [])))
     images = arrays[layout.image]
     if images.ndim not in {3, 4}:
         raise DatasetError(f"{path.name}: {layout.image} has shape {images.shape}, not (n, rows, columns)")
@@ -112,7 +112,7 @@ def from_arrays(folder: Path, layout: ArraysLayout, splits: Iterable[str] | None
             continue
         label = picture_label(str(arrays[layout.label][i]), f"{path.name}, picture {i}")
         study = str(arrays[layout.study][i])
-        size = arrays[layout.original_shape][i] if layout.original_shape else None
+        size = arrays[layout.original_size][i] if layout.original_size else None
         yield Source(
             pixels=as_brightness(channels[i : i + 1], path),
             is_stack=False,
@@ -122,7 +122,7 @@ def from_arrays(folder: Path, layout: ArraysLayout, splits: Iterable[str] | None
             findings=(layout.finding if label else "",),
             split=part,
             roles=(None,),
-            original_shape=None if size is None else (int(size[0]), int(size[1])),
+            original_shape=None if size is None else (int(size[1]), int(size[0])),
         )
 
 
