@@ -5,10 +5,22 @@ from typing import Annotated
 from pydantic import Field
 
 from models.making.networks.autoencoder import AutoencoderPlan
+from models.making.networks.hierarchical import HierarchicalPlan
+from models.making.networks.pixelcnn import PixelCnnPlan
+from models.making.networks.quantised import TwoLevelPlan
 from models.making.scorers.gradient import VariationalGradient
+from models.making.scorers.quantised import AutoregressiveRestoration, Commitment
 from models.making.scorers.residual import Residual
+from models.making.scorers.restoration import Restoration
+from models.making.scorers.sampling import Sampling
 from models.making.trainers.single import SingleTrainer
 
-AnyNetwork = Annotated[AutoencoderPlan, Field()]
+AnyNetwork = Annotated[
+    AutoencoderPlan | HierarchicalPlan | PixelCnnPlan | TwoLevelPlan,
+    Field(discriminator="type"),
+]
 AnyTrainer = Annotated[SingleTrainer, Field()]
-AnyScorer = Annotated[Residual | VariationalGradient, Field(discriminator="type")]
+AnyScorer = Annotated[
+    AutoregressiveRestoration | Commitment | Residual | Restoration | Sampling | VariationalGradient,
+    Field(discriminator="type"),
+]

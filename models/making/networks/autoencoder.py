@@ -2,17 +2,24 @@
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
+from models.making.networks.mixture import MixtureNeck
+from models.making.networks.mlp import MlpDecoder, MlpEncoder
 from models.making.networks.necks import DenseNeck, GaussianNeck, SpatialNeck
+from models.making.networks.quantised import QuantisedNeck
 from models.making.networks.strided import StridedDecoder, StridedEncoder
 from models.making.passes import Code, Network, Output, Shape
 from models.making.section import Section
 
-AnyEncoder = StridedEncoder
-AnyDecoder = StridedDecoder
-AnyNeck = Annotated[SpatialNeck | DenseNeck | GaussianNeck, Field(discriminator="type")]
+AnyEncoder = Annotated[StridedEncoder | MlpEncoder, Field(discriminator="type")]
+AnyDecoder = Annotated[StridedDecoder | MlpDecoder, Field(discriminator="type")]
+AnyNeck = Annotated[
+    SpatialNeck | DenseNeck | GaussianNeck | MixtureNeck | QuantisedNeck,
+    Field(discriminator="type"),
+]
 
 
 class AutoencoderPlan(Section):
@@ -43,6 +50,17 @@ class Autoencoder(Network):
         self.encoder = plan.encoder.build(shape)
         self.neck = plan.neck.build(self.encoder.inner)
         self.decoder = plan.decoder.build(self.encoder.inner, shape)
+        self.shape = shape
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape of one image's code."""
+        with torch.no_grad():
+            was_training = self.training
+            self.eval()
+            found = self.encode(torch.zeros(1, *self.shape), torch.zeros(1)).z.shape[1:]
+            self.train(was_training)
+        return tuple(found)
 
     def encode(self, x: Tensor, position: Tensor, *, sample: bool = False) -> Code:
         """Code of images; its mean unless ``sample``."""

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.making.networks.autoencoder import Autoencoder
 from models.making.objectives.divergence import kl_divergence
+from models.making.passes import Network, network_of
 from models.making.scorers.scoring import Normals, Scored, Scorer, Smoothing
 from models.making.section import NotNegative, Section
 
@@ -50,23 +50,14 @@ class VariationalGradient(Section):
         return frozenset({self.network})
 
     def build(self, networks: nn.ModuleDict) -> Scorer:
-        """The scorer of trained networks.
-
-        Raises
-        ------
-        TypeError
-            If the network is not an autoencoder.
-        """
-        network = networks[self.network]
-        if not isinstance(network, Autoencoder):
-            raise TypeError(f"{self.network} is not an autoencoder")
-        return _Variational(self, network)
+        """The scorer of trained networks."""
+        return _Variational(self, network_of(networks, self.network))
 
 
 class _Variational(Scorer):
     gradient_scale: Tensor
 
-    def __init__(self, plan: VariationalGradient, network: Autoencoder) -> None:
+    def __init__(self, plan: VariationalGradient, network: Network) -> None:
         super().__init__()
         self.plan = plan
         self.network = network
@@ -83,9 +74,11 @@ class _Variational(Scorer):
         self.gradient_scale.fill_(quantile(torch.cat(found), SCALE_QUANTILE).clamp(min=1e-12))
 
     def _terms(self, x: Tensor, position: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        code = self.network.encode(x, position)
-        reconstruction = self.network.decode(code.z)
-        kl = kl_divergence(code)
+        found = self.network.run(x, position, sample=False)
+        if found.image is None or found.code is None:
+            raise TypeError("a variational score needs a network with a reconstruction and a code")
+        reconstruction = found.image
+        kl = kl_divergence(found.code)
         wrong = (x - reconstruction).flatten(1)
         scale: Tensor = torch.exp(torch.tensor(-self.plan.log_c))
         rec = wrong.abs().sum(1) * scale if self.plan.distance == "l1" else (wrong**2).sum(1) * scale**2 / 2
