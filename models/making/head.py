@@ -20,7 +20,7 @@ class Head(nn.Module):
     networks : nn.ModuleDict
         Trained.
     shape : Shape
-        Of the input.
+        Of a raw picture.
     """
 
     place_mean: Tensor
@@ -35,10 +35,6 @@ class Head(nn.Module):
         self.top = max(1, round(record.score.image.share * shape.rows * shape.columns))
         self.register_buffer("place_mean", torch.zeros(1, 1, shape.rows, shape.columns))
         self.register_buffer("place_deviation", torch.ones(1, 1, shape.rows, shape.columns))
-
-    def normalise(self, x: Tensor) -> Tensor:
-        """Raw pixels → what the network sees."""
-        return normalised(self.record, x)
 
     @torch.no_grad()
     def fit(self, normals: Normals) -> None:
@@ -104,7 +100,7 @@ class Head(nn.Module):
         return tuple(found)
 
     def _map(self, x: Tensor, mask: Tensor, position: Tensor) -> tuple[Tensor | None, Scored]:
-        scored: Scored = self.scorer(self.normalise(x), mask, position)
+        scored: Scored = self.scorer(self.record.input.normalise(x), mask, position)
         if scored.pixel is None:
             return None, scored
         return self.smoothing(scored.pixel * mask) * mask, scored
@@ -123,9 +119,4 @@ class Head(nn.Module):
         return flat.topk(self.top if how.type == "top" else 1, dim=1).values.mean(1)
 
     def _normalised_batch(self, batch: Batch) -> Batch:
-        return Batch(x=self.normalise(batch.x), mask=batch.mask, position=batch.position)
-
-
-def normalised(record: MethodRecord, x: Tensor) -> Tensor:
-    """Raw pixels → what the networks of a record see."""
-    return (x - record.input.shift) / record.input.scale
+        return Batch(x=self.record.input.normalise(batch.x), mask=batch.mask, position=batch.position)

@@ -9,11 +9,14 @@ from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
+from torch import Tensor
 
 from models.errors import RecordError
+from models.images.contract import ImageContract, Step
 from models.making.augment import Augmentation
 from models.making.parts import AnyNetwork, AnyScorer, AnyTrainer
-from models.making.section import NotNegative, Positive, Section, Share
+from models.making.passes import Shape
+from models.making.section import Count, NotNegative, Positive, Section, Share
 
 RECORDS = Path(__file__).resolve().parent.parent / "records"
 
@@ -27,20 +30,46 @@ class MethodInput(Section):
 
     Attributes
     ----------
-    size : tuple of int, optional
-        Rows and columns.
-    context : tuple of int, optional
-        Offsets of the slices that are given as channels.
-    steps : tuple, optional
-        Preparation steps by name, as in the data folder's description.
+    size, channels, context, steps, fit, mask : optional
+        As in ``ImageContract``; what is not given is the data folder's.
+    take : tuple of int, optional
+        Channels of the prepared picture that the networks see; all, unless given.
     shift, scale : float
-        The network sees (x - shift) / scale. Part of the exported graph.
+        The networks see (x - shift) / scale. Part of the exported graph.
     """
 
-    size: tuple[int, int] | None = None
+    size: tuple[Count, Count] | None = None
+    channels: Count | None = None
     context: tuple[int, ...] | None = None
+    steps: tuple[Step, ...] | None = None
+    fit: Literal["pad", "stretch"] | None = None
+    mask: Literal["all", "content", "tissue"] | None = None
+    take: tuple[int, ...] | None = None
     shift: float = 0.0
     scale: Positive = 1.0
+
+    def contract(self, data: ImageContract) -> ImageContract:
+        """The data folder's contract with what the record changes of it.
+
+        Raises
+        ------
+        RecordError
+            If the two do not fit together.
+        """
+        changes = self.model_dump(exclude={"take", "shift", "scale"}, exclude_none=True)
+        try:
+            return ImageContract.model_validate({**data.model_dump(), **changes})
+        except ValidationError as error:
+            raise RecordError(f"input: {error.errors()[0]['msg']}") from error
+
+    def seen(self, shape: Shape) -> Shape:
+        """Shape of what the networks see of a picture."""
+        return shape if self.take is None else Shape(len(self.take), shape.rows, shape.columns)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Raw pixels → what the networks see."""
+        taken = x if self.take is None else x[:, list(self.take)]
+        return (taken - self.shift) / self.scale
 
 
 class Aggregation(Section):

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from models.evaluation.metrics import auroc, average_precision
 from models.making.export import export_onnx
-from models.making.head import INPUTS, Head, normalised
+from models.making.head import INPUTS, Head
 from models.making.passes import Batch, Shape, seed_step
 from models.making.pool import Pool, ToyPool
 from models.making.record import MethodRecord
@@ -76,14 +76,14 @@ def train(
         Told of every step.
     """
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
-    networks = build_networks(record, pool.shape, seed)
+    networks = build_networks(record, record.input.seen(pool.shape), seed)
     head = Head(record, networks, pool.shape)
     losses = []
     for number, plan in enumerate(record.stages):
 
         def draw(size: int) -> Batch:
             batch = record.augment.apply(pool.draw(size))
-            return Batch(x=normalised(record, batch.x), mask=batch.mask, position=batch.position)
+            return Batch(x=record.input.normalise(batch.x), mask=batch.mask, position=batch.position)
 
         def criterion() -> float:
             return toy_criterion(head, toys) if toys is not None else 0.0
