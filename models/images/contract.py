@@ -168,7 +168,7 @@ class ZscoreClip(StepParameters):
     Attributes
     ----------
     limit : float
-        Standard deviations at which is clipped on either side (methods.md section 4.1 gives 1.5).
+        Standard deviations at which is clipped on either side.
     """
 
     step: Literal["zscore_clip"] = "zscore_clip"
