@@ -1,8 +1,8 @@
 """Synthetic anomalies of pictures and stacks: what stands in for findings where there are no labels.
 
 Local ones change a place and say where; global ones change the whole study. The kinds are those of the MOOD
-challenge's report (Zimmerer et al. 2022) and its toy spheres. They are not disease, and a table made with them
-says so.
+challenge's report (Zimmerer et al. 2022) and its toy spheres. They are not disease, and a table made with
+them says so.
 
 Sizes are shares of the body's diameter, and a stack is taken to be as high as the body is long, because
 spacings are not recorded everywhere. Intensities are brightness in [0, 1].

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Collection as Names
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,13 @@ from numpy.typing import NDArray
 
 from models.errors import DatasetError
 from models.images.contract import ImageContract
-from models.images.covariates import measure
 from models.images.description import ArraysLayout, IdxLayout, ImageData, Shares, describe
-from models.images.files import VolumeReader
 from models.images.picture import Picture, stack_context
+from models.images.preparation import LEAST_ASSESSED, pictures_of
 from models.images.sources import SEED, TRAIN, Role, Source, from_arrays, from_idx
-from models.images.steps import prepare
-from models.images.tables import from_table
+from models.images.tables import VolumeReader, from_table
 
 LARGEST_COLLECTION = 2**31  # Bytes of prepared pixels kept in memory.
-LEAST_ASSESSED = 0.01  # Share of a slice; the empty ends of a stack teach nothing.
 LEAST_PATIENTS = 3  # One for each role.
 
 
@@ -194,8 +191,7 @@ def read_collection(
     fixed: dict[str, Role] = {}
     size = 0
     for source in _sources(folder, data, task, splits, read_folder):
-        _check(source)
-        prepared = _pictures(source, contract)
+        prepared = pictures_of(source, contract)
         size += sum(picture.pixels.nbytes for picture in prepared)
         if size > LARGEST_COLLECTION:
             raise DatasetError(
@@ -234,69 +230,6 @@ def _sources(
     if isinstance(layout, ArraysLayout):
         return from_arrays(folder, layout, splits)
     return from_table(folder, data, layout, splits, read_folder)
-
-
-def _check(source: Source) -> None:
-    """Refuse a study without contrast. Empty slices at the ends of a stack are as they should be."""
-    flat = source.pixels.reshape(1 if source.is_stack else len(source.pixels), -1)
-    constant = flat.max(axis=1) == flat.min(axis=1)
-    if constant.any():
-        study = source.studies[int(np.argmax(constant))]
-        raise DatasetError(f"{study}: every pixel has the same value; leave the picture out")
-
-
-def _pictures(source: Source, contract: ImageContract) -> list[Picture]:
-    """Prepared pictures of one study or of one batch of single pictures."""
-    count, _, rows, columns = source.pixels.shape
-    if not source.is_stack and count > 1 and (contract.steps or contract.mask != "all"):
-        # What a step measures, it measures over the stack; single pictures must not share it.
-        return [picture for i in range(count) for picture in _pictures(_single(source, i), contract)]
-    try:
-        draft = prepare(
-            source.pixels,
-            contract,
-            original_shape=source.original_shape,
-            is_left_eye=source.is_left_eye,
-        )
-    except ValueError as error:
-        raise DatasetError(f"{source.studies[0]}: {error}") from error
-    covariates = measure(source.pixels, source.original_shape)
-    positions = np.linspace(-1, 1, count) if source.is_stack and count > 1 else np.zeros(count)
-    if source.is_stack:
-        covariates["slice_position"] = (positions + 1) / 2
-    return [
-        Picture(
-            pixels=draft.pixels[i],
-            mask=draft.mask[i],
-            position=float(positions[i]),
-            patient=source.patients[i],
-            study=source.studies[i],
-            index=i if source.is_stack else 0,
-            split=source.split,
-            label=source.labels[i],
-            finding=source.findings[i],
-            lesion=None if source.lesions is None else source.lesions[i],
-            native_shape=(rows, columns),
-            grid=draft.grid,
-            covariates={**source.numbers, **{name: float(values[i]) for name, values in covariates.items()}},
-        )
-        for i in range(count)
-    ]
-
-
-def _single(source: Source, i: int) -> Source:
-    """One picture of a batch."""
-    here = slice(i, i + 1)
-    return replace(
-        source,
-        pixels=source.pixels[here],
-        patients=source.patients[here],
-        studies=source.studies[here],
-        labels=source.labels[here],
-        findings=source.findings[here],
-        roles=source.roles[here],
-        lesions=None if source.lesions is None else source.lesions[here],
-    )
 
 
 def _roles(pictures: Sequence[Picture], fixed: dict[str, Role], shares: Shares) -> dict[str, Role]:

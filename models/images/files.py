@@ -4,7 +4,6 @@ import gzip
 import math
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -14,10 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import DatasetError
-from models.volume import Volume
 
 LARGEST_VALUES = 2**28  # One file: a CT of 1000 slices of 512 x 512.
-VolumeReader = Callable[[Path], Volume]
 
 READ_ERRORS = (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile, ImageFileError)
 
@@ -115,13 +112,6 @@ def read_nifti(path: Path) -> NDArray[np.float32]:
     return as_brightness(values.transpose(2, 1, 0)[:, None, ::-1, ::-1], path)
 
 
-def read_series(path: Path, read: VolumeReader) -> NDArray[np.float32]:
-    """Slices of a folder the caller knows how to open, lowest first, shape (slices, 1, rows, columns)."""
-    volume = read(path)
-    voxels = volume.voxels[::-1] if volume.affine[2, 0] < 0 else volume.voxels
-    return as_brightness(voxels[:, None], path)
-
-
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """A gzipped idx file of bytes (LeCun's MNIST format): two zeros, type 8, dimensions, sizes, values.
 
@@ -161,6 +151,11 @@ def as_brightness(values: NDArray[np.generic], path: Path) -> NDArray[np.float32
     numbers = np.asarray(values, dtype=np.float32)
     if not np.isfinite(numbers).all():
         raise DatasetError(f"{path.name}: holds values that are not finite; repair or leave the file out")
+    return scaled(numbers)
+
+
+def scaled(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The lowest value as 0 and the highest as 1; a constant array as 0."""
     low, high = (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 0.0)
     scale = np.float32(1 / (high - low)) if high > low else np.float32(0)
     return np.asarray((numbers - np.float32(low)) * scale, dtype=np.float32)

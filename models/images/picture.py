@@ -21,7 +21,7 @@ class Picture:
     mask : bool, shape (rows, columns)
         What is assessed.
     position : float
-        -1 for the lowest slice of its stack, 1 for the highest, 0 for single pictures.
+        -1 for the lowest slice of its stack that shows something, 1 for the highest, 0 for single pictures.
     patient, study : str
         Pseudonyms of the person and of the stack or image.
     index : int
@@ -40,8 +40,8 @@ class Picture:
         Maps prepared (row, column, 1) to native (row, column, 1), pixel centres.
     covariates : dict of str to float
         Properties that should not tell normal from abnormal but may: ``aspect_ratio`` (width by height of the
-        original), ``sharpness``, ``contrast``, ``slice_position`` (0 lowest to 1 highest), and numbers of
-        the data's own table such as ``age``.
+        original), ``sharpness``, ``contrast``, ``slice_position`` (0 lowest to 1 highest of all slices), and
+        numbers of the data's own table such as ``age``.
     """
 
     pixels: NDArray[np.float32]

@@ -1,7 +1,7 @@
 """Studies of a folder that a CSV table lists: pictures, volumes and npz stacks."""
 
 import csv
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +10,21 @@ from numpy.typing import NDArray
 from models.errors import DatasetError
 from models.images.description import ImageData, TableLayout
 from models.images.files import (
-    VolumeReader,
     as_brightness,
     npz_names,
     read_arrays,
     read_image,
     read_nifti,
-    read_series,
 )
 from models.images.sources import TRAIN, Role, Source, check_sides, is_wanted, picture_label
+from models.images.volumes import axial_slices
+from models.volume import Volume
 
 LARGEST_ROWS = 1_000_000
 FIRST_ROW = 2  # As a spreadsheet counts: the header is row 1.
 
 Row = dict[str, str]
+VolumeReader = Callable[[Path], Volume]
 
 
 def from_table(
@@ -141,7 +142,7 @@ def _read(
     if path.is_dir():
         if read_folder is None:
             raise DatasetError(f"{where}: {path.name} is a folder, which cannot be read here")
-        return read_series(path, read_folder), None, True
+        return axial_slices(read_folder(path)), None, True
     if name.endswith((".png", ".jpg", ".jpeg")):
         return read_image(path), None, False
     if name.endswith((".nii", ".nii.gz")):

@@ -36,6 +36,7 @@ def toy_set(
     *,
     seed: int,
     category: str = "sphere",
+    copies: int = 1,
 ) -> Collection:
     """Pictures as they are and the same with an anomaly in each study, both in part ``toys``.
 
@@ -49,10 +50,14 @@ def toy_set(
         The same seed gives the same set, whatever else is in the collection.
     category : str
         A key of `models.images.anomalies.CATEGORIES`.
+    copies : int
+        Anomalies made of every study, each in a copy of its own; more where studies are few.
     """
-    normal = untouched(collection, pictures)
-    toys = corrupted(collection, pictures, seed=seed, category=category)
-    return replace(toys, pictures=(*normal.pictures, *toys.pictures))
+    made = untouched(collection, pictures)
+    for copy in range(copies):
+        toys = corrupted(collection, pictures, seed=seed, category=category, copy=copy)
+        made = replace(made, pictures=(*made.pictures, *toys.pictures))
+    return made
 
 
 def untouched(collection: Collection, pictures: Sequence[Picture]) -> Collection:
@@ -68,6 +73,7 @@ def corrupted(
     category: str = "sphere",
     intensity: float | None = None,
     radius: float | None = None,
+    copy: int = 0,
 ) -> Collection:
     """Pictures with one anomaly in each study.
 
@@ -81,6 +87,9 @@ def corrupted(
         Fixed instead of drawn; see `models.images.anomalies.Dose`. The place and everything else that is
         drawn depend on the seed alone, so a sweep moves nothing but what it sweeps.
 
+    copy : int
+        Which of several anomalies of the same seed.
+
     Raises
     ------
     DatasetError
@@ -89,7 +98,7 @@ def corrupted(
     kind = CATEGORIES[category]
 
     def change(study: str, slices: tuple[Picture, ...], chosen: NDArray[np.bool_]) -> tuple[Picture, ...]:
-        digest = hashlib.sha256(f"{seed}:{category}:{study}".encode()).digest()
+        digest = hashlib.sha256(f"{seed}:{category}:{copy}:{study}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         stack = Stack(
             pixels=np.stack([picture.pixels for picture in slices]),
@@ -103,7 +112,7 @@ def corrupted(
                 picture,
                 pixels=made.pixels[i],
                 mask=made.mask[i],
-                study=f"{study}+{category}",
+                study=f"{study}+{category}-{copy}",
                 label=int(made.touched[i]),
                 finding=category if made.touched[i] else "",
                 lesion=None if made.lesion is None else made.lesion[i],
