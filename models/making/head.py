@@ -11,7 +11,17 @@ INPUTS = ("x", "mask", "position")
 FLOOR = 0.25  # Share of the mean deviation below which a place's own deviation is not believed.
 
 
-class Head(nn.Module):
+class Scoring(nn.Module):
+    """What is exported: raw pixels, mask and position → scores by the names of ``outputs``."""
+
+    shape: Shape
+
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what ``forward`` gives, in its order."""
+        raise NotImplementedError
+
+
+class Head(Scoring):
     """A method from raw pixels to scores.
 
     Parameters

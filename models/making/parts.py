@@ -5,9 +5,11 @@ from typing import Annotated
 from pydantic import Field
 
 from models.making.networks.autoencoder import AutoencoderPlan
+from models.making.networks.flow import FlowPlan
 from models.making.networks.hierarchical import HierarchicalPlan
 from models.making.networks.pixelcnn import PixelCnnPlan
 from models.making.networks.quantised import TwoLevelPlan
+from models.making.scorers.density import Density, OneClass
 from models.making.scorers.gradient import VariationalGradient
 from models.making.scorers.quantised import AutoregressiveRestoration, Commitment
 from models.making.scorers.residual import Residual
@@ -16,11 +18,18 @@ from models.making.scorers.sampling import Sampling
 from models.making.trainers.single import SingleTrainer
 
 AnyNetwork = Annotated[
-    AutoencoderPlan | HierarchicalPlan | PixelCnnPlan | TwoLevelPlan,
+    AutoencoderPlan | FlowPlan | HierarchicalPlan | PixelCnnPlan | TwoLevelPlan,
     Field(discriminator="type"),
 ]
 AnyTrainer = Annotated[SingleTrainer, Field()]
 AnyScorer = Annotated[
-    AutoregressiveRestoration | Commitment | Residual | Restoration | Sampling | VariationalGradient,
+    AutoregressiveRestoration
+    | Commitment
+    | Density
+    | OneClass
+    | Residual
+    | Restoration
+    | Sampling
+    | VariationalGradient,
     Field(discriminator="type"),
 ]

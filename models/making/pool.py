@@ -50,11 +50,12 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToyPool:
-    """Held-apart normals with toy lesions, and the same images without.
+    """Held-apart normals, those a toy lesion was put into, and the same ones without.
 
     Attributes
     ----------
     changed, clean : Pool
+        Not of the same length: a lesion does not reach every slice of its stack.
     lesion : bool, (n, 1, rows, columns)
     """
 

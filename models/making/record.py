@@ -158,8 +158,73 @@ class MethodRecord(Section):
         return self
 
 
-def read_method(path: Path | str) -> MethodRecord:
-    """A checked record, from a file or by the id of a shipped one.
+class Member(Section):
+    """One method of an ensemble.
+
+    Attributes
+    ----------
+    record : str
+        Id of a shipped record, of a method.
+    seeds : int
+        Trained so often, from consecutive seeds.
+    weight : float
+        Of each member's rank.
+    on : str
+        What the member is heard on: its image score, its map, or both.
+    """
+
+    record: str
+    seeds: Count = 1
+    weight: Positive = 1.0
+    on: Literal["both", "image", "map"] = "both"
+
+
+class EnsembleRecord(Section):
+    """The definition of an ensemble.
+
+    Attributes
+    ----------
+    members : dict of str to Member
+        At least one with a map, if the ensemble is to have one.
+    pixel : str
+        How maps are joined: ``mean`` of maps divided by their own spread on normals, or their ``product``
+        (geometric mean).
+    image : str
+        ``rank``: mean of the members' image ranks; ``top``: mean of the highest pixels of the joint map.
+    share : float
+        Of the grid's pixels, for ``top``.
+    smooth : float
+        Sigma of the blur of the joint map, pixels.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    covers: tuple[str, ...] = ()
+    title: str
+    family: Family = "beyond"
+    source: str
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "0.1.0"
+    licence: str = "Apache-2.0"
+    disclaimer: str = "Research model, not for clinical use."
+    differs: str = ""
+    members: Annotated[dict[str, Member], Field(min_length=1)]
+    pixel: Literal["mean", "product"] = "mean"
+    image: Literal["rank", "top"] = "rank"
+    share: Annotated[float, Field(gt=0, le=1)] = 0.01
+    smooth: Annotated[float, Field(ge=0)] = 0.0
+    study: Literal["max", "mean", "top_quartile"] = "max"
+
+    @model_validator(mode="after")
+    def _has_what_it_joins(self) -> "EnsembleRecord":
+        if self.image == "rank" and all(member.on == "map" for member in self.members.values()):
+            raise ValueError("image: rank needs a member that is heard on images")
+        return self
+
+
+Recipe = MethodRecord | EnsembleRecord
+
+
+def read_recipe(path: Path | str) -> Recipe:
+    """A checked record of a method or an ensemble, from a file or by the id of a shipped one.
 
     Raises
     ------
@@ -170,7 +235,9 @@ def read_method(path: Path | str) -> MethodRecord:
     if not place.suffix:
         place = RECORDS / f"{place.name}.yaml"
     try:
-        found = MethodRecord.model_validate(yaml.safe_load(place.read_text(encoding="utf-8")))
+        document = yaml.safe_load(place.read_text(encoding="utf-8"))
+        kind = EnsembleRecord if isinstance(document, dict) and "members" in document else MethodRecord
+        found: Recipe = kind.model_validate(document)
     except OSError as error:
         raise RecordError(f"{place.name} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
@@ -184,8 +251,27 @@ def read_method(path: Path | str) -> MethodRecord:
     return found
 
 
-def method_records() -> tuple[Path, ...]:
-    """Every shipped method record, in the order of their names."""
+def read_method(path: Path | str) -> MethodRecord:
+    """A checked record of a single method.
+
+    Raises
+    ------
+    RecordError
+        If the record is not valid, or is that of an ensemble.
+    """
+    found = read_recipe(path)
+    if isinstance(found, EnsembleRecord):
+        raise RecordError(f"{found.id} is an ensemble; a single method is needed")
+    return found
+
+
+def recipe_paths() -> tuple[Path, ...]:
+    """Every shipped record of a method or an ensemble, by name."""
     return tuple(
         path for path in sorted(RECORDS.glob("*.yaml")) if path.read_text(encoding="utf-8").startswith("id:")
     )
+
+
+def method_records() -> tuple[Path, ...]:
+    """Every shipped record of a single method, by name."""
+    return tuple(path for path in recipe_paths() if isinstance(read_recipe(path), MethodRecord))
