@@ -9,11 +9,14 @@ from models.making.corrupters import AnyCorrupter, NoCorruption
 from models.making.objectives.autoregressive import Autoregressive
 from models.making.objectives.divergence import KL, CodeLoss
 from models.making.objectives.likelihood import FlowLikelihood
-from models.making.objectives.reconstruction import Difference
+from models.making.objectives.reconstruction import Difference, GaussianLikelihood
 from models.making.passes import Batch, Pass, network_of
 from models.making.section import Positive, Section
 
-AnyTerm = Annotated[Autoregressive | Difference | FlowLikelihood | KL | CodeLoss, Field(discriminator="type")]
+AnyTerm = Annotated[
+    Autoregressive | Difference | FlowLikelihood | GaussianLikelihood | KL | CodeLoss,
+    Field(discriminator="type"),
+]
 
 
 class Branch(Section):

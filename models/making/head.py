@@ -58,7 +58,7 @@ class Head(Scoring):
         self.eval()
         with torch.enable_grad():
             self.scorer.fit(lambda: (self._normalised_batch(batch) for batch in normals()))
-        if not self.record.score.place:
+        if self.record.score.place == "none":
             return
         count = torch.zeros_like(self.place_mean)
         first, second = torch.zeros_like(count), torch.zeros_like(count)
@@ -99,8 +99,9 @@ class Head(Scoring):
             In raw pixel units.
         """
         plane, scored = self._map(x, mask, position)
-        if plane is not None and self.record.score.place:
+        if plane is not None and self.record.score.place != "none":
             plane = (plane - self.place_mean) / self.place_deviation * mask
+            plane = plane.abs() if self.record.score.place == "deviation" else plane
         found = [self._image(plane, scored, mask)]
         if plane is not None:
             found.append(plane)

@@ -11,6 +11,8 @@ from models.making.networks.pixelcnn import PixelCnnPlan
 from models.making.networks.quantised import TwoLevelPlan
 from models.making.scorers.density import Density, OneClass
 from models.making.scorers.gradient import VariationalGradient
+from models.making.scorers.patches import PatchDensity
+from models.making.scorers.plain import Asymmetry, Constant, Intensity
 from models.making.scorers.quantised import AutoregressiveRestoration, Commitment
 from models.making.scorers.residual import Residual
 from models.making.scorers.restoration import Restoration
@@ -23,10 +25,14 @@ AnyNetwork = Annotated[
 ]
 AnyTrainer = Annotated[SingleTrainer, Field()]
 AnyScorer = Annotated[
-    AutoregressiveRestoration
+    Asymmetry
+    | AutoregressiveRestoration
     | Commitment
+    | Constant
     | Density
+    | Intensity
     | OneClass
+    | PatchDensity
     | Residual
     | Restoration
     | Sampling

@@ -96,9 +96,9 @@ class Score(Section):
     by : AnyScorer
     smooth : float
         Sigma of the blur of the pixel map in pixels; 0: none.
-    place : bool
-        Compare each pixel of the map with normals at the same place: (map - mean) / deviation. For aligned
-        images alone.
+    place : str
+        Compare each pixel of the map with training normals at the same place, for aligned images alone.
+        ``excess``: (map - mean) / deviation; ``deviation``: its absolute value.
     image : Aggregation
     study : str
         How the slices of a stack become the score of a study.
@@ -106,7 +106,7 @@ class Score(Section):
 
     by: AnyScorer
     smooth: NotNegative = 0.0
-    place: bool = False
+    place: Literal["none", "excess", "deviation"] = "none"
     image: Aggregation = Aggregation()
     study: Literal["max", "mean", "top_quartile"] = "max"
 

@@ -22,13 +22,23 @@ AnyNeck = Annotated[
 ]
 
 
+LIMIT = 10.0  # Log variances of pixels stay within plus and minus this.
+
+
 class AutoencoderPlan(Section):
-    """An autoencoder of any family: what makes it variational, quantised or hierarchical is its neck."""
+    """An autoencoder of any family: what makes it variational or quantised is its neck.
+
+    Attributes
+    ----------
+    uncertain : bool
+        The decoder gives the log variance of every pixel beside the pixel (Mao et al. 2020).
+    """
 
     type: Literal["autoencoder"] = "autoencoder"
     encoder: AnyEncoder
     neck: AnyNeck
     decoder: AnyDecoder
+    uncertain: bool = False
 
     def build(self, shape: Shape) -> "Autoencoder":
         """The network for images of a shape."""
@@ -49,7 +59,9 @@ class Autoencoder(Network):
         super().__init__()
         self.encoder = plan.encoder.build(shape)
         self.neck = plan.neck.build(self.encoder.inner)
-        self.decoder = plan.decoder.build(self.encoder.inner, shape)
+        answer = shape._replace(channels=shape.channels * (2 if plan.uncertain else 1))
+        self.decoder = plan.decoder.build(self.encoder.inner, answer)
+        self.uncertain = plan.uncertain
         self.shape = shape
 
     @property
@@ -68,10 +80,17 @@ class Autoencoder(Network):
 
     def decode(self, z: Tensor) -> Tensor:
         """(batch, *code) → (batch, channels, rows, columns)."""
+        return self._decode(z)[0]
+
+    def _decode(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
         found: Tensor = self.decoder(self.neck.decode(z))
-        return found
+        if not self.uncertain:
+            return found, None
+        image, log_scale = found.chunk(2, dim=1)
+        return image, log_scale.clamp(-LIMIT, LIMIT)
 
     def run(self, x: Tensor, position: Tensor, *, sample: bool) -> Output:
         """Reconstruction and code."""
         code = self.encode(x, position, sample=sample)
-        return Output(image=self.decode(code.z), code=code)
+        image, log_scale = self._decode(code.z)
+        return Output(image=image, log_scale=log_scale, code=code)

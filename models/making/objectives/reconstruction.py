@@ -16,6 +16,24 @@ def reduce_samples(values: Tensor, reduction: Reduction) -> Tensor:
     return (flat.sum(dim=1) if reduction == "sum" else flat.mean(dim=1)).mean()
 
 
+class GaussianLikelihood(Term):
+    """Negative log-likelihood of the target under the pixel variances the network predicts (Mao et al. 2020).
+
+    (x - x')² / (2 sigma²) + log(sigma²) / 2, over the mask.
+    """
+
+    type: Literal["gaussian_nll"] = "gaussian_nll"
+    reduce: Reduction = "sum"
+
+    def loss(self, p: Pass) -> Tensor:
+        """Scalar."""
+        if p.output.image is None or p.output.log_scale is None:
+            raise TypeError("gaussian_nll needs a network that predicts its own variance")
+        log_scale = p.output.log_scale.float()
+        square = (p.output.image.float() - p.target.float()) ** 2
+        return reduce_samples(0.5 * (square * (-log_scale).exp() + log_scale) * p.batch.mask, self.reduce)
+
+
 class Difference(Term):
     """L1 or L2 distance of the answer from the target.
 

@@ -30,6 +30,8 @@ class Residual(Section):
     ----------
     predicts : str
         ``image``: the network returns the image; ``noise``: it returns what should not be there.
+    by_scale : bool
+        Divide by the deviation that the network predicts for the pixel.
     """
 
     type: Literal["residual"] = "residual"
@@ -37,6 +39,7 @@ class Residual(Section):
     power: Literal[1, 2] = 1
     sign: Sign = "absolute"
     predicts: Literal["image", "noise"] = "image"
+    by_scale: bool = False
 
     def names(self) -> frozenset[str]:
         """Networks the scorer reads."""
@@ -55,11 +58,17 @@ class _Residual(Scorer):
 
     def forward(self, x: Tensor, mask: Tensor, position: Tensor) -> Scored:
         del mask
-        found = self.network.run(x, position, sample=False).image
+        output = self.network.run(x, position, sample=False)
+        found = output.image
         if found is None:
             raise TypeError("a residual needs a network that answers with an image")
         reconstruction = found if self.plan.predicts == "image" else x - found
-        pixel = signed(x - reconstruction, self.plan.sign)
+        residual = x - reconstruction
+        if self.plan.by_scale:
+            if output.log_scale is None:
+                raise TypeError("by_scale needs a network that predicts its own variance")
+            residual = residual * (-0.5 * output.log_scale).exp()
+        pixel = signed(residual, self.plan.sign)
         if self.plan.power == 2:  # noqa: PLR2004 - squared
             pixel = pixel**2
         return Scored(pixel=pixel, reconstruction=reconstruction)
