@@ -9,6 +9,7 @@ from models.making.networks.flow import FlowPlan
 from models.making.networks.hierarchical import HierarchicalPlan
 from models.making.networks.pixelcnn import PixelCnnPlan
 from models.making.networks.quantised import TwoLevelPlan
+from models.making.networks.unet import UNetPlan
 from models.making.scorers.density import Density, OneClass
 from models.making.scorers.gradient import VariationalGradient
 from models.making.scorers.patches import PatchDensity
@@ -20,7 +21,7 @@ from models.making.scorers.sampling import Sampling
 from models.making.trainers.single import SingleTrainer
 
 AnyNetwork = Annotated[
-    AutoencoderPlan | FlowPlan | HierarchicalPlan | PixelCnnPlan | TwoLevelPlan,
+    AutoencoderPlan | FlowPlan | HierarchicalPlan | PixelCnnPlan | TwoLevelPlan | UNetPlan,
     Field(discriminator="type"),
 ]
 AnyTrainer = Annotated[SingleTrainer, Field()]
