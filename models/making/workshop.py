@@ -1,5 +1,6 @@
 """A record and a data folder → an artefact of a picture model."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from models.errors import RecordError
 from models.images.collection import Arrays, Collection
 from models.images.contract import ImageContract
+from models.images.picture import Picture
 from models.images.toys import TOYS, corrupted, untouched
 from models.making.ensemble import Ensemble
 from models.making.head import Scoring
@@ -16,6 +18,7 @@ from models.making.pool import Pool, ToyPool
 from models.making.record import MethodRecord, Recipe, read_method
 from models.making.training import Report, train
 
+MOST_TOYS = 192
 SEED_STRIDE = 101  # Between the seeds of an ensemble's members, so that runs of neighbouring seeds differ.
 
 
@@ -48,17 +51,23 @@ def gather(collection: Collection, *, seed: int) -> Material:
     selection = collection.of_role("selection")
     clean = untouched(collection, selection)
     toys = corrupted(collection, selection, seed=seed)
-    changed = tuple(picture for picture in toys.of_split(TOYS) if picture.label == 1)
+    changed = _every(picture for picture in toys.of_split(TOYS) if picture.label == 1)
     lesion = np.stack([picture.lesion for picture in changed if picture.lesion is not None])
     return Material(
         train=pool_of(collection.arrays(collection.of_role("train"))),
         selection=pool_of(collection.arrays(selection)),
         toys=ToyPool(
             changed=pool_of(toys.arrays(changed)),
-            clean=pool_of(clean.arrays(clean.of_split(TOYS))),
+            clean=pool_of(clean.arrays(_every(clean.of_split(TOYS)))),
             lesion=torch.from_numpy(lesion[:, None]),
         ),
     )
+
+
+def _every(pictures: Iterable[Picture]) -> tuple[Picture, ...]:
+    """At most ``MOST_TOYS`` of some pictures, evenly spread: enough to choose a step."""
+    found = tuple(pictures)
+    return found[:: -(-len(found) // MOST_TOYS)] if found else found
 
 
 def contract_of(recipe: Recipe, data: ImageContract) -> ImageContract:

