@@ -227,8 +227,8 @@ class ImageContract(BaseModel):
         How a picture of another shape comes to ``size``: ``pad`` keeps its proportions and pads, unassessed,
         ``stretch`` does not.
     mask : str
-        What is assessed: ``all`` pixels, the ``content`` (everything that is not empty background) or the
-        ``tissue`` (the largest bright body, holes filled).
+        What is assessed: ``all`` pixels, the ``content`` (everything that is not empty background), the
+        ``tissue`` (the largest bright body, holes filled) or the ``brain`` (of axial T1 or FLAIR stacks).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -240,7 +240,7 @@ class ImageContract(BaseModel):
     )
     steps: tuple[Step, ...] = ()
     fit: Literal["pad", "stretch"] = "pad"
-    mask: Literal["all", "content", "tissue"] = "all"
+    mask: Literal["all", "content", "tissue", "brain"] = "all"
 
     @model_validator(mode="after")
     def _context_holds_the_slice_itself(self) -> Self:

@@ -40,8 +40,9 @@ class Picture:
         Maps prepared (row, column, 1) to native (row, column, 1), pixel centres.
     covariates : dict of str to float
         Properties that should not tell normal from abnormal but may: ``aspect_ratio`` (width by height of the
-        original), ``sharpness``, ``contrast``, ``slice_position`` (0 lowest to 1 highest of all slices), and
-        numbers of the data's own table such as ``age``.
+        original), ``sharpness``, ``contrast``, ``assessed`` (share of the picture in the mask),
+        ``slice_position`` (0 lowest to 1 highest of all slices), and numbers of the data's own table such as
+        ``age``.
     """
 
     pixels: NDArray[np.float32]

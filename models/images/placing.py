@@ -13,6 +13,7 @@ from models.images.contract import AlignMidline, CropContent, CropDisc, CropPadd
 from models.images.draft import Draft
 from models.images.masks import body_mask
 from models.images.picture import Grid
+from models.images.resampling import resampled
 
 THUMBNAIL = 64  # Pixels of the longer side on which the midline is searched.
 ANGLE_STEP = 1.5  # Degrees between tried angles.
@@ -31,15 +32,14 @@ def resize(draft: Draft, step: Resize) -> Draft:
         scale = min(rows / height, columns / width)
         inner = (max(1, round(height * scale)), max(1, round(width * scale)))
     top, left = (rows - inner[0]) // 2, (columns - inner[1]) // 2
-    down, across = resampling_weights(height, inner[0]), resampling_weights(width, inner[1])
     pixels = np.zeros((*draft.pixels.shape[:2], rows, columns), dtype=np.float32)
     mask = np.zeros((len(draft.mask), rows, columns), dtype=np.bool_)
     here = np.s_[top : top + inner[0], left : left + inner[1]]
-    pixels[:, :, here[0], here[1]] = down @ draft.pixels @ across.T
+    pixels[:, :, here[0], here[1]] = resampled(draft.pixels, inner)
     if draft.mask.all():
         mask[:, here[0], here[1]] = True
     else:
-        mask[:, here[0], here[1]] = down @ draft.mask.astype(np.float32) @ across.T >= 0.5  # noqa: PLR2004 - half
+        mask[:, here[0], here[1]] = resampled(draft.mask.astype(np.float32), inner) >= 0.5  # noqa: PLR2004 - half
     by_row, by_column = height / inner[0], width / inner[1]
     grid = np.array(
         [
@@ -49,19 +49,6 @@ def resize(draft: Draft, step: Resize) -> Draft:
         ]
     )
     return draft.moved(pixels, mask, grid)
-
-
-def resampling_weights(source: int, target: int) -> NDArray[np.float32]:
-    """Weights of a triangle filter that is widened where it shrinks, shape (target, source).
-
-    The filter of Pillow's ``BILINEAR``: linear interpolation when enlarging, no aliasing when shrinking.
-    """
-    scale = source / target
-    support = max(scale, 1.0)
-    centres = (np.arange(target) + 0.5) * scale - 0.5
-    weights = np.maximum(0.0, 1.0 - np.abs(np.arange(source)[None] - centres[:, None]) / support)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights.astype(np.float32)
 
 
 def crop_padding(draft: Draft, step: CropPadding) -> Draft:
@@ -193,9 +180,8 @@ def _midline_angle(grey: NDArray[np.float32], body: NDArray[np.bool_], largest: 
     """Angle in degrees by which the head must be turned to be most like its mirror image."""
     shrink = min(1.0, THUMBNAIL / max(grey.shape[1:]))
     rows, columns = (max(1, round(length * shrink)) for length in grey.shape[1:])
-    down, across = resampling_weights(grey.shape[1], rows), resampling_weights(grey.shape[2], columns)
     # A stack is turned as one, so its mean slice tells the angle.
-    small = down @ grey.mean(axis=0) @ across.T
+    small = resampled(grey.mean(axis=0), (rows, columns))
     middle = _middle(body)
     at = ((middle[0] + 0.5) * shrink - 0.5, (middle[1] + 0.5) * shrink - 0.5)
     count = int(largest / ANGLE_STEP)

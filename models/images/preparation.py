@@ -49,6 +49,7 @@ def pictures_of(source: Source, contract: ImageContract) -> list[Picture]:
     except ValueError as error:
         raise DatasetError(f"{source.studies[0]}: {error}") from error
     covariates = measure(source.pixels, source.original_shape)
+    covariates["assessed"] = draft.mask.mean(axis=(1, 2))
     positions = np.zeros(count)
     if source.is_stack:
         positions = slice_positions(draft.mask)

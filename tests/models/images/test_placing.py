@@ -13,7 +13,8 @@ from models.images.contract import (
     Step,
 )
 from models.images.picture import map_to_native
-from models.images.placing import padding_box, resampling_weights
+from models.images.placing import padding_box
+from models.images.resampling import resampling_weights
 from models.images.steps import prepare
 
 
