@@ -1,7 +1,9 @@
 """One exported model on disk, verified byte for byte before it may speak.
 
 A folder holds ``manifest.json``, which names every other file with its SHA-256, the network
-``model.onnx``, the statistics of normals ``normals.npz``, ``calibration.json`` and ``MODEL_CARD.md``.
+``model.onnx``, ``calibration.json`` and ``MODEL_CARD.md``. Format 1 is a model of whole brain volumes and
+has the statistics of normals beside it, ``normals.npz``; format 2 is a model of pictures or slices, whose
+constants are all inside its graph.
 """
 
 import hashlib
@@ -10,16 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.errors import ArtefactError
+from models.images.contract import ImageContract
 
 MANIFEST = "manifest.json"
 NETWORK = "model.onnx"
 NORMALS = "normals.npz"
 CALIBRATION = "calibration.json"
 CARD = "MODEL_CARD.md"
-REQUIRED = (NETWORK, NORMALS, CALIBRATION, CARD)
+REQUIRED = {1: (NETWORK, NORMALS, CALIBRATION, CARD), 2: (NETWORK, CALIBRATION, CARD)}
 
 Positive = Annotated[float, Field(gt=0)]
 Range = tuple[float, float]
@@ -69,8 +72,8 @@ class InputContract(_Section):
     batch: Annotated[int, Field(ge=1, le=128)]
 
 
-class Applicability(_Section):
-    """Which series the model was made for. Everything else is *not assessable*.
+class SeriesRules(_Section):
+    """Which series the model was made for, by what their headers say. Everything else is *not assessable*.
 
     Attributes
     ----------
@@ -86,6 +89,22 @@ class Applicability(_Section):
     age_years : tuple of float
         Accepted age where it is stated.
     accepts_contrast, accepts_lossy : bool
+    """
+
+    modality: str
+    body_parts: tuple[str, ...]
+    refused_words: tuple[str, ...] = ()
+    refused_image_types: tuple[str, ...] = ()
+    age_years: Range
+    accepts_contrast: bool
+    accepts_lossy: bool
+
+
+class Applicability(SeriesRules):
+    """Which volumes the model was made for.
+
+    Attributes
+    ----------
     min_slices : int
         Along the storage axis.
     max_spacing_mm : float
@@ -98,13 +117,6 @@ class Applicability(_Section):
         Of the tissue's bounding box that may differ from exact background. Air carries noise.
     """
 
-    modality: str
-    body_parts: tuple[str, ...]
-    refused_words: tuple[str, ...]
-    refused_image_types: tuple[str, ...]
-    age_years: Range
-    accepts_contrast: bool
-    accepts_lossy: bool
     min_slices: int
     max_spacing_mm: Positive
     width_mm: Range
@@ -208,6 +220,64 @@ class Manifest(_Section):
     files: dict[str, str]
 
 
+class PictureManifest(_Section):
+    """Everything the running side must know about a model of pictures or slices.
+
+    Attributes
+    ----------
+    method : str
+        Id of the method record.
+    input : ImageContract
+        How a picture is prepared.
+    outputs : tuple of str
+        Of the graph: ``image_score``, and ``pixel_score`` and ``reconstruction`` where the method has them.
+    study : str
+        How the scores of slices become that of a study.
+    half_precision : bool
+        Whether parity was shown in half precision, so that a GPU may use it.
+    files : dict of str to str
+        SHA-256 of every other file of the folder.
+    """
+
+    format: Literal[2]
+    kind: Literal["image"]
+    name: str
+    version: str
+    title: str
+    method: str
+    licence: str
+    disclaimer: str
+    applicability: SeriesRules
+    input: ImageContract
+    outputs: tuple[str, ...]
+    study: Literal["max", "mean", "top_quartile"]
+    half_precision: bool = False
+    training: Training
+    files: dict[str, str]
+
+
+AnyManifest = Manifest | PictureManifest
+_MANIFEST: TypeAdapter[AnyManifest] = TypeAdapter(Annotated[AnyManifest, Field(discriminator="format")])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureArtefact:
+    """A verified folder of a model of pictures or slices.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    manifest : PictureManifest
+    sha256 : str
+        As of ``Artefact``.
+    """
+
+    path: Path
+    manifest: PictureManifest
+    sha256: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artefact:
     """A verified model folder.
@@ -228,23 +298,40 @@ class Artefact:
 
     @classmethod
     def load(cls, path: Path) -> "Artefact":
-        """Read a folder and verify every byte of it.
+        """Read the folder of a volume model and verify every byte of it.
 
         Raises
         ------
         ArtefactError
-            Names the file that is missing, not valid or changed.
+            Names the file that is missing, not valid or changed, or if it is a model of pictures.
         """
-        manifest = _read_manifest(path / MANIFEST)
-        for name in REQUIRED:
-            if name not in manifest.files:
-                raise ArtefactError(path / MANIFEST, f"does not list {name}")
-        for name, expected in manifest.files.items():
-            if Path(name).name != name:
-                raise ArtefactError(path / MANIFEST, f"lists {name!r}, which is not a plain file name")
-            if file_sha256(path / name) != expected:
-                raise ArtefactError(path / name, "is not the file that was released; restore it")
-        return cls(path=path, manifest=manifest, sha256=identity_sha256(manifest))
+        found = load_artefact(path)
+        if isinstance(found, PictureArtefact):
+            raise ArtefactError(path / MANIFEST, "is of a model of pictures; a model of volumes is needed")
+        return found
+
+
+def load_artefact(path: Path) -> Artefact | PictureArtefact:
+    """Read a folder of either format and verify every byte of it.
+
+    Raises
+    ------
+    ArtefactError
+        Names the file that is missing, not valid or changed.
+    """
+    manifest = _read_manifest(path / MANIFEST)
+    for name in REQUIRED[manifest.format]:
+        if name not in manifest.files:
+            raise ArtefactError(path / MANIFEST, f"does not list {name}")
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise ArtefactError(path / MANIFEST, f"lists {name!r}, which is not a plain file name")
+        if file_sha256(path / name) != expected:
+            raise ArtefactError(path / name, "is not the file that was released; restore it")
+    sha256 = identity_sha256(manifest)
+    if isinstance(manifest, PictureManifest):
+        return PictureArtefact(path=path, manifest=manifest, sha256=sha256)
+    return Artefact(path=path, manifest=manifest, sha256=sha256)
 
 
 def file_sha256(path: Path) -> str:
@@ -262,14 +349,14 @@ def file_sha256(path: Path) -> str:
         raise ArtefactError(path, f"cannot be read ({error.strerror}); restore it") from error
 
 
-def identity_sha256(manifest: Manifest) -> str:
+def identity_sha256(manifest: AnyManifest) -> str:
     """The hash results are signed with: all of the manifest but the card's own hash."""
     content = manifest.model_dump(mode="json")
     content["files"].pop(CARD, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: AnyManifest) -> None:
     """Write ``manifest.json`` with the hashes of the files that are there now.
 
     Raises
@@ -277,14 +364,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     ArtefactError
         If one of them is missing.
     """
-    files = {name: file_sha256(folder / name) for name in REQUIRED}
+    files = {name: file_sha256(folder / name) for name in REQUIRED[manifest.format]}
     content = manifest.model_copy(update={"files": files}).model_dump(mode="json")
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_manifest(path: Path) -> Manifest:
+def _read_manifest(path: Path) -> AnyManifest:
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return _MANIFEST.validate_json(path.read_bytes())
     except OSError as error:
         raise ArtefactError(path, f"cannot be read ({error.strerror}); restore it") from error
     except ValidationError as error:

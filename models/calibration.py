@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from models.artefact import CALIBRATION, Artefact
+from models.artefact import CALIBRATION, Artefact, PictureArtefact
 from models.errors import ArtefactError
 from models.scores import ModelIdentity
 
@@ -96,12 +96,12 @@ def read_calibration(path: Path) -> Calibration:
         raise ArtefactError(path, f"is not a valid calibration: {error.errors()[0]['msg']}") from error
 
 
-def identify(artefact: Artefact, calibration: Calibration) -> ModelIdentity:
+def identify(artefact: Artefact | PictureArtefact, calibration: Calibration) -> ModelIdentity:
     """Who speaks, and against whom: what stands beside every number (design I10).
 
     Parameters
     ----------
-    artefact : Artefact
+    artefact : Artefact or PictureArtefact
     calibration : Calibration
         The artefact's own.
     """

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.artefact import MANIFEST, Artefact
+from models.artefact import MANIFEST, Artefact, PictureArtefact, load_artefact
 from models.errors import ArtefactError
 
 SHIPPED = Path(__file__).resolve().parent / "artefacts"
@@ -14,7 +14,7 @@ def list_artefacts(folder: Path | None = None) -> tuple[Path, ...]:
     return tuple(sorted(path.parent for path in root.glob(f"*/{MANIFEST}")))
 
 
-def active_artefact(folder: Path | None = None) -> Artefact:
+def active_artefact(folder: Path | None = None) -> Artefact | PictureArtefact:
     """The verified artefact that serves.
 
     Parameters
@@ -29,7 +29,7 @@ def active_artefact(folder: Path | None = None) -> Artefact:
     """
     root = SHIPPED if folder is None else folder
     if (root / MANIFEST).is_file():
-        return Artefact.load(root)
+        return load_artefact(root)
     found = list_artefacts(root)
     if not found:
         raise ArtefactError(
@@ -38,4 +38,4 @@ def active_artefact(folder: Path | None = None) -> Artefact:
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise ArtefactError(root / MANIFEST, f"stands for several models ({names}); name the one that serves")
-    return Artefact.load(found[0])
+    return load_artefact(found[0])

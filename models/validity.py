@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.artefact import Applicability
+from models.artefact import Applicability, SeriesRules
 from models.errors import NotAssessableError, Reason
 from models.preprocess import clean_voxels, extent_mm, survey, tissue_mask
 from models.volume import Acquisition, Volume
@@ -20,7 +20,7 @@ CONTRAST_MARK = re.compile(r"\+ ?C(?![A-Z0-9])|C\+(?![A-Z0-9])")  # "T1 +C", "T1
 EXACT_SHARE = 1e-3  # Of the tissue's 98th percentile; below it a voxel counts as exact background.
 
 
-def check_acquisition(acquisition: Acquisition, applicability: Applicability) -> None:
+def check_acquisition(acquisition: Acquisition, applicability: SeriesRules) -> None:
     """Pass, or say why a series so acquired is outside the model card.
 
     Raises
