@@ -109,6 +109,19 @@ class ErodeMask(StepParameters):
     pixels: Annotated[int, Field(ge=1, le=64)] = 1
 
 
+class InsideSkull(StepParameters):
+    """Leave the skull of a head CT and what is outside it unassessed.
+
+    Attributes
+    ----------
+    rim : float
+        Further taken off along the bone, as a share of the inside's diameter.
+    """
+
+    step: Literal["inside_skull"] = "inside_skull"
+    rim: Share = 0.02
+
+
 class PercentileScale(StepParameters):
     """Map two percentiles of the mask, taken over the whole stack, to 0 and 1; clip outside."""
 
@@ -200,6 +213,7 @@ Step = Annotated[
     | CropDisc
     | MirrorLeftEyes
     | ErodeMask
+    | InsideSkull
     | PercentileScale
     | WindowNormalise
     | Equalise

@@ -8,7 +8,6 @@ from scipy import ndimage
 
 from models.images.contract import (
     Equalise,
-    ErodeMask,
     PercentileScale,
     SubtractLocalMean,
     TakeChannels,
@@ -24,13 +23,6 @@ NORMAL_PER_DEVIATION = 1.4826  # Standard deviation of a normal variable per med
 def take_channels(draft: Draft, step: TakeChannels) -> Draft:
     """Keep some channels, in this order. A fundus photograph's blue channel is nearly empty."""
     return replace(draft, pixels=draft.pixels[:, list(step.channels)])
-
-
-def erode_mask(draft: Draft, step: ErodeMask) -> Draft:
-    """Take a rim off the mask. Where the mask runs into the frame there is no rim to take."""
-    cross = ndimage.generate_binary_structure(2, 1)[None]
-    mask = ndimage.binary_erosion(draft.mask, cross, iterations=step.pixels, border_value=1)
-    return replace(draft, mask=mask)
 
 
 def percentile_scale(draft: Draft, step: PercentileScale) -> Draft:

@@ -43,7 +43,7 @@ def assessed_mask(
     if kind == "all":
         return np.ones(grey.shape, dtype=np.bool_)
     if kind == "content":
-        return _fill(_largest(grey > BACKGROUND_LEVEL))
+        return _fill(largest_part(grey > BACKGROUND_LEVEL))
     return brain_mask(grey) if kind == "brain" else body_mask(grey)
 
 
@@ -80,7 +80,7 @@ def _brain(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
     smooth = ndimage.gaussian_filter(grey, (0, SMOOTHING_PIXELS / 2, SMOOTHING_PIXELS / 2))
     tissue = body & (smooth > BRAIN_SHARE * np.median(smooth[deep]))
     neck = max(1.0, NECK * size)
-    brain = _largest(_depth(tissue & deep) > neck)
+    brain = largest_part(_depth(tissue & deep) > neck)
     cross = ndimage.generate_binary_structure(2, 1)[None]
     square = np.ones((1, 3, 3), dtype=np.bool_)
     for step in range(round(REGROWTH * neck)):  # Cross and square in turn come near to a disc.
@@ -110,7 +110,7 @@ def body_mask(grey: NDArray[np.float32]) -> NDArray[np.bool_]:
     """
     smooth = ndimage.gaussian_filter(grey, (0, SMOOTHING_PIXELS, SMOOTHING_PIXELS))
     level = max(TISSUE_SHARE * otsu_level(smooth), BACKGROUND_LEVEL)
-    return _fill(_largest(smooth > level))
+    return _fill(largest_part(smooth > level))
 
 
 def otsu_level(values: NDArray[np.float32]) -> float:
@@ -128,8 +128,8 @@ def otsu_level(values: NDArray[np.float32]) -> float:
     return float(edges[1:][both][np.argmax(between)])
 
 
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest connected part of a stack; an empty mask stays empty."""
+def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest connected part of a mask; an empty mask stays empty."""
     parts, count = ndimage.label(mask)
     if count < 2:  # noqa: PLR2004 - one part is the largest one
         return mask

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.images import levels, placing
+from models.images import levels, narrowing, placing
 from models.images.contract import ImageContract, Resize
 from models.images.draft import Draft
 from models.images.masks import assessed_mask
@@ -20,7 +20,8 @@ STEPS: dict[str, Callable[[Draft, Any], Draft]] = {
     "crop_disc": placing.crop_disc,
     "mirror_left_eyes": placing.mirror_left_eyes,
     "take_channels": levels.take_channels,
-    "erode_mask": levels.erode_mask,
+    "erode_mask": narrowing.erode_mask,
+    "inside_skull": narrowing.inside_skull,
     "percentile_scale": levels.percentile_scale,
     "window_normalise": levels.window_normalise,
     "equalise": levels.equalise,

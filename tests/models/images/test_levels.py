@@ -3,7 +3,6 @@ import pytest
 
 from models.images.contract import (
     Equalise,
-    ErodeMask,
     ImageContract,
     PercentileScale,
     Step,
@@ -79,16 +78,6 @@ def test_channels_are_taken_in_the_order_named() -> None:
     made = prepare(colours, contract(TakeChannels(channels=(2, 0)), channels=2))
 
     assert made.pixels[0, :, 0, 0].tolist() == pytest.approx([0.3, 0.1])
-
-
-def test_an_eroded_mask_is_smaller_by_its_rim() -> None:
-    square = np.zeros((1, 1, 32, 32), np.float32)
-    square[..., 6:26, 6:26] = 0.5
-
-    made = prepare(square, contract(ErodeMask(pixels=2), mask="content"))
-
-    assert made.mask.sum() == 16 * 16
-    assert made.pixels[0, 0][~made.mask[0]].max() == 0
 
 
 def test_a_picture_without_contrast_is_no_division_by_zero() -> None:
