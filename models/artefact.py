@@ -80,7 +80,7 @@ class SeriesRules(_Section):
     modality : str
         DICOM Modality (0008,0060).
     body_parts : tuple of str
-        Accepted values of Body Part Examined; an empty value is always accepted.
+        Accepted values of Body Part Examined; an empty value is always accepted. None: any.
     refused_words : tuple of str
         Beginnings of words of a Series Description that name another sequence (T2 meets T2W), upper
         case; ``_`` stands for whatever is between words, so that a last ``_`` asks for the whole word.

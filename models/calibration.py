@@ -17,6 +17,7 @@ from models.artefact import CALIBRATION, Artefact, PictureArtefact
 from models.errors import ArtefactError
 from models.scores import ModelIdentity
 
+SMALLEST_MAXIMUM = 1e-9  # Of a map that is 0 in every normal.
 SMALL_GROUP = 50  # Below this many reference studies the group is marked as small (methods, section 6).
 
 
@@ -143,3 +144,32 @@ def find_bands(maxima: Sequence[float]) -> tuple[float, tuple[float, float, floa
         "display maximum: 3 times that value"
     )
     return 3 * highest, (round(1 / 3, 6), 0.5, round(2 / 3, 6)), rule
+
+
+def calibrate_pictures(
+    group: str, scores: Sequence[float], maxima: Sequence[float], *, made_on: date
+) -> Calibration:
+    """The calibration of a model of pictures.
+
+    Parameters
+    ----------
+    group : str
+        The reference group, in words.
+    scores : sequence of float
+        Study scores of people the model was neither trained nor chosen on.
+    maxima : sequence of float
+        Highest map value of normals, one a study; empty for a method without a map.
+    made_on : date
+    """
+    highest = [max(value, SMALLEST_MAXIMUM) for value in maxima] or [1.0]
+    display_max, bands, rule = find_bands(highest)
+    return Calibration(
+        format=1,
+        group=group,
+        calibrated_on=made_on,
+        scores=tuple(sorted(scores)),
+        levels={"picture": 1.0},
+        display_max=display_max,
+        bands=bands,
+        band_rule=rule if maxima else "the method has no map",
+    )

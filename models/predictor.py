@@ -7,9 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.aggregation import Map, Normals, combine, core, find_regions, head_map, smooth, top_mean
-from models.artefact import CALIBRATION, NETWORK, NORMALS, Artefact, InputContract, Manifest
+from models.artefact import (
+    CALIBRATION,
+    NETWORK,
+    NORMALS,
+    Artefact,
+    InputContract,
+    Manifest,
+    PictureArtefact,
+)
 from models.calibration import Calibration, identify, read_calibration
 from models.errors import ArtefactError
+from models.images.predictor import PicturePredictor
 from models.preprocess import Prepared, prepare, to_source
 from models.runtime import Session
 from models.scores import ModelIdentity, Scores
@@ -172,6 +181,22 @@ class Predictor:
             study_score=study_score,
             p_value=self._calibration.p_value(study_score),
         )
+
+
+AnyPredictor = Predictor | PicturePredictor
+
+
+def load_predictor(artefact: Artefact | PictureArtefact, *, threads: int = 1) -> AnyPredictor:
+    """The predictor of an artefact of either format.
+
+    Raises
+    ------
+    ArtefactError
+        If the artefact's parts do not fit together.
+    """
+    if isinstance(artefact, PictureArtefact):
+        return PicturePredictor.load(artefact, threads=threads)
+    return Predictor.load(artefact, threads=threads)
 
 
 def read_members(volume: Volume, session: Session, normals: Normals, manifest: Manifest) -> Reading:

@@ -25,6 +25,7 @@ REFUSALS = (
     state.NotImplemented,
     state.RuntimeException,
 )
+BATCH = 32  # Samples in one run of a network, unless its contract says otherwise.
 PREFERENCE = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 
 
@@ -76,3 +77,12 @@ class Session:
     def run(self, feeds: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Every output of one batch by name."""
         return dict(zip(self.outputs, self._session.run(None, dict(feeds)), strict=True))
+
+    def run_batched(self, feeds: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Every output of any number of samples, at most ``BATCH`` in one run."""
+        n = len(next(iter(feeds.values())))
+        parts = [
+            self.run({name: values[start : start + BATCH] for name, values in feeds.items()})
+            for start in range(0, n, BATCH)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}

@@ -38,7 +38,7 @@ def check_acquisition(acquisition: Acquisition, applicability: SeriesRules) -> N
         raise NotAssessableError(Reason.LOCALISER, "The series is a localiser.")
     if types & set(a.refused_image_types):
         raise NotAssessableError(Reason.DERIVED, "The series is a reformat, projection or computed map.")
-    if acquisition.body_part and acquisition.body_part not in a.body_parts:
+    if acquisition.body_part and a.body_parts and acquisition.body_part not in a.body_parts:
         raise NotAssessableError(
             Reason.WRONG_BODY_PART, f"The model reads {' or '.join(a.body_parts)} alone."
         )

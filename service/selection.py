@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dicom_node.reader import Series, list_series, read_volume
 from models.errors import NotAssessableError, Reason
-from models.predictor import Predictor
+from models.predictor import AnyPredictor
 from models.scores import Scores
 from models.validity import check_acquisition
 from models.volume import Volume
@@ -61,14 +61,14 @@ class _Refusal:
     detail: str
 
 
-def judge(paths: Sequence[Path], predictor: Predictor, *, max_voxels: int) -> Verdict:
+def judge(paths: Sequence[Path], predictor: AnyPredictor, *, max_voxels: int) -> Verdict:
     """Score the largest series the model may judge.
 
     Parameters
     ----------
     paths : sequence of Path
         All instances of the study, any order.
-    predictor : Predictor
+    predictor : AnyPredictor
     max_voxels : int
         Largest volume that is read.
     """
@@ -118,7 +118,7 @@ class _RefusedError(Exception):
         self.refusal = _Refusal(stage=stage, series=series, reason=reason, detail=detail)
 
 
-def _score(series: Series, predictor: Predictor, max_voxels: int) -> tuple[Volume, Scores]:
+def _score(series: Series, predictor: AnyPredictor, max_voxels: int) -> tuple[Volume, Scores]:
     if series.reason is not None:
         raise _RefusedError(0, series, series.reason, series.detail)
     try:

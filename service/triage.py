@@ -13,7 +13,7 @@ import structlog
 
 from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
-from models.predictor import Predictor
+from models.predictor import AnyPredictor
 from service import __version__, engine
 from service.engine import DATABASE_AWAY, Pool
 from service.selection import Verdict, judge
@@ -39,7 +39,7 @@ class Triage:
     spool_folder : Path
     objects : ResultFolder
         Where result objects are kept.
-    predictor : Predictor
+    predictor : AnyPredictor
     config_digest : str
         Of everything besides the model that a result depends on.
     destinations : tuple of str
@@ -51,7 +51,7 @@ class Triage:
     store: Store
     spool_folder: Path
     objects: ResultFolder
-    predictor: Predictor
+    predictor: AnyPredictor
     config_digest: str
     destinations: tuple[str, ...]
     max_voxels: int

@@ -11,10 +11,10 @@ from dicom_node.identity import load_or_make_secret
 from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
 from dicom_node.spool import Spool
-from models.artefact import CALIBRATION, Artefact
+from models.artefact import CALIBRATION, Artefact, PictureArtefact, load_artefact
 from models.calibration import identify, read_calibration
 from models.catalogue import active_artefact
-from models.predictor import Predictor
+from models.predictor import load_predictor
 from models.scores import ModelIdentity
 from service import __version__
 from service.deliver import Delivery
@@ -68,9 +68,9 @@ def open_peers(settings: Settings) -> Peers:
     return Peers.load(settings.peers_path)
 
 
-def open_artefact(settings: Settings) -> Artefact:
+def open_artefact(settings: Settings) -> Artefact | PictureArtefact:
     """Return the model to score with, every file verified."""
-    return Artefact.load(settings.model) if settings.model else active_artefact()
+    return load_artefact(settings.model) if settings.model else active_artefact()
 
 
 def model_identity(settings: Settings) -> ModelIdentity:
@@ -135,7 +135,7 @@ def open_triage(settings: Settings, store: Store) -> Triage:
         store=store,
         spool_folder=settings.spool_folder,
         objects=ResultFolder(settings.results_folder),
-        predictor=Predictor.load(open_artefact(settings), threads=settings.threads),
+        predictor=load_predictor(open_artefact(settings), threads=settings.threads),
         config_digest=config_digest(settings),
         destinations=tuple(peer.name for peer in open_peers(settings).destinations),
         max_voxels=settings.max_voxels,

@@ -119,9 +119,13 @@ def stack_context(pictures: Sequence[Picture], context: Sequence[int]) -> NDArra
     float32, shape (slices, channels * len(context), rows, columns)
         Channels of the first offset first.
     """
-    pixels = np.stack([picture.pixels for picture in pictures])
+    return with_context(np.stack([picture.pixels for picture in pictures]), context)
+
+
+def with_context(pixels: NDArray[np.float32], context: Sequence[int]) -> NDArray[np.float32]:
+    """As ``stack_context``, of the pixels of all slices of a study, (slices, channels, rows, columns)."""
     if tuple(context) == (0,):
         return pixels
-    last = len(pictures) - 1
-    order = [np.clip(np.arange(len(pictures)) + offset, 0, last) for offset in context]
+    last = len(pixels) - 1
+    order = [np.clip(np.arange(len(pixels)) + offset, 0, last) for offset in context]
     return np.concatenate([pixels[indices] for indices in order], axis=1)

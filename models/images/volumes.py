@@ -36,3 +36,15 @@ def to_axial(array: NDArray[np.generic], affine: NDArray[np.float64]) -> NDArray
     """An array on a volume's grid, such as its lesion mask, with its axes turned to axial slices."""
     turn = ornt_transform(io_orientation(affine), AXIAL)
     return np.asarray(apply_orientation(array, turn), dtype=np.float32)
+
+
+def from_axial(array: NDArray[np.float32], volume: Volume) -> NDArray[np.float32]:
+    """The way back of ``to_axial``: axial slices with the axes of a volume's own storage.
+
+    Parameters
+    ----------
+    array : float32, shape (slices, rows, columns)
+        In the axes of ``axial_slices`` of that volume.
+    """
+    turn = ornt_transform(AXIAL, io_orientation(volume.affine))
+    return np.ascontiguousarray(apply_orientation(array, turn), dtype=np.float32)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from models.evaluation.metrics import auroc, average_precision
 from models.making.export import export_onnx
-from models.making.head import INPUTS, Head
+from models.making.head import INPUTS, Head, Scoring
 from models.making.passes import Batch, Shape, seed_step
 from models.making.pool import Pool, ToyPool
 from models.making.record import MethodRecord
@@ -164,7 +164,7 @@ def toy_criterion(head: Head, toys: ToyPool) -> float:
     )
 
 
-def export_head(head: Head, path: Path) -> None:
+def export_head(head: Scoring, path: Path) -> None:
     """Write the head as one ONNX graph."""
     example = dict(
         zip(
