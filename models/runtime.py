@@ -86,3 +86,12 @@ class Session:
             for start in range(0, n, BATCH)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
+
+
+RANDOM_OPERATORS = (b"RandomNormal", b"RandomUniform", b"Multinomial", b"Bernoulli")
+
+
+def random_operators(path: Path) -> tuple[str, ...]:
+    """Names of operators of a network file that draw random numbers; none may be in an artefact."""
+    content = path.read_bytes()
+    return tuple(name.decode() for name in RANDOM_OPERATORS if name in content)

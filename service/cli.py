@@ -20,6 +20,7 @@ from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
 from service.engine import Pool
 from service.errors import TriageError
+from service.models_cli import models_app
 from service.settings import Settings, load_settings
 from service.telemetry import configure_logging
 
@@ -34,7 +35,6 @@ app = typer.Typer(
 studies_app = typer.Typer(help="Studies: states, reasons, scores.", no_args_is_help=True)
 audit_app = typer.Typer(help="The audit trail.", no_args_is_help=True)
 db_app = typer.Typer(help="The database schema.", no_args_is_help=True)
-models_app = typer.Typer(help="Train and evaluate models.", no_args_is_help=True)
 app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
@@ -259,37 +259,6 @@ def upgrade_database(data: Data = None) -> None:
     from service.store.migrations import upgrade
 
     upgrade(wiring.open_store(_settings(data=data)))
-
-
-@models_app.command("train")
-def train_model(
-    record: Path, data: Annotated[Path, typer.Option()], out: Annotated[Path, typer.Option()], seed: int = 0
-) -> None:
-    """Train the method a record defines and export it as an artefact folder."""
-    from models.making import train_artefact  # needs torch: the extra "making"
-
-    _out(str(train_artefact(record, data, out, seed, _say)))
-
-
-@models_app.command("evaluate")
-def evaluate_models(
-    artefact: Annotated[list[Path], typer.Option()],
-    data: Annotated[Path, typer.Option()],
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
-    report: Annotated[Path | None, typer.Option()] = None,
-    seed: int = 0,
-) -> None:
-    """Score artefacts on a data folder's rows of any split but train."""
-    from models.evaluation.protocol import evaluate
-    from models.evaluation.report import write_report
-
-    result = evaluate(artefact, data, seed)
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=1) + "\n")
-    if report is not None:
-        write_report(result, report)
-    if json_file is None and report is None:
-        _print_json(result)
 
 
 def _settings(**overrides: object) -> Settings:

@@ -265,6 +265,12 @@ def read_method(path: Path | str) -> MethodRecord:
     return found
 
 
+def is_volume_record(path: Path | str) -> bool:
+    """Whether a record is that of a model of whole brain volumes (`models.making.brain`), not of pictures."""
+    place = Path(path)
+    return place.is_file() and not place.read_text(encoding="utf-8").startswith("id:")
+
+
 def recipe_paths() -> tuple[Path, ...]:
     """Every shipped record of a method or an ensemble, by name."""
     return tuple(

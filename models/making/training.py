@@ -23,9 +23,47 @@ from models.making.pool import Pool, ToyPool
 from models.making.record import MethodRecord
 from models.making.trainers.loop import Loop, Steps
 
+LAST = "last.ckpt"
 CHECKPOINT_EVERY = timedelta(seconds=60)
 Report = Callable[[str, int, int], None]
 """Told stage, step and steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How a training is kept and told of.
+
+    Attributes
+    ----------
+    folder : Path, optional
+        For checkpoints and TensorBoard. A run that was killed goes on from its last checkpoint and ends with
+        the same bytes. Nothing is kept unless given.
+    report : callable, optional
+        Told of every step.
+    checkpoint_steps : int, optional
+        Steps between two checkpoints; one a minute unless given.
+    """
+
+    folder: Path | None = None
+    report: Report | None = None
+    checkpoint_steps: int | None = None
+
+    def part(self, name: str) -> "Run":
+        """The run of one member of an ensemble."""
+        told = self.report
+
+        def told_of_member(stage: str, step: int, steps: int) -> None:
+            if told is not None:
+                told(f"{name}, {stage}", step, steps)
+
+        return Run(
+            folder=None if self.folder is None else self.folder / name,
+            report=told and told_of_member,
+            checkpoint_steps=self.checkpoint_steps,
+        )
+
+
+NOT_KEPT = Run()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +96,7 @@ def train(
     toys: ToyPool | None,
     *,
     seed: int,
-    run: Path | None = None,
-    report: Report | None = None,
+    run: Run = NOT_KEPT,
 ) -> Trained:
     """Train every stage of a record, then set the head's constants on the same normals.
 
@@ -69,11 +106,7 @@ def train(
         Training normals, raw.
     toys : ToyPool, optional
         For stages that choose their best step.
-    run : Path, optional
-        Folder for checkpoints and TensorBoard. A run that was killed goes on from its last checkpoint and
-        ends with the same bytes.
-    report : callable, optional
-        Told of every step.
+    run : Run
     """
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     networks = build_networks(record, record.input.seen(pool.shape), seed)
@@ -89,7 +122,7 @@ def train(
             return toy_criterion(head, toys) if toys is not None else 0.0
 
         loop = plan.build(networks, draw, criterion, seed=seed, number=number)
-        _fit(loop, run, number, report)
+        _fit(loop, run, number)
         losses.append(tuple(loop.losses))
     head.fit(pool.chunks)
     for parameter in networks.parameters():
@@ -97,17 +130,25 @@ def train(
     return Trained(networks=networks, head=head.eval(), losses=tuple(losses))
 
 
-def _fit(loop: Loop, run: Path | None, number: int, report: Report | None) -> None:
+def _fit(loop: Loop, run: Run, number: int) -> None:
     """Run one stage, from its last checkpoint where there is one."""
-    folder = None if run is None else run / f"stage-{number}"
-    last = None if folder is None else folder / "last.ckpt"
+    folder = None if run.folder is None else run.folder / f"stage-{number}"
+    last = None if folder is None else folder / LAST
+    if last is not None and last.exists() and _is_done(loop, last):
+        return
     callbacks: list[Callback] = []
     if folder is not None:
         callbacks.append(
-            ModelCheckpoint(folder, save_last=True, save_top_k=0, train_time_interval=CHECKPOINT_EVERY)
+            ModelCheckpoint(
+                folder,
+                save_last=True,
+                save_top_k=0,
+                train_time_interval=None if run.checkpoint_steps else CHECKPOINT_EVERY,
+                every_n_train_steps=run.checkpoint_steps,
+            )
         )
-    if report is not None:
-        callbacks.append(_Telling(report, number, loop.plan.steps))
+    if run.report is not None:
+        callbacks.append(_Telling(run.report, number, loop.plan.steps))
     with warnings.catch_warnings():
         # Lightning advises on loaders and loggers that a counter of steps and a folder of runs do not need.
         warnings.filterwarnings("ignore", module="lightning")
@@ -118,11 +159,13 @@ def _fit(loop: Loop, run: Path | None, number: int, report: Report | None) -> No
             max_epochs=-1,
             max_steps=-1,
             callbacks=callbacks,
-            logger=False if run is None else TensorBoardLogger(run, name="tensorboard", version=number),
+            logger=False
+            if run.folder is None
+            else TensorBoardLogger(run.folder, "tensorboard", version=number),
             enable_checkpointing=folder is not None,
             enable_progress_bar=False,
             enable_model_summary=False,
-            default_root_dir=run,
+            default_root_dir=run.folder,
         )
         trainer.fit(
             loop,
@@ -130,6 +173,19 @@ def _fit(loop: Loop, run: Path | None, number: int, report: Report | None) -> No
             ckpt_path=last if last is not None and last.exists() else None,
             weights_only=True,
         )
+        if last is not None:
+            trainer.save_checkpoint(last)
+
+
+def _is_done(loop: Loop, last: Path) -> bool:
+    """Whether a checkpoint is that of the stage's end; the loop then has its weights."""
+    found = torch.load(last, weights_only=True)
+    if int(found["state_dict"]["done"]) < loop.plan.steps:
+        return False
+    loop.load_state_dict(found["state_dict"])
+    loop.on_load_checkpoint(found)
+    loop.on_train_end()
+    return True
 
 
 class _Telling(Callback):

@@ -36,7 +36,7 @@ from models.making.ensemble import Ensemble
 from models.making.head import Scoring
 from models.making.pool import Pool, ToyPool
 from models.making.record import MethodRecord, Recipe, read_method, read_recipe
-from models.making.training import Report, export_head, train
+from models.making.training import Report, Run, export_head, train
 from models.runtime import Session
 
 MOST_TOYS = 192
@@ -51,9 +51,11 @@ def train_pictures(
     seed: int,
     *,
     task: str | None = None,
+    steps: int | None = None,
     fresh: bool = False,
-    report: Report | None = None,
     read_folder: VolumeReader | None = None,
+    report: Report | None = None,
+    checkpoint_steps: int | None = None,
 ) -> Path:
     """Make an artefact by a record; the same record, data, seed and software give the same network.
 
@@ -68,12 +70,14 @@ def train_pictures(
     seed : int
     task : str, optional
         For sets of classes.
+    steps : int, optional
+        Of every stage, instead of the record's own: for a quick look.
     fresh : bool
-        Forget what a run that was killed left behind, instead of going on from it.
-    report : callable, optional
-        Told of every step.
+        Forget what earlier runs left in ``<out>/runs``, instead of going on from it.
     read_folder : callable, optional
         Opens rows of a manifest that are folders, such as DICOM series.
+    report, checkpoint_steps : optional
+        As of ``Run``.
 
     Returns
     -------
@@ -92,11 +96,14 @@ def train_pictures(
         data, contract_of(recipe, described.contract), task=task, read_folder=read_folder
     )
     material = gather(collection, seed=TOY_SEED)
-    out.mkdir(parents=True, exist_ok=True)
-    run = out / f".{recipe.id}-{data.resolve().name}-{task or 'all'}-{seed}"
+    content = hashlib.sha256(f"{recipe.model_dump_json()}{collection.name}{steps}".encode()).hexdigest()
+    # A run is found again by what it was started with, so a changed record never goes on from old weights.
+    run = out / "runs" / f"{recipe.id}-{seed}-{content[:12]}"
     if fresh and run.exists():
         shutil.rmtree(run)
-    scoring = train_recipe(recipe, material, seed=seed, run=run, report=report)
+    run.mkdir(parents=True, exist_ok=True)
+    kept = Run(folder=run, report=report, checkpoint_steps=checkpoint_steps)
+    scoring = train_recipe(recipe, material, seed=seed, run=kept, steps=steps)
     target = out / f"{recipe.id}-{recipe.version}"
     with TemporaryDirectory(dir=out, prefix=".making-") as place:
         folder = Path(place) / target.name
@@ -105,7 +112,6 @@ def train_pictures(
         if target.exists():
             shutil.rmtree(target)
         folder.rename(target)
-    shutil.rmtree(run, ignore_errors=True)
     return target
 
 
@@ -264,36 +270,26 @@ def pool_of(arrays: Arrays) -> Pool:
 
 
 def train_recipe(
-    recipe: Recipe, material: Material, *, seed: int, run: Path | None, report: Report | None
+    recipe: Recipe, material: Material, *, seed: int, run: Run, steps: int | None = None
 ) -> Scoring:
     """A trained method, or every member of an ensemble trained and joined."""
     if isinstance(recipe, MethodRecord):
-        return train(recipe, material.train, material.toys, seed=seed, run=run, report=report).head
+        return train(shortened(recipe, steps), material.train, material.toys, seed=seed, run=run).head
     heads = []
     for number, (name, member) in enumerate(recipe.members.items()):
+        method = shortened(read_method(member.record), steps)
         for repeat in range(member.seeds):
-            part = f"{name}-{repeat}"
-            own = None if run is None else run / part
-            method = read_method(member.record)
-            of_member = SEED_STRIDE * (number * 16 + repeat) + seed
-            trained = train(
-                method,
-                material.train,
-                material.toys,
-                seed=of_member,
-                run=own,
-                report=report and _named(report, part),
-            )
-            heads.append((member, trained.head))
+            own = SEED_STRIDE * (16 * number + repeat) + seed
+            part = run.part(f"{name}-{repeat}")
+            heads.append((member, train(method, material.train, material.toys, seed=own, run=part).head))
     joined = Ensemble(recipe, heads)
     joined.fit(material.selection.chunks)
     return joined.eval()
 
 
-def _named(report: Report, part: str) -> Report:
-    """A report that says which member it is about."""
-
-    def told(stage: str, step: int, steps: int) -> None:
-        report(f"{part}, {stage}", step, steps)
-
-    return told
+def shortened(record: MethodRecord, steps: int | None) -> MethodRecord:
+    """The same method with so many steps in every stage."""
+    if steps is None:
+        return record
+    stages = tuple(stage.model_copy(update={"steps": steps}) for stage in record.stages)
+    return record.model_copy(update={"stages": stages})
