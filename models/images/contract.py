@@ -175,6 +175,21 @@ class Equalise(StepParameters):
     bins: Annotated[int, Field(ge=2, le=65536)] = 1024
 
 
+class AppendEqualised(StepParameters):
+    """Add a channel in which every intensity is its rank inside the mask, over the whole stack.
+
+    For an ensemble one of whose members is the intensity itself.
+
+    Attributes
+    ----------
+    bins : int
+        Ranks told apart.
+    """
+
+    step: Literal["append_equalised"] = "append_equalised"
+    bins: Annotated[int, Field(ge=2, le=65536)] = 1024
+
+
 class ZscoreClip(StepParameters):
     """Standardise inside the mask over the whole stack, clip, and map the clipped range to [0, 1].
 
@@ -217,6 +232,7 @@ Step = Annotated[
     | PercentileScale
     | WindowNormalise
     | Equalise
+    | AppendEqualised
     | ZscoreClip
     | SubtractLocalMean,
     Field(discriminator="step"),

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.images.contract import (
+    AppendEqualised,
     Equalise,
     PercentileScale,
     SubtractLocalMean,
@@ -58,6 +59,13 @@ def equalise(draft: Draft, step: Equalise) -> Draft:
     for channel, inside in enumerate(_inside(draft)):
         changed[:, channel] = equalised(draft.pixels[:, channel], inside, step.bins)
     return replace(draft, pixels=changed)
+
+
+def append_equalised(draft: Draft, step: AppendEqualised) -> Draft:
+    """Add a channel with the equalised mean of those there are."""
+    inside = draft.grey[draft.mask]
+    extra = equalised(draft.grey, inside, step.bins)
+    return replace(draft, pixels=np.concatenate([draft.pixels, extra[:, None]], axis=1))
 
 
 def equalised(values: NDArray[np.float32], reference: NDArray[np.float32], bins: int) -> NDArray[np.float32]:

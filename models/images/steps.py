@@ -25,6 +25,7 @@ STEPS: dict[str, Callable[[Draft, Any], Draft]] = {
     "percentile_scale": levels.percentile_scale,
     "window_normalise": levels.window_normalise,
     "equalise": levels.equalise,
+    "append_equalised": levels.append_equalised,
     "zscore_clip": levels.zscore_clip,
     "subtract_local_mean": levels.subtract_local_mean,
 }

@@ -85,3 +85,16 @@ def test_a_picture_without_contrast_is_no_division_by_zero() -> None:
 
     for step in (PercentileScale(), ZscoreClip(), Equalise(), WindowNormalise(), SubtractLocalMean()):
         assert np.isfinite(prepare(flat, contract(step)).pixels).all()
+
+
+def test_equalised_intensity_is_added_as_a_channel_of_its_own() -> None:
+    pixels = np.random.default_rng(0).random((2, 1, 8, 8), dtype=np.float32)
+    contract = ImageContract.model_validate(
+        {"size": (8, 8), "channels": 2, "steps": [{"step": "append_equalised"}]}
+    )
+    alone = ImageContract.model_validate({"size": (8, 8), "steps": [{"step": "equalise"}]})
+
+    found = prepare(pixels, contract).pixels
+
+    assert np.array_equal(found[:, :1], pixels)
+    assert np.array_equal(found[:, 1:], prepare(pixels, alone).pixels)
