@@ -24,7 +24,7 @@ class Objects:
     missed: int
 
 
-def count_objects(detected: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Objects:
+def count_objects(detected: NDArray[np.bool_], truth: NDArray[np.bool_], *, smallest: int = 1) -> Objects:
     """Compare connected components (methods, section 5.2).
 
     A component hits the object that its centre of mass lies in, if the sizes are within a factor of two. Only
@@ -34,6 +34,8 @@ def count_objects(detected: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Obje
     ----------
     detected, truth : bool
         Of one scan, two or three axes; neighbours by corner belong together.
+    smallest : int
+        Components with fewer pixels are dropped before counting.
     """
     corner = np.ones((3,) * detected.ndim)
     components, count = ndimage.label(detected, structure=corner)
@@ -44,9 +46,11 @@ def count_objects(detected: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Obje
     alarms = 0
     centres = ndimage.center_of_mass(detected, components, range(1, count + 1)) if count else []
     for number, centre in enumerate(centres, start=1):
+        if own[number] < smallest:
+            continue
         place = tuple(round(float(value)) for value in centre)
         target = int(objects[place])
-        ratio = own[number] / sizes[target]
+        ratio = own[number] / max(1, int(sizes[target]))
         if target == 0 or target in hit or not 1 / SIZE_FACTOR <= ratio <= SIZE_FACTOR:
             alarms += 1
         else:
