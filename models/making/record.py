@@ -16,6 +16,7 @@ from models.images.contract import ImageContract, Step
 from models.making.augment import Augmentation
 from models.making.parts import AnyNetwork, AnyScorer, AnyTrainer
 from models.making.passes import Shape
+from models.making.scorers.residual import Residual, Sign
 from models.making.section import Count, NotNegative, Positive, Section, Share
 
 RECORDS = Path(__file__).resolve().parent.parent / "records"
@@ -166,17 +167,45 @@ class Member(Section):
     record : str
         Id of a shipped record, of a method.
     seeds : int
-        Trained so often, from consecutive seeds.
+        Trained so often, each from a seed of its own.
     weight : float
         Of each member's rank.
     on : str
         What the member is heard on: its image score, its map, or both.
+    take : tuple of int, optional
+        Channels of the prepared picture that the member sees; all, unless given.
+    steps : int, optional
+        Of every stage, instead of the record's own.
+    sign : str, optional
+        Which part of the residual, instead of the record's own.
     """
 
     record: str
     seeds: Count = 1
     weight: Positive = 1.0
     on: Literal["both", "image", "map"] = "both"
+    take: tuple[int, ...] | None = None
+    steps: Count | None = None
+    sign: Sign | None = None
+
+    def method(self, given: MethodInput) -> MethodRecord:
+        """The member's record as the ensemble wants it.
+
+        Raises
+        ------
+        RecordError
+            If the record is not valid or has no residual whose sign could be chosen.
+        """
+        found = read_method(self.record)
+        changes: dict[str, object] = {"input": given.model_copy(update={"take": self.take})}
+        if self.steps is not None:
+            changes["stages"] = tuple(s.model_copy(update={"steps": self.steps}) for s in found.stages)
+        if self.sign is not None:
+            if not isinstance(found.score.by, Residual):
+                raise RecordError(f"{self.record}: sign: the member has no residual")
+            by = found.score.by.model_copy(update={"sign": self.sign})
+            changes["score"] = found.score.model_copy(update={"by": by})
+        return found.model_copy(update=changes)
 
 
 class EnsembleRecord(Section):
@@ -184,6 +213,8 @@ class EnsembleRecord(Section):
 
     Attributes
     ----------
+    input : MethodInput
+        What all members see; their own records' inputs do not count.
     members : dict of str to Member
         At least one with a map, if the ensemble is to have one.
     pixel : str
@@ -206,6 +237,7 @@ class EnsembleRecord(Section):
     licence: str = "Apache-2.0"
     disclaimer: str = "Research model, not for clinical use."
     differs: str = ""
+    input: MethodInput = MethodInput()
     members: Annotated[dict[str, Member], Field(min_length=1)]
     pixel: Literal["mean", "product"] = "mean"
     image: Literal["rank", "top"] = "rank"

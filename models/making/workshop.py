@@ -23,10 +23,8 @@ from models.artefact import (
     write_manifest,
 )
 from models.calibration import calibrate_pictures
-from models.errors import RecordError
 from models.evaluation.picture_card import card_text
 from models.images.collection import Arrays, Collection, read_collection
-from models.images.contract import ImageContract
 from models.images.description import describe
 from models.images.picture import Picture
 from models.images.predictor import join_slices
@@ -35,7 +33,7 @@ from models.images.toys import TOYS, corrupted, untouched
 from models.making.ensemble import Ensemble
 from models.making.head import Scoring
 from models.making.pool import Pool, ToyPool
-from models.making.record import MethodRecord, Recipe, read_method, read_recipe
+from models.making.record import MethodRecord, Recipe, read_recipe
 from models.making.training import Report, Run, export_head, train
 from models.runtime import Session
 
@@ -93,7 +91,7 @@ def train_pictures(
     recipe = read_recipe(record)
     described = describe(data)
     collection = read_collection(
-        data, contract_of(recipe, described.contract), task=task, read_folder=read_folder
+        data, recipe.input.contract(described.contract), task=task, read_folder=read_folder
     )
     material = gather(collection, seed=TOY_SEED)
     content = hashlib.sha256(f"{recipe.model_dump_json()}{collection.name}{steps}".encode()).hexdigest()
@@ -241,25 +239,6 @@ def _every(pictures: Iterable[Picture]) -> tuple[Picture, ...]:
     return found[:: -(-len(found) // MOST_TOYS)] if found else found
 
 
-def contract_of(recipe: Recipe, data: ImageContract) -> ImageContract:
-    """How pictures are prepared for a recipe.
-
-    Raises
-    ------
-    RecordError
-        If the members of an ensemble do not agree.
-    """
-    if isinstance(recipe, MethodRecord):
-        return recipe.input.contract(data)
-    found = [contract_of(read_method(member.record), data) for member in recipe.members.values()]
-    for name, other in zip(recipe.members, found, strict=True):
-        if other != found[0]:
-            raise RecordError(
-                f"{recipe.id}: members.{name} prepares pictures otherwise than the first member"
-            )
-    return found[0]
-
-
 def pool_of(arrays: Arrays) -> Pool:
     """Prepared pictures as tensors."""
     return Pool(
@@ -277,7 +256,7 @@ def train_recipe(
         return train(shortened(recipe, steps), material.train, material.toys, seed=seed, run=run).head
     heads = []
     for number, (name, member) in enumerate(recipe.members.items()):
-        method = shortened(read_method(member.record), steps)
+        method = shortened(member.method(recipe.input), steps)
         for repeat in range(member.seeds):
             own = SEED_STRIDE * (16 * number + repeat) + seed
             part = run.part(f"{name}-{repeat}")
