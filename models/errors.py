@@ -5,6 +5,7 @@ ModelError
 ├── NotAssessableError      the study is shown as "not assessable" with the coded reason
 ├── ArtefactError           the worker refuses to start; an operator restores the file it names
 ├── RecordError             the author of a method record corrects the field it names
+├── TrainingError           whoever trains changes what the message names, and starts again
 └── DatasetError            whoever prepared the data folder corrects the file and row it names
 """
 
@@ -80,6 +81,10 @@ class ArtefactError(ModelError):
 
 class RecordError(ModelError):
     """A method record is not valid. Correct the named field."""
+
+
+class TrainingError(ModelError):
+    """A training cannot go on: a generator collapsed. The message says what to change."""
 
 
 class DatasetError(ModelError):

@@ -4,10 +4,18 @@ from typing import Annotated
 
 from pydantic import Field
 
+from models.making.networks.adversarial import (
+    CodeCriticPlan,
+    CriticPlan,
+    EncoderPlan,
+    GeneratorPlan,
+    PairCriticPlan,
+)
 from models.making.networks.autoencoder import AutoencoderPlan
 from models.making.networks.flow import FlowPlan
 from models.making.networks.hierarchical import HierarchicalPlan
 from models.making.networks.pixelcnn import PixelCnnPlan
+from models.making.networks.progressive import ProgressiveCriticPlan, ProgressiveGeneratorPlan
 from models.making.networks.quantised import TwoLevelPlan
 from models.making.networks.unet import UNetPlan
 from models.making.scorers.density import Density, OneClass
@@ -18,13 +26,29 @@ from models.making.scorers.quantised import AutoregressiveRestoration, Commitmen
 from models.making.scorers.residual import Residual
 from models.making.scorers.restoration import Restoration
 from models.making.scorers.sampling import Sampling
+from models.making.trainers.adversarial import AdversarialTrainer
+from models.making.trainers.progressive import ProgressiveTrainer
 from models.making.trainers.single import SingleTrainer
 
 AnyNetwork = Annotated[
-    AutoencoderPlan | FlowPlan | HierarchicalPlan | PixelCnnPlan | TwoLevelPlan | UNetPlan,
+    AutoencoderPlan
+    | CodeCriticPlan
+    | CriticPlan
+    | EncoderPlan
+    | GeneratorPlan
+    | PairCriticPlan
+    | ProgressiveCriticPlan
+    | ProgressiveGeneratorPlan
+    | FlowPlan
+    | HierarchicalPlan
+    | PixelCnnPlan
+    | TwoLevelPlan
+    | UNetPlan,
     Field(discriminator="type"),
 ]
-AnyTrainer = Annotated[SingleTrainer, Field()]
+AnyTrainer = Annotated[
+    AdversarialTrainer | ProgressiveTrainer | SingleTrainer, Field(discriminator="trainer")
+]
 AnyScorer = Annotated[
     Asymmetry
     | AutoregressiveRestoration

@@ -91,6 +91,10 @@ class Stage(Section):
         """Every network the stage speaks of."""
         return frozenset(self.networks).union(*(branch.names() for branch in self.branches))
 
+    def moving(self) -> frozenset[str]:
+        """Networks that learn; the others are frozen, with their batch norms and codebooks."""
+        return frozenset(self.networks)
+
 
 Draw = Callable[[int], Batch]
 """Draws an augmented, normalised batch of so many normals."""
@@ -160,6 +164,9 @@ class Loop(LightningModule):
         step = int(self.done)
         seed_step(self._seed, self._number, step)
         self.train()
+        for name, network in self.networks.items():
+            if name not in self.plan.moving():
+                network.eval()
         loss = self.advance(step)
         self.losses.append(float(loss.detach()))
         self.log("loss", loss.detach(), prog_bar=True, batch_size=self.plan.batch)
