@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.metrics import auroc, average_precision
-from models.evaluation.objects import count_objects
+from models.evaluation.objects import Objects, count_objects
 from models.evaluation.picture_baselines import SHORTCUTS
 from models.evaluation.pixels import PixelPool, dice_of
 from models.evaluation.ranking import (
@@ -28,7 +28,8 @@ from models.images.picture import Picture
 
 CENTRAL = (0.3, 0.8)  # Relative positions of slices that lesions are found in.
 REGRESSED = ("sharpness", "contrast")
-NORMALS_PASSED = 0.95  # Share of normal pixels, and of normals of protocol 001, below the fixed threshold.
+NORMALS_PASSED = 0.95  # Share of the normals of protocol 001 below its threshold.
+HEALTHY_SHARE = 0.98  # Share of the pixels of normals below the fixed threshold of maps.
 SMALLEST_OBJECT = 8  # Pixels; methods, section 4.2.
 
 
@@ -87,7 +88,7 @@ def rows_of_part(
         chosen = of_finding(scored.pictures, findings)
         rows += _case_rows(rowing, scored, calibration, finding, chosen)
         rows += _study_rows(rowing, scored, finding, chosen)
-    rows += pixel_rows(rowing, scored, calibration)
+    rows += pixel_rows(rowing, scored, calibration, next(iter(groups)) if len(groups) == 1 else "")
     rows.append(rowing.row("", "seconds_per_study", scored.seconds, len(scored.studies)))
     return [row for row in rows if np.isfinite(row.value)]
 
@@ -191,74 +192,76 @@ def _study_rows(rowing: Rowing, scored: Scored, finding: str, chosen: NDArray[np
     return [rowing.row(finding, "study_auroc", auroc(truth, scores), len(truth), area)]
 
 
-def pixel_rows(rowing: Rowing, scored: Scored, calibration: Scored | None) -> list[Row]:
+def pixel_rows(rowing: Rowing, scored: Scored, calibration: Scored | None, finding: str = "") -> list[Row]:
     """Pixels at native resolution: pooled over the part, scan by scan, and as objects."""
     if scored.maps is None or all(picture.lesion is None for picture in scored.pictures):
         return []
-    pool, scans = PixelPool(), _Scans()
-    for picture, scores, lesion in scored.native():
-        pool.add(picture.patient, scores, lesion)
-        scans.add(picture.study, scores, lesion)
+    threshold = _healthy_threshold(calibration)
+    pool, precisions, scans = PixelPool(), [], []
+    for patient, maps, lesions in scored.native():
+        precisions.append(pool.add(patient, maps, lesions).average_precision)
+        if threshold is not None:
+            scans.append(_scan(maps, lesions, threshold))
     curve = pool.curve()
     if not curve.hits[-1]:
         return []
     intervals = pool.intervals(seed=rowing.seed, draws=rowing.draws)
     n = len(pool.patients)
+    known = np.array(precisions)[np.isfinite(precisions)]
     rows = [
-        rowing.row("", "pixel_ap", curve.average_precision, n, intervals["pixel_ap"]),
-        rowing.row("", "pixel_auroc", curve.auroc, n),
-        rowing.row("", "pixel_dice_best", curve.best_dice, n, intervals["pixel_dice_best"]),
-        rowing.row("", "pixel_prevalence", curve.prevalence, n),
+        rowing.row(finding, "pixel_ap", curve.average_precision, n, intervals["pixel_ap"]),
+        rowing.row(finding, "pixel_auroc", curve.auroc, n),
+        rowing.row(finding, "pixel_dice_best", curve.best_dice, n, intervals["pixel_dice_best"]),
+        rowing.row(finding, "pixel_prevalence", curve.prevalence, n),
+        rowing.row(finding, "pixel_ap_scan_mean", float(known.mean()), len(known)),
+        rowing.row(finding, "pixel_ap_scan_median", float(np.median(known)), len(known)),
     ]
-    rows += scans.precision_rows(rowing)
-    if calibration is not None and calibration.maps is not None:
-        inside = [m[p.mask] for m, p in zip(calibration.maps, calibration.pictures, strict=True)]
-        # 98th percentile of healthy residuals (003).
-        threshold = float(np.quantile(np.concatenate(inside), 0.98))
-        rows.append(rowing.row("", "pixel_dice", pool.dice_at(threshold), n))
-        rows += scans.threshold_rows(rowing, threshold)
+    if threshold is not None:
+        rows.append(rowing.row(finding, "pixel_dice", pool.dice_at(threshold), n))
+        rows += _scan_rows(rowing, finding, scans)
     return rows
 
 
-class _Scans:
-    """Maps of whole scans."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scan:
+    """What one scan shows at the fixed threshold."""
 
-    def __init__(self) -> None:
-        self._planes: dict[str, list[tuple[NDArray[np.float32], NDArray[np.bool_]]]] = {}
+    dice: float
+    flagged_share: float
+    objects: Objects
+    is_normal: bool
 
-    def add(self, study: str, scores: NDArray[np.float32], lesion: NDArray[np.bool_]) -> None:
-        self._planes.setdefault(study, []).append((scores, lesion))
 
-    def precision_rows(self, rowing: Rowing) -> list[Row]:
-        found = []
-        for planes in self._planes.values():
-            pool = PixelPool()
-            for scores, lesion in planes:
-                pool.add("", scores, lesion)
-            found.append(pool.curve().average_precision)
-        known = np.array(found)[np.isfinite(found)]
-        return [
-            rowing.row("", "pixel_ap_scan_mean", float(known.mean()), len(known)),
-            rowing.row("", "pixel_ap_scan_median", float(np.median(known)), len(known)),
-        ]
+def _healthy_threshold(calibration: Scored | None) -> float | None:
+    """98th percentile of what normals kept aside show (003)."""
+    if calibration is None or calibration.maps is None:
+        return None
+    inside = [m[p.mask] for m, p in zip(calibration.maps, calibration.pictures, strict=True)]
+    return float(np.quantile(np.concatenate(inside), HEALTHY_SHARE))
 
-    def threshold_rows(self, rowing: Rowing, threshold: float) -> list[Row]:
-        dice, found, alarms, missed, false_share = [], 0, 0, 0, []
-        for planes in self._planes.values():
-            scores = np.stack([plane for plane, _ in planes])
-            lesion = np.stack([plane for _, plane in planes])
-            flagged = scores >= threshold
-            if lesion.any():
-                dice.append(dice_of(scores, lesion, threshold))
-            false_share.append(float(flagged[~lesion].mean()))
-            counted = count_objects(flagged, lesion, smallest=SMALLEST_OBJECT)
-            found, alarms, missed = found + counted.found, alarms + counted.alarms, missed + counted.missed
-        n = len(self._planes)
-        return [
-            rowing.row("", "pixel_dice_scan_mean", float(np.mean(dice)), len(dice)),
-            rowing.row("", "pixel_dice_scan_median", float(np.median(dice)), len(dice)),
-            rowing.row("", "pixel_fpr", float(np.mean(false_share)), n),
-            rowing.row("", "objects_found_per_scan", found / n, n),
-            rowing.row("", "objects_false_per_scan", alarms / n, n),
-            rowing.row("", "objects_missed_per_scan", missed / n, n),
-        ]
+
+def _scan(maps: NDArray[np.float32], lesions: NDArray[np.bool_], threshold: float) -> _Scan:
+    flagged = maps >= threshold
+    return _Scan(
+        dice=dice_of(maps, lesions, threshold),
+        flagged_share=float(flagged[~lesions].mean()) if not lesions.all() else float("nan"),
+        objects=count_objects(flagged, lesions, smallest=SMALLEST_OBJECT),
+        is_normal=not lesions.any(),
+    )
+
+
+def _scan_rows(rowing: Rowing, finding: str, scans: Sequence[_Scan]) -> list[Row]:
+    dice = np.array([scan.dice for scan in scans if not scan.is_normal])
+    alarms = [scan.objects.alarms for scan in scans if scan.is_normal]
+    n = len(scans)
+    rows = [
+        rowing.row(finding, "pixel_dice_scan_mean", float(dice.mean()), len(dice)),
+        rowing.row(finding, "pixel_dice_scan_median", float(np.median(dice)), len(dice)),
+        rowing.row(finding, "pixel_fpr", float(np.nanmean([scan.flagged_share for scan in scans])), n),
+        rowing.row(finding, "objects_found_per_scan", sum(scan.objects.found for scan in scans) / n, n),
+        rowing.row(finding, "objects_false_per_scan", sum(scan.objects.alarms for scan in scans) / n, n),
+        rowing.row(finding, "objects_missed_per_scan", sum(scan.objects.missed for scan in scans) / n, n),
+    ]
+    if alarms:
+        rows.append(rowing.row(finding, "objects_false_per_normal_scan", float(np.mean(alarms)), len(alarms)))
+    return rows

@@ -69,8 +69,8 @@ class PixelPool:
     def __init__(self) -> None:
         self._kept: dict[str, tuple[NDArray[np.int64], Counts]] = {}
 
-    def add(self, patient: str, scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> None:
-        """Count the pixels of a map.
+    def add(self, patient: str, scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> PixelCurve:
+        """Count the pixels of a scan.
 
         Parameters
         ----------
@@ -79,22 +79,21 @@ class PixelPool:
         scores : float32
         truth : bool
             Of the same shape.
-        """
-        found = bin_of(scores.ravel())
-        abnormal = truth.ravel()
-        bins, place = np.unique(found, return_inverse=True)
-        total = np.bincount(place, minlength=len(bins))
-        hits = np.bincount(place[abnormal], minlength=len(bins))
-        counts = np.stack([hits, total - hits]).astype(np.int64)
-        if patient in self._kept:
-            before_bins, before = self._kept[patient]
-            bins, counts = _merge([(before_bins, before), (bins, counts)])
-        self._kept[patient] = bins, counts
 
-    @property
-    def size(self) -> int:
-        """Pixels counted."""
-        return int(sum(counts.sum() for _, counts in self._kept.values()))
+        Returns
+        -------
+        PixelCurve
+            Of this scan alone.
+        """
+        bins, place = np.unique(bin_of(scores.ravel()), return_inverse=True)
+        total = np.bincount(place, minlength=len(bins))
+        hits = np.bincount(place[truth.ravel()], minlength=len(bins))
+        counts = np.stack([hits, total - hits]).astype(np.int64)
+        own = _curve(counts)
+        if patient in self._kept:
+            bins, counts = _merge([self._kept[patient], (bins, counts)])
+        self._kept[patient] = bins, counts
+        return own
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -103,9 +102,7 @@ class PixelPool:
 
     def curve(self) -> PixelCurve:
         """The curve of all pixels."""
-        _, counts = _merge(list(self._kept.values()))
-        falling = np.cumsum(counts[:, ::-1], axis=1)
-        return PixelCurve(hits=falling[0], alarms=falling[1])
+        return _curve(_merge(list(self._kept.values()))[1])
 
     def dice_at(self, threshold: float) -> float:
         """Dice of the pixels in the threshold's bin and above."""
@@ -157,6 +154,11 @@ def dice_of(scores: NDArray[np.float32], truth: NDArray[np.bool_], threshold: fl
         return float("nan")
     found = scores >= threshold
     return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+
+
+def _curve(counts: Counts) -> PixelCurve:
+    falling = np.cumsum(counts[:, ::-1], axis=1)
+    return PixelCurve(hits=falling[0], alarms=falling[1])
 
 
 def _merge(parts: list[tuple[NDArray[np.int64], Counts]]) -> tuple[NDArray[np.int64], Counts]:

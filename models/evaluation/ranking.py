@@ -102,13 +102,11 @@ def equal_error_threshold(truth: ArrayLike, scores: ArrayLike) -> float:
     """
     labels = np.asarray(truth, dtype=np.bool_)
     values = np.asarray(scores, dtype=np.float64)
-    best, gap = float(values.min()), np.inf
-    for threshold in np.unique(values):
-        flagged = values >= threshold
-        found = abs(float(flagged[~labels].mean()) - float((~flagged[labels]).mean()))
-        if found < gap:
-            best, gap = float(threshold), found
-    return best
+    thresholds = np.unique(values)
+    normal, abnormal = np.sort(values[~labels]), np.sort(values[labels])
+    alarms = 1 - np.searchsorted(normal, thresholds) / len(normal)
+    missed = np.searchsorted(abnormal, thresholds) / len(abnormal)
+    return float(thresholds[np.argmin(np.abs(alarms - missed))])
 
 
 def false_positive_rate(truth: ArrayLike, scores: ArrayLike, sensitivity: float = SENSITIVITY_ASKED) -> float:

@@ -14,7 +14,7 @@ from models.images.picture import Picture
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """Pictures of one part of the data and what one scorer says of them.
+    """Pictures and what one scorer says of them.
 
     Attributes
     ----------
@@ -35,33 +35,42 @@ class Scored:
     studies: dict[str, float]
     seconds: float
 
-    def native(self) -> Iterator[tuple[Picture, NDArray[np.float32], NDArray[np.bool_]]]:
-        """Pictures whose lesions are known, with their map and lesion on the native grid."""
+    def native(self) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.bool_]]]:
+        """Patient, maps and lesions of each study on the native grid, as far as lesions are known.
+
+        Both arrays have the shape (slices, rows, columns); normal pictures have an empty lesion.
+        """
+        found: dict[str, tuple[str, list[NDArray[np.float32]], list[NDArray[np.bool_]]]] = {}
         for picture, plane in zip(self.pictures, self.maps or (), strict=False):
             lesion = picture.lesion
             if lesion is None and picture.label == 0:
                 lesion = np.zeros(picture.native_shape, dtype=np.bool_)
             if lesion is not None:
-                yield picture, picture.to_native(plane), lesion
+                _, maps, lesions = found.setdefault(picture.study, (picture.patient, [], []))
+                maps.append(picture.to_native(plane))
+                lesions.append(lesion)
+        for patient, maps, lesions in found.values():
+            yield patient, np.stack(maps), np.stack(lesions)
 
 
-def score(collection: Collection, split: str, scorer: Scorer) -> Scored:
-    """Score one part of a collection, study by study.
+def score(collection: Collection, pictures: Sequence[Picture], scorer: Scorer) -> Scored:
+    """Score some pictures of a collection, study by study.
 
-    Slices of a study that are in another part go to the scorer, as neighbours, and are not kept.
+    The other slices of their studies go to the scorer too, as neighbours, and are not kept.
     """
-    wanted = {picture.study for picture in collection.of_split(split)}
-    everything = (picture for picture in collection.pictures if picture.study in wanted)
+    wanted = {(picture.study, picture.index) for picture in pictures}
+    names = {picture.study for picture in pictures}
+    everything = (picture for picture in collection.pictures if picture.study in names)
     kept: list[Picture] = []
     scores: list[float] = []
     maps: list[NDArray[np.float32]] = []
     studies: dict[str, float] = {}
     start = time.perf_counter()
-    for name, pictures in collection.studies(everything).items():
-        found = scorer(pictures)
+    for name, slices in collection.studies(everything).items():
+        found = scorer(slices)
         studies[name] = found.study
-        for i, picture in enumerate(pictures):
-            if picture.split == split:
+        for i, picture in enumerate(slices):
+            if (picture.study, picture.index) in wanted:
                 kept.append(picture)
                 scores.append(float(found.slices[i]))
                 if found.maps is not None:
@@ -69,7 +78,7 @@ def score(collection: Collection, split: str, scorer: Scorer) -> Scored:
     return Scored(
         pictures=tuple(kept),
         scores=np.array(scores, dtype=np.float64),
-        maps=tuple(maps) if len(maps) == len(kept) else None,
+        maps=tuple(maps) if maps else None,
         studies=studies,
         seconds=(time.perf_counter() - start) / max(1, len(studies)),
     )
