@@ -18,6 +18,7 @@ from models.making.networks.pixelcnn import PixelCnnPlan
 from models.making.networks.progressive import ProgressiveCriticPlan, ProgressiveGeneratorPlan
 from models.making.networks.quantised import TwoLevelPlan
 from models.making.networks.unet import UNetPlan
+from models.making.scorers.adversarial import Generated, Recoding, Search, Verdict
 from models.making.scorers.density import Density, OneClass
 from models.making.scorers.gradient import VariationalGradient
 from models.making.scorers.patches import PatchDensity
@@ -55,12 +56,16 @@ AnyScorer = Annotated[
     | Commitment
     | Constant
     | Density
+    | Generated
     | Intensity
     | OneClass
     | PatchDensity
+    | Recoding
     | Residual
     | Restoration
     | Sampling
-    | VariationalGradient,
+    | Search
+    | VariationalGradient
+    | Verdict,
     Field(discriminator="type"),
 ]

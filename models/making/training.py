@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from models.evaluation.metrics import auroc, average_precision
 from models.making.export import export_onnx
 from models.making.head import INPUTS, Head, Scoring
+from models.making.networks.attention import fold_spectral
 from models.making.passes import Batch, Shape, seed_step
 from models.making.pool import Pool, ToyPool
 from models.making.record import MethodRecord
@@ -124,6 +125,7 @@ def train(
         loop = plan.build(networks, draw, criterion, seed=seed, number=number)
         _fit(loop, run, number)
         losses.append(tuple(loop.losses))
+    fold_spectral(networks)
     head.fit(pool.chunks)
     for parameter in networks.parameters():
         parameter.requires_grad = False
