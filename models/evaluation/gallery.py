@@ -11,6 +11,7 @@ from PIL import Image
 from models.evaluation.scoring import Scored
 
 BYTE = 255
+SHOWN_PERCENTILE = 99.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +24,8 @@ class Case:
     title : str
         Which case it is; names nobody.
     image, map, lesion : str
-        8-bit PNG, base64; ``lesion`` is empty where none is known. Maps share one scale: 255 is the highest
-        value of the chosen cases, 0 is their median.
+        8-bit PNG, base64; ``lesion`` is empty where none is known. Maps share one scale: 0 is the
+        median of the chosen cases, 255 their 99.5th percentile, so that a single pixel dims no sheet.
     """
 
     artefact: str
@@ -59,7 +60,7 @@ def cases_of(artefact: str, split: str, scored: Scored) -> list[Case]:
         chosen["worst: highest normal"] = normal[-1]
     shown = [scored.maps[i][scored.pictures[i].mask] for i in chosen.values()]
     values = np.concatenate([values for values in shown if values.size] or [np.zeros(1, dtype=np.float32)])
-    low, high = float(np.median(values)), float(values.max())
+    low, high = float(np.median(values)), float(np.percentile(values, SHOWN_PERCENTILE))
     cases = []
     for title, i in chosen.items():
         picture = scored.pictures[i]

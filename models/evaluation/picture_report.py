@@ -43,7 +43,7 @@ def write_picture_report(result: Mapping[str, Any], folder: Path) -> Path:
         f"# {result['artefact']} on {result['data']}{task}",
         "",
         f"Method {result['method']}, training seeds {', '.join(str(seed) for seed in result['seeds'])}.",
-        f"Seed of the evaluation {result['seed']}; peak memory {result['peak_memory_mib']} MiB with the data.",
+        f"Seed of the evaluation {result['seed']}; at most {result['peak_memory_mib']} MiB of memory.",
         "In brackets the 95 % interval: bootstrap by patient, Wilson for sensitivity and specificity.",
         "Optimistic figures use labels to choose a threshold; 'either way' takes the better direction.",
     ]

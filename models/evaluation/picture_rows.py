@@ -1,6 +1,6 @@
 """Rows of one scorer on one part of the data: images or slices, studies, pixels, objects."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +69,11 @@ class Rowing:
 
 
 def rows_of_part(
-    rowing: Rowing, scored: Scored, calibration: Scored | None, groups: dict[str, Sequence[str] | None]
+    rowing: Rowing,
+    scored: Scored,
+    calibration: Scored | None,
+    groups: dict[str, Sequence[str] | None],
+    band: float | None = None,
 ) -> list[Row]:
     """All rows of one scorer on one part.
 
@@ -82,13 +86,17 @@ def rows_of_part(
         Normals kept aside, which the operating point comes from.
     groups : dict of str to sequence of str or None
         Row name to findings; None stands for all.
+    band : float, optional
+        Value of a map that the fixed-threshold figures use where the folder has no normals kept aside.
     """
     rows: list[Row] = []
     for finding, findings in groups.items():
         chosen = of_finding(scored.pictures, findings)
         rows += _case_rows(rowing, scored, calibration, finding, chosen)
         rows += _study_rows(rowing, scored, finding, chosen)
-    rows += pixel_rows(rowing, scored, calibration, next(iter(groups)) if len(groups) == 1 else "")
+    threshold = _healthy_threshold(calibration)
+    named = next(iter(groups)) if len(groups) == 1 else ""
+    rows += pixel_rows(rowing, scored, band if threshold is None else threshold, named)
     rows.append(rowing.row("", "seconds_per_study", scored.seconds, len(scored.studies)))
     return [row for row in rows if np.isfinite(row.value)]
 
@@ -112,10 +120,11 @@ def _case_rows(
         return []
     patients = [picture.patient for picture in pictures]
     n, name = len(truth), level(scored.pictures)
+    if rowing.scorer in SHORTCUTS[1:]:
+        scores, calibration = either_way(truth, scores), None
     area, precision = case_intervals(truth, scores, patients, seed=rowing.seed, draws=rowing.draws)
-    measured: Callable[..., float] = either_way if rowing.scorer in SHORTCUTS[1:] else auroc
     rows = [
-        rowing.row(finding, f"{name}_auroc", measured(truth, scores), n, area),
+        rowing.row(finding, f"{name}_auroc", auroc(truth, scores), n, area),
         rowing.row(finding, f"{name}_ap", average_precision(truth, scores), n, precision),
         rowing.row(finding, f"{name}_auprc_trapezoid", area_by_trapezoids(truth, scores), n),
         rowing.row(finding, f"{name}_fpr_at_95_tpr", false_positive_rate(truth, scores), n),
@@ -192,11 +201,10 @@ def _study_rows(rowing: Rowing, scored: Scored, finding: str, chosen: NDArray[np
     return [rowing.row(finding, "study_auroc", auroc(truth, scores), len(truth), area)]
 
 
-def pixel_rows(rowing: Rowing, scored: Scored, calibration: Scored | None, finding: str = "") -> list[Row]:
+def pixel_rows(rowing: Rowing, scored: Scored, threshold: float | None, finding: str = "") -> list[Row]:
     """Pixels at native resolution: pooled over the part, scan by scan, and as objects."""
     if scored.maps is None or all(picture.lesion is None for picture in scored.pictures):
         return []
-    threshold = _healthy_threshold(calibration)
     pool, precisions, scans = PixelPool(), [], []
     for patient, maps, lesions in scored.native():
         precisions.append(pool.add(patient, maps, lesions).average_precision)

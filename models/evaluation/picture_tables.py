@@ -93,9 +93,9 @@ def model_lines(rows: Sequence[Row], *, title: str = "") -> list[Line]:
         for name in names
     ]
     means = {row.metric: row for row in own if row.artefact == MEAN}
-    spreads = {row.metric: row.value for row in own if row.artefact == SPREAD}
+    spreads = {row.metric: row for row in own if row.artefact == SPREAD}
     if means:
-        values = {metric: f"{_number(row)} ({spreads.get(metric, 0.0):.3f})" for metric, row in means.items()}
+        values = {metric: f"{_number(row)} ({_number(spreads[metric])})" for metric, row in means.items()}
         lines.append(Line(title=f"mean of {len(names)} (spread)", values=values))
     if not title:
         return lines
@@ -160,4 +160,4 @@ def _cell(row: Row) -> str:
 
 
 def _number(row: Row) -> str:
-    return f"{row.value:.3f}" if row.metric != "seconds_per_study" else f"{row.value:.3g}"
+    return f"{row.value:.2g}" if row.metric.startswith("seconds") else f"{row.value:.3f}"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.artefact import PictureArtefact, load_artefact
+from models.artefact import CALIBRATION, PictureArtefact, load_artefact
+from models.calibration import read_calibration
 from models.errors import ArtefactError
 from models.evaluation.gallery import Case, cases_of
 from models.evaluation.picture_baselines import Scorer, StudyScore, baselines, constant, intensity
@@ -163,7 +164,9 @@ def _evaluate_one(
         scores = predictor.score_pictures(pictures)
         return StudyScore(study=scores.study, slices=scores.images, maps=scores.maps)
 
-    parts = _measure(collection, model, (name, "", seed, draws), found)
+    calibration = read_calibration(artefact.path / CALIBRATION)
+    band = calibration.bands[0] * calibration.display_max
+    parts = _measure(collection, model, (name, "", seed, draws), found, band)
     scorers: Mapping[str, Scorer] = {"": model, "constant": constant, "intensity": intensity}
     for split, scored in parts.items():
         rowing = Rowing(artefact=name, split=split, scorer="", seed=seed, draws=draws)
@@ -176,7 +179,11 @@ def _evaluate_one(
 
 
 def _measure(
-    collection: Collection, scorer: Scorer, named: tuple[str, str, int, int], found: _Found
+    collection: Collection,
+    scorer: Scorer,
+    named: tuple[str, str, int, int],
+    found: _Found,
+    band: float | None = None,
 ) -> dict[str, Scored]:
     """Rows of one scorer on every scored part; the parts with their scores."""
     artefact, name, seed, draws = named
@@ -187,7 +194,7 @@ def _measure(
         pictures = collection.of_split(split)
         rowing = Rowing(artefact=artefact, split=split, scorer=name, seed=seed, draws=draws)
         parts[split] = score(collection, pictures, scorer)
-        found.rows += rows_of_part(rowing, parts[split], calibration, groups_of(collection, pictures))
+        found.rows += rows_of_part(rowing, parts[split], calibration, groups_of(collection, pictures), band)
     return parts
 
 

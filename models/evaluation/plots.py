@@ -65,8 +65,7 @@ def draw_histogram(row: Mapping[str, Any], path: Path) -> None:
         axes.stairs(shares, edges, color=colour, label=f"{name} ({int(chosen.sum())})")
     axes.set_xlabel("score")
     axes.set_ylabel("share of cases")
-    axes.set_title(f"Scores, {row['split']}")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_title(f"Scores, {row['split']}", fontsize=10)
     _save(figure, path)
 
 
@@ -100,7 +99,6 @@ def draw_bathtub(rows: Sequence[Mapping[str, Any]], over: str, path: Path) -> No
             axes.plot(at, values, **_style(i), marker="o", markersize=3, label=label)
     unit = "share of the body's diameter" if over == "radius" else "0 black, 1 white"
     _finish(axes, f"{over} of the sphere ({unit})", "AP", f"Toy spheres over {over}")
-    axes.set_xlim(auto=True)
     axes.autoscale(axis="x")
     _save(figure, path)
 
@@ -124,7 +122,7 @@ def draw_sheet(cases: Sequence[Mapping[str, str]], path: Path) -> None:
             axes.set_axis_off()
     if shown is not None:
         bar = figure.colorbar(shown, ax=list(grid[1]), fraction=0.02, ticks=[0, 255])
-        bar.ax.set_yticklabels(["median", "highest"], fontsize=7)
+        bar.ax.set_yticklabels(["median", "99.5 %"], fontsize=7)
     _save(figure, path)
 
 
@@ -153,9 +151,10 @@ def _finish(axes: Any, x: str, y: str, title: str) -> None:
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(-0.01, 1.02)
     axes.grid(color="0.9", linewidth=0.6)
-    axes.legend(frameon=False, fontsize=8)
 
 
 def _save(figure: Any, path: Path) -> None:
+    if figure.axes[0].get_legend_handles_labels()[1]:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     # Without a date and version the same numbers give the same file.
     figure.savefig(path, metadata={"Software": None})

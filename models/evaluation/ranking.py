@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.calibration import conformal_p
 from models.evaluation.metrics import auroc, wilson_interval
 
 MOST_ALARMS = 0.05  # Share of normals that the operating point may flag.
@@ -84,15 +83,14 @@ def decide(truth: ArrayLike, flagged: ArrayLike) -> Decisions:
 
 
 def conformal_threshold(reference: ArrayLike, alpha: float = MOST_ALARMS) -> float:
-    """Lowest reference score at which the split-conformal p is above ``alpha``; what is higher is flagged.
+    """Reference score above which the split-conformal p is at most ``alpha``: what is higher is flagged.
 
-    With fewer than 1 / alpha - 1 reference scores no p is that small: infinity, and nothing is flagged.
+    With fewer than 1 / alpha - 1 reference scores no p is that small; then what is higher than all of them is
+    flagged, which is the lowest p they can give.
     """
     scores = np.sort(np.asarray(reference, dtype=np.float64))
-    if conformal_p(scores.tolist(), float("inf")) > alpha:
-        return float("inf")
-    allowed = int(np.floor(alpha * (len(scores) + 1) + 1e-9)) - 1
-    return float(scores[len(scores) - 1 - allowed])
+    passed = max(0, int(np.floor(alpha * (len(scores) + 1) + 1e-9)) - 1)
+    return float(scores[len(scores) - 1 - passed])
 
 
 def equal_error_threshold(truth: ArrayLike, scores: ArrayLike) -> float:
@@ -155,10 +153,10 @@ def regress_out(scores: ArrayLike, covariates: ArrayLike, normal: ArrayLike) -> 
     return np.asarray(values - design @ weights, dtype=np.float64)
 
 
-def either_way(truth: ArrayLike, scores: ArrayLike) -> float:
-    """AUROC of a property that may point either way: never below a half."""
-    value = auroc(truth, scores)
-    return max(value, 1 - value)
+def either_way(truth: ArrayLike, scores: ArrayLike) -> Floats:
+    """A property that may point either way, turned so that its AUROC is not below a half."""
+    values = np.asarray(scores, dtype=np.float64)
+    return values if auroc(truth, values) >= 0.5 else -values  # noqa: PLR2004 - chance
 
 
 def _share(found: int, of: int) -> float:
