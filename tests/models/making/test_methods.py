@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is installed for making model
 from models.making.passes import Shape  # noqa: E402 - torch decides whether this file is read
 from models.making.pool import Pool  # noqa: E402
 from models.making.record import MethodRecord, method_records, read_method  # noqa: E402
+from models.making.scorers.adversarial import Search  # noqa: E402
 from models.making.scorers.restoration import Restoration  # noqa: E402
 from models.making.training import Trained, export_head, train  # noqa: E402
 from models.runtime import Session  # noqa: E402
@@ -37,7 +38,7 @@ def shortened(record: MethodRecord) -> MethodRecord:
         for stage in record.stages
     )
     score = record.score
-    if isinstance(score.by, Restoration):
+    if isinstance(score.by, Restoration | Search):
         # The graph repeats one step; every further step makes a kink's rounding larger and the export longer.
         score = score.model_copy(update={"by": score.by.model_copy(update={"steps": 1})})
     return record.model_copy(update={"stages": stages, "score": score})
