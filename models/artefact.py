@@ -375,4 +375,6 @@ def _read_manifest(path: Path) -> AnyManifest:
     except OSError as error:
         raise ArtefactError(path, f"cannot be read ({error.strerror}); restore it") from error
     except ValidationError as error:
-        raise ArtefactError(path, f"is not a valid manifest: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ArtefactError(path, f"is not a valid manifest: {field}: {first['msg']}") from error

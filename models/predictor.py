@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from models.calibration import Calibration, identify, read_calibration
 from models.errors import ArtefactError
 from models.images.predictor import PicturePredictor
 from models.preprocess import Prepared, prepare, to_source
-from models.runtime import Session
+from models.providers import CPU, PREFERENCE
+from models.runtime import Session, open_session
 from models.scores import ModelIdentity, Scores
 from models.validity import check_volume
 from models.volume import Volume
@@ -93,10 +95,11 @@ class Predictor:
         cls,
         artefact: Artefact,
         *,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = (CPU,),
         threads: int = 1,
+        engines: Path | None = None,
     ) -> "Predictor":
-        """Load the network, check that it fits the manifest, and run it once.
+        """Load the network, check that it fits the manifest, and warm it up.
 
         Parameters
         ----------
@@ -106,6 +109,8 @@ class Predictor:
             Execution providers that may be used; those absent are left out.
         threads : int
             Threads of one run.
+        engines : Path, optional
+            Folder in which TensorRT's engines are kept between starts.
 
         Raises
         ------
@@ -113,7 +118,18 @@ class Predictor:
             If a file of the artefact cannot be used.
         """
         manifest = artefact.manifest
-        session = Session(artefact.path / NETWORK, providers=providers, threads=threads)
+        contract = manifest.input
+        session = open_session(
+            artefact.path / NETWORK,
+            {
+                "slices": np.zeros((1, len(contract.context), *contract.shape[1:]), dtype=np.float32),
+                "position": np.zeros(1, dtype=np.float32),
+            },
+            providers=providers,
+            threads=threads,
+            batch=contract.batch,
+            engines=engines,
+        )
         missing = set(manifest.sources) - {INPUT} - set(session.outputs)
         if missing:
             raise ArtefactError(artefact.path / NETWORK, f"has no output {', '.join(sorted(missing))}")
@@ -122,7 +138,6 @@ class Predictor:
         unknown = set(calibration.levels) - set(manifest.heads)
         if unknown:
             raise ArtefactError(artefact.path / CALIBRATION, f"names no head {', '.join(sorted(unknown))}")
-        run_slices(session, np.zeros(manifest.input.shape, dtype=np.float32), np.arange(1), manifest.input)
         return cls(artefact, session, normals, calibration)
 
     @property
@@ -186,8 +201,25 @@ class Predictor:
 AnyPredictor = Predictor | PicturePredictor
 
 
-def load_predictor(artefact: Artefact | PictureArtefact, *, threads: int = 1) -> AnyPredictor:
-    """The predictor of an artefact of either format.
+def load_predictor(
+    artefact: Artefact | PictureArtefact,
+    *,
+    providers: Sequence[str] = PREFERENCE,
+    threads: int = 1,
+    engines: Path | None = None,
+) -> AnyPredictor:
+    """The predictor of an artefact of either format, on the best provider of this machine.
+
+    Parameters
+    ----------
+    artefact : Artefact or PictureArtefact
+        Already verified.
+    providers : sequence of str
+        Execution providers that may be used; those absent are left out.
+    threads : int
+        Of one run on the CPU.
+    engines : Path, optional
+        Folder in which TensorRT's engines are kept between starts.
 
     Raises
     ------
@@ -195,8 +227,8 @@ def load_predictor(artefact: Artefact | PictureArtefact, *, threads: int = 1) ->
         If the artefact's parts do not fit together.
     """
     if isinstance(artefact, PictureArtefact):
-        return PicturePredictor.load(artefact, threads=threads)
-    return Predictor.load(artefact, threads=threads)
+        return PicturePredictor.load(artefact, providers=providers, threads=threads, engines=engines)
+    return Predictor.load(artefact, providers=providers, threads=threads, engines=engines)
 
 
 def read_members(volume: Volume, session: Session, normals: Normals, manifest: Manifest) -> Reading:

@@ -74,6 +74,11 @@ class Settings(BaseSettings):
         return self.data / "results"
 
     @property
+    def engines_folder(self) -> Path:
+        """What a GPU was made to run, kept between starts; harmless to lose."""
+        return self.data / "engines"
+
+    @property
     def key_path(self) -> Path:
         """File of the site secret."""
         return self.key_file or self.data / "site.key"

@@ -135,7 +135,9 @@ def open_triage(settings: Settings, store: Store) -> Triage:
         store=store,
         spool_folder=settings.spool_folder,
         objects=ResultFolder(settings.results_folder),
-        predictor=load_predictor(open_artefact(settings), threads=settings.threads),
+        predictor=load_predictor(
+            open_artefact(settings), threads=settings.threads, engines=settings.engines_folder
+        ),
         config_digest=config_digest(settings),
         destinations=tuple(peer.name for peer in open_peers(settings).destinations),
         max_voxels=settings.max_voxels,

@@ -22,7 +22,17 @@ NORMAL_PER_DEVIATION = 1.4826  # Standard deviation of a normal variable per med
 
 
 def take_channels(draft: Draft, step: TakeChannels) -> Draft:
-    """Keep some channels, in this order. A fundus photograph's blue channel is nearly empty."""
+    """Keep some channels, in this order. A fundus photograph's blue channel is nearly empty.
+
+    Raises
+    ------
+    ValueError
+        If the picture has fewer channels.
+    """
+    if max(step.channels) >= draft.pixels.shape[1]:
+        raise ValueError(
+            f"take_channels wants channel {max(step.channels)}, the picture has {draft.pixels.shape[1]}"
+        )
     return replace(draft, pixels=draft.pixels[:, list(step.channels)])
 
 

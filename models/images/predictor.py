@@ -1,7 +1,8 @@
 """Pictures or a volume → scores, by an artefact of format 2."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,16 +10,17 @@ from numpy.typing import NDArray
 from models.aggregation import find_regions
 from models.artefact import CALIBRATION, NETWORK, PictureArtefact, PictureManifest
 from models.calibration import Calibration, identify, read_calibration
-from models.errors import ArtefactError, NotAssessableError, Reason
+from models.errors import ArtefactError, ModelError, NotAssessableError, Reason
+from models.images.contract import ImageContract
 from models.images.picture import Picture, map_to_native, stack_context, with_context
 from models.images.preparation import slice_positions
 from models.images.steps import prepare
 from models.images.volumes import axial_slices, from_axial
-from models.runtime import Session
+from models.providers import CPU
+from models.runtime import Session, open_session
 from models.scores import ModelIdentity, Scores
 from models.volume import Volume
 
-INPUTS = ("x", "mask", "position")
 MIN_REGION_MM3 = 30.0
 PICTURE = "picture"  # Name of the only head of a picture model.
 
@@ -56,6 +58,29 @@ def join_slices(scores: NDArray[np.float64], how: str) -> float:
     return float(np.sort(scores)[-count:].mean())
 
 
+def example_of(contract: ImageContract, *, count: int = 1, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Inputs of a network as a contract describes them: noise, all of it assessed.
+
+    Parameters
+    ----------
+    contract : ImageContract
+    count : int
+        Pictures.
+    seed : int
+
+    Returns
+    -------
+    dict of str to float32
+        ``x`` (count, channels, rows, columns), ``mask`` (count, 1, rows, columns), ``position`` (count,).
+    """
+    rng = np.random.default_rng(seed)
+    return {
+        "x": rng.random((count, contract.network_channels, *contract.size), dtype=np.float32),
+        "mask": np.ones((count, 1, *contract.size), dtype=np.float32),
+        "position": np.zeros(count, dtype=np.float32),
+    }
+
+
 class PicturePredictor:
     """A loaded model of pictures.
 
@@ -77,27 +102,40 @@ class PicturePredictor:
         cls,
         artefact: PictureArtefact,
         *,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = (CPU,),
         threads: int = 1,
+        engines: Path | None = None,
     ) -> "PicturePredictor":
-        """Load the network, check that it fits the manifest, and run it once.
+        """Load the network, check that it fits the manifest, and warm it up.
+
+        Parameters
+        ----------
+        artefact : PictureArtefact
+            Already verified.
+        providers : sequence of str
+            Execution providers that may be used; those absent are left out.
+        threads : int
+            Of one run on the CPU.
+        engines : Path, optional
+            Folder in which TensorRT's engines are kept between starts.
 
         Raises
         ------
         ArtefactError
             If the network is not the one the manifest describes.
         """
-        session = Session(artefact.path / NETWORK, providers=providers, threads=threads)
-        if session.inputs != INPUTS or session.outputs != artefact.manifest.outputs:
-            raise ArtefactError(
-                artefact.path / NETWORK, "does not have the inputs and outputs of the manifest"
-            )
-        calibration = read_calibration(artefact.path / CALIBRATION)
-        found = cls(artefact, session, calibration)
-        contract = artefact.manifest.input
-        empty = np.zeros((1, contract.network_channels, *contract.size), dtype=np.float32)
-        found.run(empty, np.ones((1, 1, *contract.size), dtype=np.float32), np.zeros(1, dtype=np.float32))
-        return found
+        network, manifest = artefact.path / NETWORK, artefact.manifest
+        session = open_session(
+            network,
+            example_of(manifest.input),
+            providers=providers,
+            threads=threads,
+            half=manifest.half_precision,
+            engines=engines,
+        )
+        if session.outputs != manifest.outputs:
+            raise ArtefactError(network, "does not have the outputs of the manifest")
+        return cls(artefact, session, read_calibration(artefact.path / CALIBRATION))
 
     @property
     def identity(self) -> ModelIdentity:
@@ -117,12 +155,29 @@ class PicturePredictor:
 
     def score_pictures(self, pictures: Sequence[Picture]) -> PictureScores:
         """Scores of the pictures of one study, in slice order."""
-        contract = self._manifest.input
-        return self._score(
-            stack_context(pictures, contract.context),
-            np.stack([picture.mask for picture in pictures]),
+        return self.score_studies([pictures])[0]
+
+    def score_studies(self, studies: Sequence[Sequence[Picture]]) -> list[PictureScores]:
+        """Scores of many studies; batches are filled across them, so that single pictures do not run alone.
+
+        Parameters
+        ----------
+        studies : sequence of sequences of Picture
+            Each in slice order. All of them are in memory at once with what the network says of them.
+        """
+        context = self._manifest.input.context
+        pictures = [picture for study in studies for picture in study]
+        mask = np.stack([picture.mask for picture in pictures])
+        found = self.run(
+            np.concatenate([stack_context(study, context) for study in studies]),
+            mask[:, None].astype(np.float32),
             np.array([picture.position for picture in pictures], dtype=np.float32),
         )
+        ends = np.cumsum([len(study) for study in studies])
+        cuts = [slice(end - len(study), end) for end, study in zip(ends, studies, strict=True)]
+        return [
+            self._joined({name: values[cut] for name, values in found.items()}, mask[cut]) for cut in cuts
+        ]
 
     def predict(self, volume: Volume) -> Scores:
         """How unusual a series is, and where, slice by slice. The same volume gives the same bytes.
@@ -130,18 +185,29 @@ class PicturePredictor:
         Raises
         ------
         NotAssessableError
-            CONSTANT_PIXELS if there is nothing to see.
+            CONSTANT_PIXELS if there is nothing to see, WRONG_MODALITY if the model needs colour.
+        ModelError
+            If the network gives no number.
         """
         planes = axial_slices(volume)
         if float(planes.max()) <= float(planes.min()):
             raise NotAssessableError(Reason.CONSTANT_PIXELS, "All pixels have the same value.")
-        draft = prepare(planes, self._manifest.input)
+        contract = self._manifest.input
+        try:
+            draft = prepare(planes, contract)
+        except ValueError as error:
+            raise NotAssessableError(
+                Reason.WRONG_MODALITY, "The model needs pictures with more channels than the series has."
+            ) from error
         if not draft.mask.any():
             raise NotAssessableError(Reason.CONSTANT_PIXELS, "No tissue stands above the background.")
-        found = self._score(
-            with_context(draft.pixels, self._manifest.input.context),
+        found = self._joined(
+            self.run(
+                with_context(draft.pixels, contract.context),
+                draft.mask[:, None].astype(np.float32),
+                slice_positions(draft.mask).astype(np.float32),
+            ),
             draft.mask,
-            slice_positions(draft.mask).astype(np.float32),
         )
         shown = np.zeros(volume.voxels.shape, dtype=np.float32)
         calibration = self._calibration
@@ -165,12 +231,13 @@ class PicturePredictor:
             model=self._identity,
         )
 
-    def _score(
-        self, x: NDArray[np.float32], mask: NDArray[np.bool_], position: NDArray[np.float32]
-    ) -> PictureScores:
-        found = self.run(x, mask[:, None].astype(np.float32), position)
+    def _joined(self, found: Mapping[str, NDArray[np.float32]], mask: NDArray[np.bool_]) -> PictureScores:
+        """What the network says of the slices of one study; empty slices have no say in the study's score."""
         images = found["image_score"].astype(np.float64)
         seen = mask.any(axis=(1, 2))
-        maps = found["pixel_score"][:, 0] if "pixel_score" in found else None
         study = join_slices(images[seen] if seen.any() else images, self._manifest.study)
+        if not np.isfinite(study):
+            # Compared with a reference group it would pass for the most unusual study of all.
+            raise ModelError("The network gave no number for a study; run `vigil models verify`.")
+        maps = found["pixel_score"][:, 0] if "pixel_score" in found else None
         return PictureScores(study=study, images=images, maps=maps)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from models.artefact import CARD, MANIFEST, REQUIRED, Artefact
+from models.artefact import CARD, MANIFEST, NORMALS, REQUIRED, Artefact, PictureArtefact, load_artefact
 from models.catalogue import active_artefact, list_artefacts
 from models.errors import ArtefactError
+from tests.picture_models import write_artefact
 
 
 @pytest.fixture
@@ -19,10 +20,10 @@ def test_shipped_artefact_is_whole_and_small() -> None:
 
     assert artefact.path.name == f"{artefact.manifest.name}-{artefact.manifest.version}"
     assert sum(file.stat().st_size for file in artefact.path.iterdir()) < 10e6
-    assert {file.name for file in artefact.path.iterdir()} == {MANIFEST, *REQUIRED}
+    assert {file.name for file in artefact.path.iterdir()} == {MANIFEST, *REQUIRED[1]}
 
 
-@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("name", REQUIRED[1])
 def test_one_changed_byte_is_found_and_named(copied: Path, name: str) -> None:
     content = bytearray((copied / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -34,7 +35,7 @@ def test_one_changed_byte_is_found_and_named(copied: Path, name: str) -> None:
     assert found.value.path == copied / name
 
 
-@pytest.mark.parametrize("name", [MANIFEST, *REQUIRED])
+@pytest.mark.parametrize("name", [MANIFEST, *REQUIRED[1]])
 def test_missing_file_is_named(copied: Path, name: str) -> None:
     (copied / name).unlink()
 
@@ -59,6 +60,42 @@ def test_manifest_that_is_not_valid_is_named(copied: Path, key: str, value: obje
 
     with pytest.raises(ArtefactError, match=MANIFEST):
         Artefact.load(copied)
+
+
+@pytest.mark.parametrize("name", REQUIRED[2])
+def test_one_changed_byte_of_a_picture_model_is_found_and_named(tmp_path: Path, name: str) -> None:
+    folder = write_artefact(tmp_path / "grey")
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+
+    with pytest.raises(ArtefactError, match=name) as found:
+        load_artefact(folder)
+
+    assert found.value.path == folder / name
+
+
+def test_picture_model_needs_no_statistics_beside_its_graph(tmp_path: Path) -> None:
+    found = load_artefact(write_artefact(tmp_path / "grey"))
+
+    assert isinstance(found, PictureArtefact)
+    assert NORMALS not in found.manifest.files
+    assert set(found.manifest.files) == set(REQUIRED[2])
+
+
+def test_picture_model_is_no_volume_model(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="of pictures"):
+        Artefact.load(write_artefact(tmp_path / "grey"))
+
+
+def test_field_of_a_manifest_that_is_wrong_is_named(tmp_path: Path) -> None:
+    folder = write_artefact(tmp_path / "grey")
+    content = json.loads((folder / MANIFEST).read_text())
+    content["input"]["size"] = [0, 16]
+    (folder / MANIFEST).write_text(json.dumps(content))
+
+    with pytest.raises(ArtefactError, match=r"input\.size\.0"):
+        load_artefact(folder)
 
 
 def test_path_in_the_file_list_cannot_leave_the_folder(copied: Path) -> None:
