@@ -23,8 +23,9 @@ def write_network(
     size: tuple[int, int] = SIZE,
     extra: tuple[str, ...] = (),
     per_batch: bool = False,
+    grey: float = 0.5,
 ) -> None:
-    """Distance from grey (0.5) inside the mask as a map, its highest value as the picture's score.
+    """Distance from grey inside the mask as a map, its highest value as the picture's score.
 
     Parameters
     ----------
@@ -36,10 +37,12 @@ def write_network(
         Operators without inputs, such as ``RandomNormal``, whose output is added to the map.
     per_batch : bool
         Scores are taken over the batch, as no network should.
+    grey : float
+        What counts as usual.
     """
     nodes = [
-        helper.make_node("Slice", ["x", "first", "second", "axis"], ["grey"]),
-        helper.make_node("Sub", ["grey", "half"], ["signed"]),
+        helper.make_node("Slice", ["x", "first", "second", "axis"], ["first_channel"]),
+        helper.make_node("Sub", ["first_channel", "usual"], ["signed"]),
         helper.make_node("Abs", ["signed"], ["apart"]),
         helper.make_node("Mul", ["apart", "mask"], ["inside"]),
     ]
@@ -52,7 +55,7 @@ def write_network(
         helper.make_node("Identity", [last], ["pixel_score"]),
         helper.make_node("ReduceMax", [last, "everywhere"], ["highest"], keepdims=0),
         helper.make_node("Mul", ["position", "nothing"], ["unmoved"]),
-        helper.make_node("Add", ["highest", "unmoved"], ["image_score"]),
+        helper.make_node("Add", ["highest", "unmoved"], ["image_score"]),  # As many scores as positions.
     ]
     graph = helper.make_graph(
         nodes,
@@ -70,7 +73,7 @@ def write_network(
             helper.make_tensor("first", TensorProto.INT64, [1], [0]),
             helper.make_tensor("second", TensorProto.INT64, [1], [1]),
             helper.make_tensor("axis", TensorProto.INT64, [1], [1]),
-            helper.make_tensor("half", TensorProto.FLOAT, [], [0.5]),
+            helper.make_tensor("usual", TensorProto.FLOAT, [], [grey]),
             helper.make_tensor("nothing", TensorProto.FLOAT, [], [0.0]),
             helper.make_tensor(
                 "everywhere",

@@ -263,9 +263,7 @@ def read_recipe(path: Path | str) -> Recipe:
     RecordError
         Names the first field that is missing, unknown or out of range.
     """
-    place = Path(path)
-    if not place.suffix:
-        place = RECORDS / f"{place.name}.yaml"
+    place = record_path(path)
     try:
         document = yaml.safe_load(place.read_text(encoding="utf-8"))
         kind = EnsembleRecord if isinstance(document, dict) and "members" in document else MethodRecord
@@ -299,8 +297,14 @@ def read_method(path: Path | str) -> MethodRecord:
 
 def is_volume_record(path: Path | str) -> bool:
     """Whether a record is that of a model of whole brain volumes (`models.making.brain`), not of pictures."""
-    place = Path(path)
+    place = record_path(path)
     return place.is_file() and not place.read_text(encoding="utf-8").startswith("id:")
+
+
+def record_path(record: Path | str) -> Path:
+    """The file of a record that is given by its path or, shipped, by its id."""
+    place = Path(record)
+    return place if place.suffix else RECORDS / f"{place.name}.yaml"
 
 
 def recipe_paths() -> tuple[Path, ...]:

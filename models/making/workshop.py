@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.artefact import (
     CALIBRATION,
@@ -23,6 +24,7 @@ from models.artefact import (
     write_manifest,
 )
 from models.calibration import calibrate_pictures
+from models.errors import TrainingError
 from models.evaluation.picture_card import card_text
 from models.images.collection import Arrays, Collection, read_collection
 from models.images.description import describe
@@ -31,13 +33,17 @@ from models.images.predictor import join_slices
 from models.images.tables import VolumeReader
 from models.images.toys import TOYS, corrupted, untouched
 from models.making.ensemble import Ensemble
+from models.making.half import agrees_in_half
 from models.making.head import Scoring
+from models.making.passes import Batch
 from models.making.pool import Pool, ToyPool
-from models.making.record import MethodRecord, Recipe, read_recipe
+from models.making.record import EnsembleRecord, MethodRecord, Recipe, read_recipe
 from models.making.training import Report, Run, export_head, train
 from models.runtime import Session
 
+ORDER = "run.json"  # What a training was started with, in the folder of its run.
 MOST_TOYS = 192
+HALF_SAMPLE = 8  # Pictures on which half precision is compared.
 TOY_SEED = 7
 SEED_STRIDE = 101  # Between the seeds of an ensemble's members, so that runs of neighbouring seeds differ.
 
@@ -87,35 +93,139 @@ def train_pictures(
     RecordError, DatasetError
         Before training starts, with what to change.
     """
+    place = str(Path(record).resolve()) if Path(record).suffix else str(record)
+    order = Order(record=place, data=data.resolve(), seed=seed, task=task, steps=steps)
+    return _make(
+        order,
+        out,
+        fresh=fresh,
+        read_folder=read_folder,
+        report=report,
+        checkpoint_steps=checkpoint_steps,
+    )
+
+
+def export_run(
+    run: Path,
+    out: Path,
+    *,
+    data: Path | None = None,
+    read_folder: VolumeReader | None = None,
+    report: Report | None = None,
+) -> Path:
+    """Write the artefact of a training again, from the checkpoints in its folder.
+
+    Parameters
+    ----------
+    run : Path
+        One folder of ``<out>/runs``. A training that was killed goes on to its end first.
+    out : Path
+        Parent of the artefact folder.
+    data : Path, optional
+        The data folder, where it has moved since. The reference group is scored again.
+    read_folder, report : optional
+        As of ``train_pictures``.
+
+    Returns
+    -------
+    Path
+        The artefact folder.
+
+    Raises
+    ------
+    TrainingError
+        If the folder is not that of a training, or its record has changed since.
+    RecordError, DatasetError
+        As of ``train_pictures``.
+    """
+    try:
+        order = Order.model_validate_json((run / ORDER).read_bytes())
+    except OSError as error:
+        raise TrainingError(
+            f"{run.name} has no {ORDER}; name a folder below the `runs` of a training"
+        ) from error
+    except ValidationError as error:
+        raise TrainingError(f"{ORDER} of {run.name}: {error.errors()[0]['msg']}; train again") from error
+    if data is not None:
+        order = order.model_copy(update={"data": data.resolve()})
+    return _make(order, out, run=run, read_folder=read_folder, report=report)
+
+
+class Order(BaseModel):
+    """What a training was started with; stands in the folder of its run.
+
+    Attributes
+    ----------
+    record : str
+        Id of a shipped record, or a file.
+    data : Path
+    seed : int
+    task : str or None
+    steps : int or None
+    sha256 : str
+        Of everything that shapes the weights besides the seed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    record: str
+    data: Path
+    seed: int
+    task: str | None
+    steps: int | None
+    sha256: str = ""
+
+
+def _make(
+    order: Order,
+    out: Path,
+    *,
+    run: Path | None = None,
+    fresh: bool = False,
+    read_folder: VolumeReader | None = None,
+    report: Report | None = None,
+    checkpoint_steps: int | None = None,
+) -> Path:
+    """Carry an order out, or what is left of it in the folder of its run."""
     torch.set_num_threads(1)  # The same sums in the same order on any machine of a kind.
-    recipe = read_recipe(record)
-    described = describe(data)
+    recipe = read_recipe(order.record)
+    described = describe(order.data)
     collection = read_collection(
-        data, recipe.input.contract(described.contract), task=task, read_folder=read_folder
+        order.data, recipe.input.contract(described.contract), task=order.task, read_folder=read_folder
     )
     material = gather(collection, seed=TOY_SEED)
-    content = hashlib.sha256(f"{recipe.model_dump_json()}{collection.name}{steps}".encode()).hexdigest()
     # A run is found again by what it was started with, so a changed record never goes on from old weights.
-    run = out / "runs" / f"{recipe.id}-{seed}-{content[:12]}"
-    if fresh and run.exists():
-        shutil.rmtree(run)
-    run.mkdir(parents=True, exist_ok=True)
-    kept = Run(folder=run, report=report, checkpoint_steps=checkpoint_steps)
-    scoring = train_recipe(recipe, material, seed=seed, run=kept, steps=steps)
+    definition = f"{_definition(recipe)}{collection.name}{collection.contract.model_dump_json()}{order.steps}"
+    content = hashlib.sha256(definition.encode()).hexdigest()
+    if run is not None and content != order.sha256:
+        raise TrainingError(f"{run.name} was made from another record or data folder; train again")
+    folder = run or out / "runs" / f"{recipe.id}-{order.seed}-{content[:12]}"
+    if fresh and folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ORDER).write_text(order.model_copy(update={"sha256": content}).model_dump_json(indent=2) + "\n")
+    kept = Run(folder=folder, report=report, checkpoint_steps=checkpoint_steps)
+    scoring = train_recipe(recipe, material, seed=order.seed, run=kept, steps=order.steps)
+    out.mkdir(parents=True, exist_ok=True)
     target = out / f"{recipe.id}-{recipe.version}"
     with TemporaryDirectory(dir=out, prefix=".making-") as place:
-        folder = Path(place) / target.name
-        folder.mkdir()
-        _fill(folder, recipe, record, collection, scoring, seed)
+        made = Path(place) / target.name
+        made.mkdir()
+        _fill(made, recipe, order, collection, scoring)
         if target.exists():
             shutil.rmtree(target)
-        folder.rename(target)
+        made.rename(target)
     return target
 
 
-def _fill(
-    folder: Path, recipe: Recipe, record: Path | str, collection: Collection, scoring: Scoring, seed: int
-) -> None:
+def _definition(recipe: Recipe) -> str:
+    """A record in full, with those of its members, which are records of their own."""
+    members = recipe.members.values() if isinstance(recipe, EnsembleRecord) else ()
+    parts = [recipe, *(member.method(recipe.input) for member in members)]
+    return "\n".join(part.model_dump_json() for part in parts)
+
+
+def _fill(folder: Path, recipe: Recipe, order: Order, collection: Collection, scoring: Scoring) -> None:
     """Every file of the artefact, the manifest last."""
     export_head(scoring, folder / NETWORK)
     session = Session(folder / NETWORK, providers=("CPUExecutionProvider",))
@@ -139,7 +249,8 @@ def _fill(
         input=collection.contract,
         outputs=session.outputs,
         study=recipe.score.study if isinstance(recipe, MethodRecord) else recipe.study,
-        training=_provenance(recipe, record, collection, seed),
+        half_precision=agrees_in_half(scoring, _sample(collection)),
+        training=_provenance(recipe, order, collection),
         files={},
     )
     scores, maxima = _reference(collection, session, manifest.study)
@@ -154,15 +265,22 @@ def _fill(
     write_manifest(folder, manifest)
 
 
-def _provenance(recipe: Recipe, record: Path | str, collection: Collection, seed: int) -> Training:
+def _sample(collection: Collection) -> Batch:
+    """A few pictures of calibration people."""
+    pictures = collection.of_role("calibration")
+    pool = pool_of(collection.arrays(pictures[:: max(1, len(pictures) // HALF_SAMPLE)][:HALF_SAMPLE]))
+    return pool.take(torch.arange(len(pool)))
+
+
+def _provenance(recipe: Recipe, order: Order, collection: Collection) -> Training:
     counts = {
         role: len({picture.patient for picture in collection.of_role(role)})
         for role in ("train", "selection", "calibration")
     }
     return Training(
-        record=Path(record).name if Path(record).suffix else f"{record}.yaml",
-        record_sha256=hashlib.sha256(recipe.model_dump_json().encode()).hexdigest(),
-        seed=seed,
+        record=f"{recipe.id}.yaml",
+        record_sha256=hashlib.sha256(_definition(recipe).encode()).hexdigest(),
+        seed=order.seed,
         data=collection.name,
         data_licence=collection.description.licence,
         subjects=counts,

@@ -8,12 +8,12 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="torch is installed for making models alone")
 
 from models.artefact import CALIBRATION, NETWORK, PictureArtefact, load_artefact  # noqa: E402 - torch decides
-from models.errors import ArtefactError, DatasetError, RecordError  # noqa: E402
+from models.errors import ArtefactError, DatasetError, RecordError, TrainingError  # noqa: E402
 from models.images.predictor import PicturePredictor, join_slices  # noqa: E402
 from models.making.pool import Pool  # noqa: E402
 from models.making.record import read_method  # noqa: E402
 from models.making.training import Run, train  # noqa: E402
-from models.making.workshop import train_pictures  # noqa: E402
+from models.making.workshop import ORDER, export_run, train_pictures  # noqa: E402
 from models.volume import Volume  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
@@ -95,6 +95,32 @@ def test_killed_run_goes_on_and_ends_with_the_same_weights(
 
     assert seen[0] > 1
     assert (again / NETWORK).read_bytes() == (artefact / NETWORK).read_bytes()
+
+
+def test_artefact_is_written_again_from_the_folder_of_its_run(artefact: Path, tmp_path: Path) -> None:
+    (run,) = (artefact.parent / "runs").iterdir()
+
+    again = export_run(run, tmp_path)
+
+    assert again.name == artefact.name
+    assert {file.name for file in again.iterdir()} == {file.name for file in artefact.iterdir()}
+    assert (again / NETWORK).read_bytes() == (artefact / NETWORK).read_bytes()
+
+
+def test_run_of_another_definition_is_not_exported(artefact: Path, tmp_path: Path) -> None:
+    (run,) = (artefact.parent / "runs").iterdir()
+    other = tmp_path / "other"
+    other.mkdir()
+    order = json.loads((run / ORDER).read_text())
+    (other / ORDER).write_text(json.dumps({**order, "steps": STEPS + 1}))
+
+    with pytest.raises(TrainingError, match="another record"):
+        export_run(other, tmp_path)
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=ORDER):
+        export_run(tmp_path, tmp_path)
 
 
 def test_volume_is_scored_slice_by_slice_on_its_own_grid(artefact: Path) -> None:
