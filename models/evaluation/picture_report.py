@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from models.evaluation.picture_tables import (
+    CASE_COLUMNS,
     MEAN,
+    PIXEL_COLUMNS,
     SPREAD,
     SYNTHETIC,
     baseline_lines,
@@ -45,11 +47,14 @@ def write_picture_report(result: Mapping[str, Any], folder: Path) -> Path:
         f"Method {result['method']}, training seeds {', '.join(str(seed) for seed in result['seeds'])}.",
         f"Seed of the evaluation {result['seed']}; at most {result['peak_memory_mib']} MiB of memory.",
         "In brackets the 95 % interval: bootstrap by patient, Wilson for sensitivity and specificity.",
-        "Optimistic figures use labels to choose a threshold; 'either way' takes the better direction.",
+        "Optimistic figures use labels to choose a threshold, or to let a property count when high, low",
+        "or far from that of normals.",
     ]
     for (split, finding), own in places_of(rows).items():
         lines += ["", f"## {split}: {finding or 'all'}", *_prevalence(own), ""]
-        lines.append(table([*baseline_lines(own), *model_lines(own)]))
+        measured = [*baseline_lines(own), *model_lines(own)]
+        tables = [table(measured, CASE_COLUMNS), table(measured, PIXEL_COLUMNS)]
+        lines.append("\n\n".join(text for text in tables if text))
     for split in dict.fromkeys(row.split for row in rows):
         own = [row for row in rows if row.split == split]
         if any(row.finding.startswith(SYNTHETIC) for row in own):

@@ -16,9 +16,9 @@ from models.evaluation.ranking import (
     area_by_trapezoids,
     conformal_threshold,
     decide,
-    either_way,
     equal_error_threshold,
     false_positive_rate,
+    most_telling,
     regress_out,
 )
 from models.evaluation.resampling import Interval, case_intervals
@@ -121,7 +121,7 @@ def _case_rows(
     patients = [picture.patient for picture in pictures]
     n, name = len(truth), level(scored.pictures)
     if rowing.scorer in SHORTCUTS[1:]:
-        scores, calibration = either_way(truth, scores), None
+        scores, calibration = most_telling(truth, scores), None
     area, precision = case_intervals(truth, scores, patients, seed=rowing.seed, draws=rowing.draws)
     rows = [
         rowing.row(finding, f"{name}_auroc", auroc(truth, scores), n, area),
@@ -141,7 +141,7 @@ def _case_rows(
             value = auroc(truth[inside], scores[inside])
             rows.append(rowing.row(finding, "slice_auroc_central", value, int(inside.sum()), area))
     known = np.array([[picture.covariates.get(key, np.nan) for key in REGRESSED] for picture in pictures])
-    if np.isfinite(known).all():
+    if rowing.scorer not in REGRESSED and np.isfinite(known).all():
         left = regress_out(scores, known, ~truth)
         area, _ = case_intervals(truth, left, patients, seed=rowing.seed, draws=rowing.draws)
         rows.append(rowing.row(finding, f"{name}_auroc_regressed", auroc(truth, left), n, area))

@@ -1,6 +1,6 @@
 """Tables of evaluations of pictures: who was measured down, figures across."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.evaluation.rows import Row
@@ -9,8 +9,9 @@ NO_MODEL = "no model"  # Artefact of the rows of baselines.
 MEAN, SPREAD = "mean", "spread"  # Artefacts of the rows over seeds; spread is the standard deviation.
 SYNTHETIC = ("local: ", "global: ")
 SWEPT = ("intensity=", "radius=")
+POOLED = ("pixel_", "objects_", "image_", "slice_")  # Metrics that are of all findings where they name none.
 
-COLUMNS = {
+CASE_COLUMNS = {
     "image_auroc": "AUROC",
     "image_auroc_regressed": "AUROC without sharpness and contrast",
     "image_ap": "AP",
@@ -19,21 +20,44 @@ COLUMNS = {
     "slice_auroc_central": "central slices AUROC",
     "slice_auroc_regressed": "slice AUROC without sharpness and contrast",
     "slice_ap": "slice AP",
+    "slice_fpr_at_95_tpr": "FPR at 95 % TPR",
     "study_auroc": "study AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_dice": "Dice",
-    "pixel_dice_best": "best Dice (optimistic)",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "f1_at_normals_95": "F1, threshold of normals",
     "f1_at_equal_error_optimistic": "F1 at equal errors (optimistic)",
     "seconds_per_study": "s per study",
 }
-SHORT_COLUMNS = tuple(
-    metric
-    for metric in COLUMNS
-    if metric
-    not in {"image_fpr_at_95_tpr", "slice_ap", "sensitivity", "specificity", "slice_auroc_regressed"}
+PIXEL_COLUMNS = {
+    "pixel_ap": "pixel AP",
+    "pixel_ap_scan_mean": "AP, mean of scans",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_dice": "Dice, threshold of normals",
+    "pixel_dice_scan_mean": "Dice, mean of scans",
+    "pixel_dice_best": "best Dice (optimistic)",
+    "pixel_fpr": "share of normal pixels flagged",
+    "objects_found_per_scan": "objects found per scan",
+    "objects_missed_per_scan": "missed",
+    "objects_false_per_scan": "false",
+    "l1_normal_pixels": "l1 error, normal",
+    "l1_abnormal_pixels": "l1 error, abnormal",
+    "chi_squared_residual_distance": "chi-squared distance of residuals",
+    "ssim_normal": "SSIM on normals",
+}
+COLUMNS = CASE_COLUMNS | PIXEL_COLUMNS
+SHORT_COLUMNS = (
+    "image_auroc",
+    "image_auroc_regressed",
+    "image_ap",
+    "slice_auroc",
+    "slice_auroc_central",
+    "study_auroc",
+    "pixel_ap",
+    "pixel_dice",
+    "pixel_dice_best",
+    "f1_at_normals_95",
+    "f1_at_equal_error_optimistic",
+    "seconds_per_study",
 )
 BASELINE_TITLES = {
     "constant": "constant",
@@ -42,9 +66,9 @@ BASELINE_TITLES = {
     "equalised": "equalised intensity",
     "pca": "PCA residual",
     "slice_position": "slice position alone",
-    "aspect_ratio": "aspect ratio alone (either way)",
-    "sharpness": "sharpness alone (either way)",
-    "contrast": "contrast alone (either way)",
+    "aspect_ratio": "aspect ratio alone (optimistic)",
+    "sharpness": "sharpness alone (optimistic)",
+    "contrast": "contrast alone (optimistic)",
 }
 
 
@@ -103,9 +127,12 @@ def model_lines(rows: Sequence[Row], *, title: str = "") -> list[Line]:
     return [Line(title=title + suffix, values=lines[-1].values)] if lines else []
 
 
-def table(lines: Sequence[Line], columns: Sequence[str] = tuple(COLUMNS)) -> str:
-    """A Markdown table of the columns that any line fills."""
+def table(lines: Sequence[Line], columns: Iterable[str]) -> str:
+    """A Markdown table of the columns that any line fills and the lines that fill any; empty without one."""
     used = [metric for metric in columns if any(metric in line.values for line in lines)]
+    lines = [line for line in lines if any(metric in line.values for metric in used)]
+    if not lines:
+        return ""
     text = [
         "| | " + " | ".join(COLUMNS[metric] for metric in used) + " |",
         "|---|" + "---|" * len(used),
@@ -117,17 +144,20 @@ def table(lines: Sequence[Line], columns: Sequence[str] = tuple(COLUMNS)) -> str
 def places_of(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     """Rows by part and finding, without those of synthetic anomalies.
 
-    Rows without a finding (pixels, seconds) stand with the only finding of their part, or on their own.
+    What has no finding (seconds, reconstructions) stands with every finding of its part. Pixels of several
+    findings together are a place of their own, with an empty finding.
     """
-    findings: dict[str, set[str]] = {}
     real = [row for row in rows if not row.finding.startswith((*SYNTHETIC, *SWEPT))]
-    for row in real:
-        findings.setdefault(row.split, set()).add(row.finding)
     places: dict[tuple[str, str], list[Row]] = {}
-    for row in real:
-        named = findings[row.split] - {""}
-        finding = next(iter(named)) if row.finding == "" and len(named) == 1 else row.finding
-        places.setdefault((row.split, finding), []).append(row)
+    for split in dict.fromkeys(row.split for row in real):
+        own = [row for row in real if row.split == split]
+        named = list(dict.fromkeys(row.finding for row in own if row.finding))
+        for finding in named:
+            shared = [row for row in own if not row.finding and not row.metric.startswith(POOLED)]
+            places[split, finding] = [row for row in own if row.finding == finding] + shared
+        pooled = [row for row in own if not row.finding]
+        if not named or any(row.metric.startswith(POOLED) for row in pooled):
+            places[split, ""] = pooled
     return places
 
 

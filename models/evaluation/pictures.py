@@ -10,6 +10,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,10 @@ from models.evaluation.rows import Row
 from models.evaluation.scoring import Scored, of_finding, score
 from models.evaluation.synthetic import Sweeps, synthetic_rows
 from models.images.collection import Collection, read_collection
+from models.images.contract import ImageContract
 from models.images.picture import Picture
 from models.images.predictor import PicturePredictor
+from models.images.tables import VolumeReader
 
 DRAWS = 1000
 
@@ -52,6 +55,7 @@ def evaluate_pictures(
     *,
     draws: int = DRAWS,
     amount: Sweeps | None = None,
+    read_folder: VolumeReader | None = None,
 ) -> dict[str, object]:
     """Measure artefacts on every part of a data folder but ``train``.
 
@@ -69,6 +73,8 @@ def evaluate_pictures(
         Of the bootstrap.
     amount : Sweeps, optional
         How many synthetic anomalies are made.
+    read_folder : callable, optional
+        Opens a row of a manifest whose file is a folder, such as a DICOM series.
 
     Returns
     -------
@@ -86,15 +92,16 @@ def evaluate_pictures(
         If the data folder is not what its description says.
     """
     loaded = [_load(path) for path in artefacts]
+    read = partial(_read, data, task, read_folder)
     found = _Found()
     collection: Collection | None = None
     for artefact in loaded:
         if collection is None:
-            collection = read_collection(data, artefact.manifest.input, task=task)
+            collection = read(artefact.manifest.input)
             for name, scorer in baselines(collection).items():
                 _measure(collection, scorer, (NO_MODEL, name, seed, draws), found)
         elif collection.contract != artefact.manifest.input:
-            collection = read_collection(data, artefact.manifest.input, task=task)
+            collection = read(artefact.manifest.input)
         _evaluate_one(artefact, collection, seed, draws, amount or Sweeps(), found)
     rows = [*found.rows, *summarise_seeds(found.rows)]
     return {
@@ -146,6 +153,12 @@ def _load(path: Path) -> PictureArtefact:
     if not isinstance(artefact, PictureArtefact):
         raise ArtefactError(path / "manifest.json", "is of a model of volumes; a model of pictures is needed")
     return artefact
+
+
+def _read(
+    data: Path, task: str | None, read_folder: VolumeReader | None, contract: ImageContract
+) -> Collection:
+    return read_collection(data, contract, task=task, read_folder=read_folder)
 
 
 def _evaluate_one(

@@ -153,10 +153,16 @@ def regress_out(scores: ArrayLike, covariates: ArrayLike, normal: ArrayLike) -> 
     return np.asarray(values - design @ weights, dtype=np.float64)
 
 
-def either_way(truth: ArrayLike, scores: ArrayLike) -> Floats:
-    """A property that may point either way, turned so that its AUROC is not below a half."""
-    values = np.asarray(scores, dtype=np.float64)
-    return values if auroc(truth, values) >= 0.5 else -values  # noqa: PLR2004 - chance
+def most_telling(truth: ArrayLike, values: ArrayLike) -> Floats:
+    """A property as the score that separates best: high, low, or far from the middle of the normals.
+
+    A shortcut may point any way, and a model can find it whichever way it points, so this row gives the
+    property every advantage.
+    """
+    labels = np.asarray(truth, dtype=np.bool_)
+    found = np.asarray(values, dtype=np.float64)
+    candidates = (found, -found, np.abs(found - np.median(found[~labels])))
+    return max(candidates, key=lambda scores: auroc(labels, scores))
 
 
 def _share(found: int, of: int) -> float:

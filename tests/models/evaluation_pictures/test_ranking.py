@@ -9,9 +9,9 @@ from models.evaluation.ranking import (
     area_by_trapezoids,
     conformal_threshold,
     decide,
-    either_way,
     equal_error_threshold,
     false_positive_rate,
+    most_telling,
     regress_out,
 )
 
@@ -99,5 +99,13 @@ def test_a_score_that_is_only_sharpness_has_no_ranking_left() -> None:
 
 def test_a_property_is_turned_towards_the_abnormal() -> None:
     truth = np.array([True, True, False])
-    assert auroc(truth, either_way(truth, [1, 2, 3])) == 1
-    assert auroc(truth, either_way(truth, [3, 4, 1])) == 1
+    assert auroc(truth, most_telling(truth, [1, 2, 3])) == 1
+    assert auroc(truth, most_telling(truth, [3, 4, 1])) == 1
+
+
+def test_a_property_that_is_off_on_either_side_is_told_by_its_distance() -> None:
+    truth = np.array([True, True, False, False])
+    ratio = [0.8, 1.2, 1.0, 1.0]
+
+    assert auroc(truth, ratio) == 0.5
+    assert auroc(truth, most_telling(truth, ratio)) == 1
