@@ -5,16 +5,32 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.making.corrupters import AnyCorrupter, NoCorruption
+from models.making.corrupters import AnyCorrupter
+from models.making.corrupting import NoCorruption
 from models.making.objectives.autoregressive import Autoregressive
+from models.making.objectives.codes import CodeMatch, NtXent
 from models.making.objectives.divergence import KL, CodeLoss
 from models.making.objectives.likelihood import FlowLikelihood
+from models.making.objectives.maps import ImageCrossEntropy, MapCrossEntropy, SelfTaught
+from models.making.objectives.perception import Edges, Perceptual
 from models.making.objectives.reconstruction import Difference, GaussianLikelihood
 from models.making.passes import Batch, Pass, network_of
 from models.making.section import Positive, Section
 
 AnyTerm = Annotated[
-    Autoregressive | Difference | FlowLikelihood | GaussianLikelihood | KL | CodeLoss,
+    Autoregressive
+    | CodeLoss
+    | CodeMatch
+    | Difference
+    | Edges
+    | FlowLikelihood
+    | GaussianLikelihood
+    | ImageCrossEntropy
+    | KL
+    | MapCrossEntropy
+    | NtXent
+    | Perceptual
+    | SelfTaught,
     Field(discriminator="type"),
 ]
 

@@ -12,15 +12,25 @@ from models.making.networks.adversarial import (
     PairCriticPlan,
 )
 from models.making.networks.autoencoder import AutoencoderPlan
+from models.making.networks.embedder import ClassifierPlan, EmbedderPlan
 from models.making.networks.flow import FlowPlan
 from models.making.networks.hierarchical import HierarchicalPlan
 from models.making.networks.pixelcnn import PixelCnnPlan
 from models.making.networks.progressive import ProgressiveCriticPlan, ProgressiveGeneratorPlan
+from models.making.networks.pyramid import PyramidPlan
 from models.making.networks.quantised import TwoLevelPlan
 from models.making.networks.unet import UNetPlan
 from models.making.scorers.adversarial import Generated, Recoding, Search, Verdict
 from models.making.scorers.density import Density, OneClass
+from models.making.scorers.features import (
+    ClassActivation,
+    FeatureResidual,
+    PrincipalComponents,
+    ScaleSpace,
+    Segmentation,
+)
 from models.making.scorers.gradient import VariationalGradient
+from models.making.scorers.monte_carlo import MonteCarlo
 from models.making.scorers.patches import PatchDensity
 from models.making.scorers.plain import Asymmetry, Constant, Intensity
 from models.making.scorers.quantised import AutoregressiveRestoration, Commitment
@@ -33,8 +43,10 @@ from models.making.trainers.single import SingleTrainer
 
 AnyNetwork = Annotated[
     AutoencoderPlan
+    | ClassifierPlan
     | CodeCriticPlan
     | CriticPlan
+    | EmbedderPlan
     | EncoderPlan
     | GeneratorPlan
     | PairCriticPlan
@@ -43,6 +55,7 @@ AnyNetwork = Annotated[
     | FlowPlan
     | HierarchicalPlan
     | PixelCnnPlan
+    | PyramidPlan
     | TwoLevelPlan
     | UNetPlan,
     Field(discriminator="type"),
@@ -53,18 +66,24 @@ AnyTrainer = Annotated[
 AnyScorer = Annotated[
     Asymmetry
     | AutoregressiveRestoration
+    | ClassActivation
     | Commitment
     | Constant
     | Density
+    | FeatureResidual
     | Generated
     | Intensity
+    | MonteCarlo
     | OneClass
     | PatchDensity
+    | PrincipalComponents
     | Recoding
     | Residual
     | Restoration
     | Sampling
+    | ScaleSpace
     | Search
+    | Segmentation
     | VariationalGradient
     | Verdict,
     Field(discriminator="type"),

@@ -66,3 +66,40 @@ class Coordinates(nn.Module):
         plane = self.grid.to(x.dtype).expand(x.shape[0], -1, -1, -1)
         height = position.to(x.dtype)[:, None, None, None].expand(-1, 1, x.shape[2], x.shape[3])
         return torch.cat([x, plane, height], dim=1)
+
+
+class BankedDropout(nn.Module):
+    """Dropout that can be asked for one of a fixed bank of masks, for Monte Carlo scores without randomness.
+
+    Parameters
+    ----------
+    share : float
+        Of what is dropped.
+    channels : bool
+        Drop whole channels of a map.
+    """
+
+    def __init__(self, share: float, *, channels: bool = False) -> None:
+        super().__init__()
+        self.share, self.channels = share, channels
+        self.bank: Tensor | None = None
+        self.draw: int | None = None
+
+    def prepare(self, shape: tuple[int, ...], draws: int, generator: torch.Generator) -> None:
+        """Make so many masks for samples of a shape."""
+        kept = torch.rand(
+            (draws, *shape[:1], 1, 1) if self.channels else (draws, *shape), generator=generator
+        )
+        self.bank = (kept >= self.share).float() / (1 - self.share)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Dropout while training; one mask of the bank where one is asked for; else ``x``."""
+        if self.training and self.share:
+            return (
+                nn.functional.dropout2d(x, self.share)
+                if self.channels
+                else nn.functional.dropout(x, self.share)
+            )
+        if self.bank is None or self.draw is None:
+            return x
+        return x * self.bank[self.draw]

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.making.networks.layers import BankedDropout
 from models.making.passes import Code, Shape
 from models.making.section import Count, Section, Share
 
@@ -36,7 +37,7 @@ class SpatialNeck(Section):
 class _Spatial(Neck):
     def __init__(self, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = BankedDropout(dropout)
 
     def encode(self, features: Tensor, *, sample: bool) -> Code:
         del sample
@@ -94,7 +95,7 @@ class _Dense(Neck):
         super().__init__()
         self.squeeze = _Squeezed(inner, squeeze)
         self.enter = nn.Linear(self.squeeze.shape.numel, code)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = BankedDropout(dropout)
         self.leave = nn.Linear(code, self.squeeze.shape.numel)
 
     def encode(self, features: Tensor, *, sample: bool) -> Code:
@@ -131,7 +132,7 @@ class _Gaussian(Neck):
     def __init__(self, plan: GaussianNeck, inner: Shape) -> None:
         super().__init__()
         self.squeeze: _Squeezed | None = None
-        self.dropout = nn.Dropout(plan.dropout)
+        self.dropout = BankedDropout(plan.dropout)
         if plan.spatial:
             self.mean: nn.Module = nn.Conv2d(inner.channels, plan.code, 1)
             self.log_variance: nn.Module = nn.Conv2d(inner.channels, plan.code, 1)

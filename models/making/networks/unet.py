@@ -11,7 +11,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.making.networks.layers import Activation, Coordinates, NormName, activation, norm
+from models.making.networks.layers import (
+    Activation,
+    BankedDropout,
+    Coordinates,
+    NormName,
+    activation,
+    norm,
+)
 from models.making.passes import Network, Output, Shape
 from models.making.section import Count, Section, Share
 
@@ -82,7 +89,7 @@ class UNet(Network):
             self._block(below + (here if plan.skips else 0), here)
             for below, here in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
-        self.drop = nn.Dropout2d(plan.skip_dropout)
+        self.drop = nn.ModuleList(BankedDropout(plan.skip_dropout, channels=True) for _ in widths[1:])
         self.leave = nn.Conv2d(widths[0], answers * folded, 1)
 
     def _block(self, before: int, after: int) -> nn.Sequential:
@@ -113,10 +120,10 @@ class UNet(Network):
         del sample
         kept = self.pyramid(x, position)
         hidden = kept.pop()
-        for block in self.up:
+        for block, drop in zip(self.up, self.drop, strict=True):
             hidden = functional.interpolate(hidden, scale_factor=2.0, mode="nearest")
             skip = kept.pop()
-            hidden = block(torch.cat([hidden, self.drop(skip)], dim=1) if self.plan.skips else hidden)
+            hidden = block(torch.cat([hidden, drop(skip)], dim=1) if self.plan.skips else hidden)
         found = self.leave(hidden)
         if self.plan.fold > 1:
             found = functional.pixel_shuffle(found, self.plan.fold)
