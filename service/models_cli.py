@@ -1,4 +1,4 @@
-"""``vigil models``: train, evaluate, export, verify."""
+"""``vigil models``: train, export, evaluate, verify and list."""
 
 import json
 import sys
@@ -7,24 +7,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Protocol
 
-import numpy as np
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from dicom_node.reader import list_series, read_volume
-from models.artefact import NETWORK, PictureArtefact, load_artefact
-from models.catalogue import list_artefacts
-from models.errors import ArtefactError, DatasetError, ModelError
-from models.predictor import load_predictor
-from models.runtime import Session, random_operators
+from models.artefact import CARD, PictureArtefact, load_artefact
+from models.catalogue import list_artefacts, list_records
+from models.errors import DatasetError, ModelError, NotAssessableError, RecordError
+from models.verification import verify_artefact
 from models.volume import Volume
+from service.errors import TriageError
 
 EXIT_FAILED = 1
 MAX_VOXELS = 2**28  # Of one series of a training folder.
 
-models_app = typer.Typer(help="Train, evaluate, export and verify models.", no_args_is_help=True)
+models_app = typer.Typer(help="Train, export, evaluate, verify and list models.", no_args_is_help=True)
 
+Record = Annotated[str, typer.Argument(help="Record file, or the id of a shipped record.")]
 Folder = Annotated[Path, typer.Option(help="Data folder, described by its name or by its manifest.csv.")]
 Out = Annotated[Path, typer.Option(help="Parent of the artefact folder.")]
 Task = Annotated[str | None, typer.Option(help="Which classes are normal, where the data has several tasks.")]
@@ -39,23 +41,27 @@ class Told(Protocol):
 
 @models_app.command("train")
 def train_model(
-    record: Annotated[str, typer.Argument(help="Record file, or the id of a shipped record.")],
+    record: Record,
     data: Folder,
     out: Out,
     seed: int = 0,
     task: Task = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of every stage: for a quick look.")] = None,
-    fresh: Annotated[bool, typer.Option(help="Start again instead of going on from a killed run.")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of every stage: for a quick look.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Start again, or go on from a killed run.")
+    ] = False,
 ) -> None:
     """Train the method a record defines and export it as an artefact folder.
 
     A run that was killed goes on from its last checkpoint when the same command is given again.
     """
-    # Needs torch: the extra "making".
-    from models.making import is_volume_record, train_artefact, train_pictures
+    with _extra("making"):
+        from models.making import is_volume_record, record_path, train_artefact, train_pictures
 
     if is_volume_record(record):
-        print(train_artefact(Path(record), data, out, seed, _say))  # noqa: T201 - a command line prints
+        if fresh or steps is not None or task is not None:
+            raise RecordError(f"{record}: --task, --steps and --fresh are for records of pictures")
+        _out(train_artefact(record_path(record), data, out, seed, _say))
         return
     with _progress() as told:
         made = train_pictures(
@@ -69,60 +75,79 @@ def train_model(
             report=told,
             read_folder=_read_series,
         )
-    print(made)  # noqa: T201 - a command line prints
+    _out(made)
 
 
 @models_app.command("export")
 def export_model(
-    record: Annotated[str, typer.Argument(help="Record of a training that is done.")],
-    data: Folder,
+    run: Annotated[Path, typer.Argument(help="Folder of a training, below OUT/runs.")],
     out: Out,
-    seed: int = 0,
-    task: Task = None,
+    data: Annotated[Path | None, typer.Option(help="Its data folder, where that has moved.")] = None,
 ) -> None:
-    """Write the artefact of a finished training again, from its checkpoints below OUT/runs."""
-    train_model(record, data, out, seed, task)
+    """Write the artefact of a training again, from its checkpoints."""
+    with _extra("making"):
+        from models.making import export_run
+    with _progress() as told:
+        made = export_run(run, out, data=data, read_folder=_read_series, report=told)
+    _out(made)
 
 
 @models_app.command("evaluate")
 def evaluate_models(
-    artefact: Annotated[list[Path], typer.Option()],
+    artefact: Annotated[list[Path], typer.Option(help="Artefact folder; give several to compare seeds.")],
     data: Folder,
-    json_file: Annotated[Path | None, typer.Option("--json")] = None,
-    report: Annotated[Path | None, typer.Option()] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File of all rows.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Folder of tables and figures.")] = None,
     seed: int = 0,
     task: Task = None,
 ) -> None:
     """Score artefacts on a data folder's rows of any split but train."""
-    is_of_pictures = [isinstance(load_artefact(path), PictureArtefact) for path in artefact]
-    if any(is_of_pictures) and not all(is_of_pictures):
+    is_of_pictures = {isinstance(load_artefact(path), PictureArtefact) for path in artefact}
+    if len(is_of_pictures) > 1:
         raise DatasetError("models of pictures and of volumes are evaluated apart; give one kind")
-    if all(is_of_pictures):
-        # Needs scikit-learn and matplotlib: the extra "evaluation".
-        from models.evaluation.pictures import evaluate_pictures, write_picture_report
-
-        result = evaluate_pictures(artefact, data, seed, task)
-    else:
-        from models.evaluation.protocol import evaluate
-
-        result = evaluate(artefact, data, seed)
+    for place in (json_file, report):
+        if place is not None:  # an hour of scoring must not end on a missing folder
+            place.parent.mkdir(parents=True, exist_ok=True)
+    result = (_evaluate_pictures if is_of_pictures == {True} else _evaluate_volumes)(
+        artefact, data, seed, task, report
+    )
     if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=1) + "\n")
-    if report is not None and all(is_of_pictures):
-        write_picture_report(result, report)
-    elif report is not None:
-        from models.evaluation.report import write_report
-
-        write_report(result, report)
+        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if json_file is None and report is None:
-        print(json.dumps(result, indent=1, default=str))  # noqa: T201 - a command line prints
+        _out(json.dumps(result, indent=1))
+
+
+def _evaluate_pictures(
+    artefacts: list[Path], data: Path, seed: int, task: str | None, report: Path | None
+) -> dict[str, object]:
+    with _extra("evaluation"):
+        from models.evaluation.picture_report import write_picture_report
+        from models.evaluation.pictures import evaluate_pictures
+
+        result = evaluate_pictures(artefacts, data, seed, task, read_folder=_read_series)
+        if report is not None:
+            write_picture_report(result, report)
+    return result
+
+
+def _evaluate_volumes(
+    artefacts: list[Path], data: Path, seed: int, task: str | None, report: Path | None
+) -> dict[str, object]:
+    from models.evaluation.protocol import evaluate
+    from models.evaluation.report import write_report
+
+    if task is not None:
+        raise DatasetError(f"{data.name} has no tasks; leave --task out")
+    result = evaluate(artefacts, data, seed)
+    if report is not None:
+        write_report(result, report)
+    return result
 
 
 @models_app.command("card")
 def show_card(artefact: Path) -> None:
     """Print an artefact's model card."""
-    found = load_artefact(artefact)
-    print((found.path / "MODEL_CARD.md").read_text(encoding="utf-8"))  # noqa: T201 - a command line prints
+    _out((load_artefact(artefact).path / CARD).read_text(encoding="utf-8"))
 
 
 @models_app.command("verify")
@@ -131,43 +156,46 @@ def verify_models(artefact: Annotated[list[Path] | None, typer.Argument()] = Non
     failed = False
     for path in artefact or list_artefacts():
         try:
-            _verify(path)
+            found = verify_artefact(path)
         except ModelError as error:
             failed = True
-            print(f"{path.name}: {error}")  # noqa: T201 - a command line prints
+            _out(f"{path.name}: {error}")
         else:
-            print(f"{path.name}: ok")  # noqa: T201 - a command line prints
+            _out(f"{path.name}: ok, {found.manifest.name} {found.manifest.version}, {found.sha256[:16]}")
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _verify(path: Path) -> None:
-    """Hashes, no randomness, one answer for one picture whatever its batch.
+@models_app.command("list")
+def list_models(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document and nothing else.")
+    ] = False,
+) -> None:
+    """Print every shipped record: what it is, and on which data its results are committed."""
+    from models.evaluation.results import read_results
 
-    Raises
-    ------
-    ArtefactError
-        Names the file and what is wrong with it.
-    """
-    found = load_artefact(path)
-    if random_operators(path / NETWORK):
-        raise ArtefactError(path / NETWORK, "draws random numbers; export it again")
-    load_predictor(found)
-    if not isinstance(found, PictureArtefact):
+    measured: dict[str, set[str]] = {}
+    for result in read_results():
+        measured.setdefault(result.record, set()).add(result.data)
+    rows: list[dict[str, str | list[str]]] = [
+        {
+            "record": record.id,
+            "family": record.family,
+            "covers": list(record.covers),
+            "title": record.title,
+            "measured_on": sorted(measured.get(record.id, ())),
+        }
+        for record in list_records()
+    ]
+    if as_json:
+        _out(json.dumps({"records": rows}, indent=1))
         return
-    session = Session(path / NETWORK, providers=("CPUExecutionProvider",))
-    contract = found.manifest.input
-    rng = np.random.default_rng(0)
-    x = rng.random((3, contract.network_channels, *contract.size), dtype=np.float32)
-    feeds = {"x": x, "mask": np.ones((3, 1, *contract.size), np.float32), "position": np.zeros(3, np.float32)}
-    together, again = session.run(feeds), session.run(feeds)
-    alone = session.run({name: values[:1] for name, values in feeds.items()})
-    for name, values in together.items():
-        if values.tobytes() != again[name].tobytes():
-            raise ArtefactError(path / NETWORK, f"gives another {name} each time")
-        largest = max(float(np.abs(values).max()), 1e-12)
-        if np.quantile(np.abs(values[:1] - alone[name]) / largest, 0.999) > 1e-4:  # noqa: PLR2004 - parity
-            raise ArtefactError(path / NETWORK, f"gives a picture's {name} by what is beside it")
+    table = Table("record", "family", "covers", "title", "measured on")
+    for row in rows:
+        cells = (", ".join(value) if isinstance(value, list) else value for value in row.values())
+        table.add_row(*(escape(cell) for cell in cells))
+    Console().print(table)
 
 
 def _read_series(folder: Path) -> Volume:
@@ -176,12 +204,34 @@ def _read_series(folder: Path) -> Volume:
     Raises
     ------
     DatasetError
-        If there is none.
+        If there is none, or its pixels are no volume.
     """
-    series = [found for found in list_series(sorted(folder.rglob("*"))) if found.reason is None]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    series = [found for found in list_series(files) if found.reason is None]
     if not series:
-        raise DatasetError(f"{folder.name}: no DICOM series that can be read as slices or a volume")
-    return read_volume(max(series, key=lambda found: len(found.paths)), max_voxels=MAX_VOXELS)
+        raise DatasetError(f"{folder.name}: no DICOM series that is one stack of slices; leave the row out")
+    try:
+        return read_volume(max(series, key=lambda found: len(found.paths)), max_voxels=MAX_VOXELS)
+    except NotAssessableError as error:
+        raise DatasetError(f"{folder.name}: {error.detail} Leave the row out.") from error
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Imports that need an extra of the package; says which where it is not installed.
+
+    Raises
+    ------
+    TriageError
+        With the remedy.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise TriageError(
+            f"{error.name} is not installed here. Run this as ./vigil in a checkout, or install "
+            f"'vigil-triage[{name}]'."
+        ) from error
 
 
 @contextmanager
@@ -195,18 +245,22 @@ def _progress() -> Iterator[Told]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    bars: dict[str, int] = {}
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bars: dict[str, TaskID] = {}
 
         def told(stage: str, step: int, steps: int) -> None:
             if not console.is_terminal and (step == steps or step % max(1, steps // 10) == 0):
                 _say(f"{stage}: step {step} of {steps}")
             if stage not in bars:
                 bars[stage] = progress.add_task(stage, total=steps)
-            progress.update(progress.task_ids[bars[stage]], completed=step)
+            progress.update(bars[stage], completed=step)
 
         yield told
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # noqa: T201 - a command line prints
+
+
+def _out(line: object) -> None:
+    print(line, flush=True)  # noqa: T201 - a command line prints
