@@ -1,12 +1,14 @@
 """What an accelerator is told: execution providers in order, engines kept on disk, shapes of a batch.
 
-Pure functions over strings and numbers, so that what a GPU is told is tested where there is none.
+Functions over strings and numbers, so that what a GPU is told is tested where there is none.
 """
 
+import fcntl
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ TENSORRT = "TensorrtExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 PREFERENCE = (TENSORRT, CUDA, CPU)
+LOCK = "building.lock"
 
 Options = dict[str, str]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -118,6 +121,24 @@ def engine_folder(root: Path, gpu: Gpu, network_sha256: str, runtime: str, *, ha
     precision = "fp16" if half else "fp32"
     parts = (gpu.name, f"driver {gpu.driver}", f"ort {runtime}", network_sha256[:16], precision)
     return root / "_".join(re.sub(r"[^a-z0-9.]+", "-", part.lower()).strip("-.") for part in parts)
+
+
+@contextmanager
+def alone_in(folder: Path | None) -> Iterator[None]:
+    """Hold a folder of engines: an engine takes minutes to write, and nobody may read half of one.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Made if need be. None holds nothing.
+    """
+    if folder is None:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / LOCK).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # Let go of when the file is closed, also by a dying process.
+        yield
 
 
 def batch_shapes(batch: int) -> tuple[int, ...]:

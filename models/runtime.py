@@ -20,6 +20,7 @@ from models.providers import (
     PREFERENCE,
     TENSORRT,
     Engine,
+    alone_in,
     batch_shapes,
     choose_providers,
     engine_folder,
@@ -38,6 +39,7 @@ REFUSALS = (
     state.NotImplemented,
     state.RuntimeException,
 )
+VERSION: str = onnxruntime.__version__
 BATCH = 32  # Samples in one run of a network, unless its contract says otherwise.
 PARITY = 1e-4  # Largest difference in float32 between providers and batches, as of ``difference``.
 HALF_PARITY = 1e-2  # The same between fp16 and float32; above it the network runs in float32.
@@ -198,18 +200,22 @@ def open_session(
             engines=engines,
         )
 
-    session = opened(half=half)
-    if set(session.inputs) != set(example):
-        raise ArtefactError(path, f"has the inputs {', '.join(session.inputs)}, not {', '.join(example)}")
-    try:
-        if half and session.providers[0] == TENSORRT:
-            exact = Session(path, providers=(CPU,), threads=threads)
-            # Written so that NaN, the usual end of an overflow in fp16, counts as no agreement.
-            if not difference(exact.run(example), session.run(example)) <= HALF_PARITY:
-                session = opened(half=False)
-        session.warm_up(example)
-    except (*REFUSALS, RuntimeError) as error:  # the second from bound inputs of another shape
-        raise ArtefactError(path, "does not run on what its manifest describes; export it again") from error
+    builds = TENSORRT in choose_providers(providers, onnxruntime.get_available_providers())
+    with alone_in(engines if builds else None):
+        session = opened(half=half)
+        if set(session.inputs) != set(example):
+            raise ArtefactError(path, f"has the inputs {', '.join(session.inputs)}, not {', '.join(example)}")
+        try:
+            if half and session.providers[0] == TENSORRT:
+                exact = Session(path, providers=(CPU,), threads=threads)
+                # Written so that NaN, the usual end of an overflow in fp16, counts as no agreement.
+                if not difference(exact.run(example), session.run(example)) <= HALF_PARITY:
+                    session = opened(half=False)
+            session.warm_up(example)
+        except (*REFUSALS, RuntimeError) as error:  # the second from bound inputs of another shape
+            raise ArtefactError(
+                path, "does not run on what its manifest describes; export it again"
+            ) from error
     return session
 
 
@@ -252,6 +258,6 @@ def _engines_here(root: Path, path: Path, *, half: bool) -> Path | None:
     gpu = find_gpu()
     if gpu is None:
         return None
-    folder = engine_folder(root, gpu, file_sha256(path), onnxruntime.__version__, half=half)
+    folder = engine_folder(root, gpu, file_sha256(path), VERSION, half=half)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder

@@ -11,6 +11,7 @@ from dicom_node.identity import load_or_make_secret
 from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
 from dicom_node.spool import Spool
+from models import runtime
 from models.artefact import CALIBRATION, Artefact, PictureArtefact, load_artefact
 from models.calibration import identify, read_calibration
 from models.catalogue import active_artefact
@@ -28,7 +29,7 @@ from service.store.objects import ResultFolder
 from service.triage import Triage
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
-SHAPING = ("highdicom", "numpy", "onnxruntime", "pillow", "pydicom", "scipy")
+SHAPING = ("highdicom", "numpy", "pillow", "pydicom", "scipy")
 MB = 1024 * 1024
 
 
@@ -113,7 +114,8 @@ def open_receiver(settings: Settings, spool: Spool, peers: Peers) -> Receiver:
 
 def config_digest(settings: Settings) -> str:
     """SHA-256 over everything besides the model that shapes a result."""
-    shaping = {name: version(name) for name in SHAPING}
+    # Asked of itself: its package has another name where it is made for a GPU.
+    shaping = {"onnxruntime": runtime.VERSION, **{name: version(name) for name in SHAPING}}
     content = {"vigil": __version__, "max_voxels": settings.max_voxels, **shaping}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

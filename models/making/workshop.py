@@ -39,7 +39,7 @@ from models.making.passes import Batch
 from models.making.pool import Pool, ToyPool
 from models.making.record import EnsembleRecord, MethodRecord, Recipe, read_recipe
 from models.making.training import Report, Run, export_head, train
-from models.runtime import Session
+from models.runtime import VERSION, Session
 
 ORDER = "run.json"  # What a training was started with, in the folder of its run.
 MOST_TOYS = 192
@@ -286,7 +286,8 @@ def _provenance(recipe: Recipe, order: Order, collection: Collection) -> Trainin
         subjects=counts,
         software={
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn")},
+            "onnxruntime": VERSION,
+            **{name: version(name) for name in ("torch", "onnx", "numpy", "scikit-learn")},
         },
     )
 

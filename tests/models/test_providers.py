@@ -1,3 +1,4 @@
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -5,10 +6,12 @@ import pytest
 from models.providers import (
     CPU,
     CUDA,
+    LOCK,
     PREFERENCE,
     TENSORRT,
     Engine,
     Gpu,
+    alone_in,
     batch_shapes,
     choose_providers,
     engine_folder,
@@ -85,6 +88,16 @@ def test_name_of_a_gpu_cannot_leave_the_folder_of_engines() -> None:
     strange = Gpu(name="../../etc/GPU", driver="../1")
 
     assert engine_folder(Path("/engines"), strange, SHA256, "1", half=False).parent == Path("/engines")
+
+
+def test_engines_are_written_by_one_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "engines"
+
+    with alone_in(folder), (folder / LOCK).open("w") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    with (folder / LOCK).open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_batches_come_in_few_shapes_up_to_the_largest() -> None:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -44,7 +43,7 @@ from models.predictor import (
     study_score_of,
 )
 from models.preprocess import Prepared
-from models.runtime import Session
+from models.runtime import VERSION, Session
 from models.volume import Volume
 
 PRIOR_VOLUMES = 8.0  # Weight of the brain-wide variance against the local one, in volumes.
@@ -254,7 +253,7 @@ def _manifest(
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "onnx": onnx.__version__,
-                "onnxruntime": version("onnxruntime"),
+                "onnxruntime": VERSION,
                 "numpy": np.__version__,
             },
         ),

@@ -1,0 +1,58 @@
+"""`./vigil` on a machine of its own: what it installs for which command."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The script with an environment whose tools only note how they were called."""
+    for name in ("vigil", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    tools = tmp_path / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    for name in ("python", "vigil"):
+        (tools / name).write_text(f'#!/bin/sh\necho "{name} $*" >>"{tmp_path}/calls"\n')
+        (tools / name).chmod(0o755)
+    return tmp_path
+
+
+def calls(checkout: Path, *arguments: str) -> list[str]:
+    (checkout / "calls").unlink(missing_ok=True)
+    subprocess.run([checkout / "vigil", *arguments], check=True, capture_output=True, timeout=60)
+    return (checkout / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("given", "extras", "started"),
+    [
+        ("demo", "embedded", "vigil demo"),
+        ("models verify", "embedded", "vigil models verify"),
+        ("models evaluate --seed 1", "embedded,evaluation", "vigil models evaluate --seed 1"),
+        ("models train a1-ae-dense", "embedded,making", "vigil models train a1-ae-dense"),
+        ("models export run", "embedded,making", "vigil models export run"),
+        ("test --long", "embedded,making,dev", "python -m tests.run --long"),
+    ],
+)
+def test_a_command_installs_what_it_needs_and_no_more(
+    checkout: Path, given: str, extras: str, started: str
+) -> None:
+    install, command = calls(checkout, *given.split())
+
+    assert install.endswith(f"-c constraints.txt -e .[{extras}]")
+    assert command == started
+
+
+def test_nothing_is_installed_twice_until_a_pin_changes(checkout: Path) -> None:
+    calls(checkout, "demo")
+
+    assert calls(checkout, "demo") == ["vigil demo"]
+
+    with (checkout / "constraints.txt").open("a") as stream:
+        stream.write("another==1\n")
+    assert len(calls(checkout, "demo")) == 2
