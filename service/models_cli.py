@@ -1,7 +1,9 @@
 """``vigil models``: train, export, evaluate, verify and list."""
 
 import json
+import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +65,7 @@ def train_model(
             raise RecordError(f"{record}: --task, --steps and --fresh are for records of pictures")
         _out(train_artefact(record_path(record), data, out, seed, _say))
         return
-    with _progress() as told:
+    with _quiet(), _progress() as told:
         made = train_pictures(
             record,
             data,
@@ -87,7 +89,7 @@ def export_model(
     """Write the artefact of a training again, from its checkpoints."""
     with _extra("making"):
         from models.making import export_run
-    with _progress() as told:
+    with _quiet(), _progress() as told:
         made = export_run(run, out, data=data, read_folder=_read_series, report=told)
     _out(made)
 
@@ -232,6 +234,16 @@ def _extra(name: str) -> Iterator[None]:
             f"{error.name} is not installed here. Run this as ./vigil in a checkout, or install "
             f"'vigil-triage[{name}]'."
         ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what libraries say of themselves, their products and their next versions off the progress bar."""
+    for name in ("lightning.pytorch", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
+        yield
 
 
 @contextmanager
