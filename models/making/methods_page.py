@@ -90,14 +90,14 @@ def page() -> str:
         if not covered[row]:
             state = "not made; named by its source, no result there" if row in OPTIONAL else "not made"
             lines.append(f"| {row} | {name} | | | | | {state} |")
-        lines += [f"| {row} | {name} {_cells(recipe)} done |" for recipe in covered[row]]
+        lines += [f"| {row} | {name} {_cells(recipe)} {_state(recipe)} |" for recipe in covered[row]]
     lines += [
         "",
         "## Beyond that literature",
         "",
         "| method | record | source | parts | scores | state |",
         "|---|---|---|---|---|---|",
-        *[f"| {recipe.title} {_cells(recipe)} done |" for recipe in beyond],
+        *[f"| {recipe.title} {_cells(recipe)} {_state(recipe)} |" for recipe in beyond],
         "",
         "## What differs from the sources",
         "",
@@ -108,6 +108,10 @@ def page() -> str:
 
 def _cells(recipe: Recipe) -> str:
     return f"| `{recipe.id}` | {recipe.source} | {_parts(recipe)} | {_scores(recipe)} |"
+
+
+def _state(recipe: Recipe) -> str:
+    return f"open: {recipe.open}" if recipe.open else "done"
 
 
 def _parts(recipe: Recipe) -> str:

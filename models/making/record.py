@@ -130,6 +130,8 @@ class MethodRecord(Section):
         Trained one after the other. A method with several is a two-stage method.
     differs : str
         What differs from the source, and why.
+    open : str
+        What of the contract the record does not meet yet; such a record is not done.
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -141,6 +143,7 @@ class MethodRecord(Section):
     licence: str = "Apache-2.0"
     disclaimer: str = "Research model, not for clinical use."
     differs: str = ""
+    open: str = ""
     input: MethodInput = MethodInput()
     augment: Augmentation = Augmentation()
     networks: dict[str, AnyNetwork] = Field(default_factory=dict)
@@ -237,6 +240,7 @@ class EnsembleRecord(Section):
     licence: str = "Apache-2.0"
     disclaimer: str = "Research model, not for clinical use."
     differs: str = ""
+    open: str = ""
     input: MethodInput = MethodInput()
     members: Annotated[dict[str, Member], Field(min_length=1)]
     pixel: Literal["mean", "product"] = "mean"

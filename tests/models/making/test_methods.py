@@ -12,7 +12,9 @@ from models.making.passes import Shape  # noqa: E402 - torch decides whether thi
 from models.making.pool import Pool  # noqa: E402
 from models.making.record import MethodRecord, method_records, read_method  # noqa: E402
 from models.making.scorers.adversarial import Search  # noqa: E402
+from models.making.scorers.monte_carlo import MonteCarlo  # noqa: E402
 from models.making.scorers.restoration import Restoration  # noqa: E402
+from models.making.scorers.sampling import Sampling  # noqa: E402
 from models.making.training import Trained, export_head, train  # noqa: E402
 from models.runtime import Session  # noqa: E402
 
@@ -38,6 +40,8 @@ def shortened(record: MethodRecord) -> MethodRecord:
         for stage in record.stages
     )
     score = record.score
+    if isinstance(score.by, MonteCarlo | Sampling):
+        score = score.model_copy(update={"by": score.by.model_copy(update={"draws": 2})})
     if isinstance(score.by, Restoration | Search):
         # The graph repeats one step; every further step makes a kink's rounding larger and the export longer.
         score = score.model_copy(update={"by": score.by.model_copy(update={"steps": 1})})
@@ -99,6 +103,8 @@ def test_same_seed_gives_the_same_weights(trained: Trained, record: MethodRecord
 def test_toy_sphere_scores_above_the_median_normal(path: Path, discs: PoolOf) -> None:
     torch.set_num_threads(1)
     whole = read_method(path)
+    if whole.open:
+        pytest.xfail(whole.open)
     if not whole.stages and whole.score.by.type in ("constant", "intensity"):
         pytest.skip("a baseline that looks at no normal promises nothing")
     head = train(whole, discs(shape_of(whole), 64), None, seed=SEED).head
