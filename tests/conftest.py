@@ -12,6 +12,22 @@ from service.store.embedded import EmbeddedDatabase
 from service.store.migrations import upgrade
 from service.store.tables import Base
 
+MODELS = Path(__file__).parent / "models"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests between two workers of xdist.
+
+    Models need no machine, so each of their files, and each method's contract, goes to whoever is free.
+    Everything else starts servers, listens and measures: it stays together on one worker, one after another.
+    """
+    for item in items:
+        group = "machine"
+        if item.path.is_relative_to(MODELS):
+            of_record = getattr(item, "callspec", None) if item.path.name == "test_methods.py" else None
+            group = of_record.id if of_record else str(item.path.relative_to(MODELS))
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
