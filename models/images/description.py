@@ -175,6 +175,8 @@ class ImageData(Section):
     ----------
     name, description, modality, licence, citation, source : str
         What it is and where it comes from.
+    body_parts : tuple of str
+        Values of DICOM's Body Part Examined that a model trained on it may score; empty: any.
     may_ship : bool
         Whether weights trained on it may leave the place where they were trained.
     group : str
@@ -202,6 +204,7 @@ class ImageData(Section):
     licence: str
     citation: str = ""
     source: str = ""
+    body_parts: tuple[str, ...] = ()
     may_ship: bool = False
     group: str
     remarks: str = ""

@@ -241,7 +241,7 @@ def _fill(folder: Path, recipe: Recipe, order: Order, collection: Collection, sc
         disclaimer=recipe.disclaimer,
         applicability=SeriesRules(
             modality=data.modality,
-            body_parts=(),
+            body_parts=data.body_parts,
             age_years=(0, 130),
             accepts_contrast=True,
             accepts_lossy=False,

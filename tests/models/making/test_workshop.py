@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="torch is installed for making model
 
 from models.artefact import CALIBRATION, NETWORK, PictureArtefact, load_artefact  # noqa: E402 - torch decides
 from models.errors import ArtefactError, DatasetError, RecordError, TrainingError  # noqa: E402
+from models.images.description import describe  # noqa: E402
 from models.images.predictor import PicturePredictor, join_slices  # noqa: E402
 from models.making.pool import Pool  # noqa: E402
 from models.making.record import read_method  # noqa: E402
@@ -184,3 +185,11 @@ def test_losses_of_a_resumed_stage_are_whole(tmp_path: Path) -> None:
 
     assert len(first.losses[0]) == 4
     assert first.losses == again.losses
+
+
+def test_model_of_heads_reads_no_liver() -> None:
+    """What a folder's pictures show decides which series a model trained on it may score."""
+    described = describe(Path("head-ct-2d"))
+
+    assert "HEAD" in described.body_parts
+    assert "LIVER" not in described.body_parts
