@@ -93,8 +93,9 @@ class Session:
         options.log_severity_level = 3
         # Higher levels fuse convolution and activation, which moves isolated pixels of a gradient map.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        # Bounded memory: without this the arena keeps the largest batch for good.
-        options.enable_cpu_mem_arena = False
+        # The arena keeps what the largest batch took, which the contract bounds; without it every run asks
+        # the system anew and takes up to twice as long (tests/benchmarks/gradient_graph.py).
+        options.enable_cpu_mem_arena = True
         chosen = choose_providers(providers, onnxruntime.get_available_providers())
         if example is None:
             chosen = tuple(name for name in chosen if name != TENSORRT)

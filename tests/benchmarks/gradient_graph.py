@@ -20,18 +20,18 @@ from models.making.record import read_method
 from models.making.training import build_networks, export_head
 from models.runtime import Session
 
-RECORD = "v5-cevae"
 BATCH = 32
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--record", default="v2-vae-conv")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    record = read_method(RECORD)
+    record = read_method(given.record)
     shape = Shape(1, *(record.input.size or (64, 64)))
     head = Head(record, build_networks(record, shape, seed=1), shape).eval()
     for parameter in head.parameters():
@@ -57,7 +57,7 @@ def main() -> None:
     wanted = expected[1].detach().numpy()
     wrong = np.abs(found["pixel_score"] - wanted) / np.abs(wanted).max()
     eager, graph = eager[2:], graph[2:]  # The first rounds warm both up.
-    print(f"{RECORD}, batch {BATCH}, {shape.rows} x {shape.columns}, {given.threads} thread(s)")
+    print(f"{record.id}, batch {BATCH}, {shape.rows} x {shape.columns}, {given.threads} thread(s)")
     print(f"torch eager    {1e3 * median(eager):8.1f} ms")
     print(f"ONNX Runtime   {1e3 * median(graph):8.1f} ms   {median(eager) / median(graph):.2f} x")
     print(f"99.9 % quantile of the relative difference of the map: {np.quantile(wrong, 0.999):.1e}")
