@@ -224,10 +224,16 @@ def toy_criterion(head: Head, toys: ToyPool) -> float:
 
 def export_head(head: Scoring, path: Path) -> None:
     """Write the head as one ONNX graph."""
+    # The tracer takes sizes that are equal for the same size, so the batch must not be as long as a side.
+    batch = next(n for n in range(2, 10) if n not in head.shape)
     example = dict(
         zip(
             INPUTS,
-            (torch.zeros(2, *head.shape), torch.ones(2, 1, *head.shape[1:]), torch.zeros(2)),
+            (
+                torch.zeros(batch, *head.shape),
+                torch.ones(batch, 1, *head.shape[1:]),
+                torch.zeros(batch),
+            ),
             strict=True,
         )
     )

@@ -11,10 +11,13 @@ from models.artefact import CALIBRATION, NETWORK, PictureArtefact, load_artefact
 from models.errors import ArtefactError, DatasetError, RecordError, TrainingError  # noqa: E402
 from models.images.description import describe  # noqa: E402
 from models.images.predictor import PicturePredictor, join_slices  # noqa: E402
+from models.making.head import Head  # noqa: E402
+from models.making.passes import Shape  # noqa: E402
 from models.making.pool import Pool  # noqa: E402
 from models.making.record import read_method  # noqa: E402
-from models.making.training import Run, train  # noqa: E402
+from models.making.training import Run, build_networks, export_head, train  # noqa: E402
 from models.making.workshop import ORDER, export_run, train_pictures  # noqa: E402
+from models.runtime import Session  # noqa: E402
 from models.volume import Volume  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
@@ -193,3 +196,21 @@ def test_model_of_heads_reads_no_liver() -> None:
 
     assert "HEAD" in described.body_parts
     assert "LIVER" not in described.body_parts
+
+
+def test_graph_of_two_channels_takes_any_batch(tmp_path: Path) -> None:
+    """A batch as long as the channels was once taken for the same size and fixed."""
+    record = read_method("b1-intensity")
+    shape = Shape(2, 64, 64)
+    head = Head(record, build_networks(record, shape, seed=1), shape).eval()
+
+    export_head(head, tmp_path / "model.onnx")
+
+    session = Session(tmp_path / "model.onnx", providers=("CPUExecutionProvider",))
+    for n in (1, 2, 5):
+        feeds = {
+            "x": np.ones((n, 2, 64, 64), np.float32),
+            "mask": np.ones((n, 1, 64, 64), np.float32),
+            "position": np.zeros(n, np.float32),
+        }
+        assert session.run(feeds)["image_score"].shape == (n,)
