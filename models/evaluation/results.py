@@ -163,8 +163,15 @@ def add_result(
     reference : Path, optional
         JSON list of references (see `Reference`).
     folder : Path
+
+    Raises
+    ------
+    RecordError
+        If the evaluation is of several records.
     """
     document = json.loads(evaluation.read_text(encoding="utf-8"))
+    if ", " in document["method"]:
+        raise RecordError(f"{evaluation.name}: holds several records; evaluate one at a time")
     record = yaml.safe_load((MODELS / "records" / f"{document['method']}.yaml").read_text(encoding="utf-8"))
     rows = [_rounded(row) for row in document["rows"] if not row["finding"].startswith(SWEPT)]
     result = Result(

@@ -89,7 +89,8 @@ class Collection:
         return tuple(
             picture
             for picture in self.pictures
-            if picture.label == 0
+            if picture.split == TRAIN
+            and picture.label == 0
             and self.roles.get(picture.study) in roles
             and picture.mask.mean() >= LEAST_ASSESSED
         )

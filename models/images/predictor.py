@@ -13,7 +13,7 @@ from models.calibration import Calibration, identify, read_calibration
 from models.errors import ArtefactError, ModelError, NotAssessableError, Reason
 from models.images.contract import ImageContract
 from models.images.picture import Picture, map_to_native, stack_context, with_context
-from models.images.preparation import slice_positions
+from models.images.preparation import LEAST_ASSESSED, slice_positions
 from models.images.steps import prepare
 from models.images.volumes import axial_slices, from_axial
 from models.providers import CPU
@@ -234,7 +234,8 @@ class PicturePredictor:
     def _joined(self, found: Mapping[str, NDArray[np.float32]], mask: NDArray[np.bool_]) -> PictureScores:
         """What the network says of the slices of one study; empty slices have no say in the study's score."""
         images = found["image_score"].astype(np.float64)
-        seen = mask.any(axis=(1, 2))
+        # The slices the reference was made of: empty ends teach nothing and their mean is noise.
+        seen = mask.mean(axis=(1, 2)) >= LEAST_ASSESSED
         study = join_slices(images[seen] if seen.any() else images, self._manifest.study)
         if not np.isfinite(study):
             # Compared with a reference group it would pass for the most unusual study of all.

@@ -1,6 +1,7 @@
 """Studies of a folder that a CSV table lists: pictures, volumes and npz stacks."""
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -62,9 +63,18 @@ def from_table(
         if not split:
             raise DatasetError(f"{layout.table}, {where}: no split; write train, or the name of the part")
         picture_label(layout.label.format_map(row), f"{layout.table}, {where}")
+    stems = Counter(_stem(name) for name in files)
     for where, row, split, role in chosen:
         if is_wanted(split, splits):
-            yield _source(folder, layout, row, f"{layout.table}, {where}", split, role, read_folder)
+            name = layout.file.format_map(row)
+            # One name in two folders is two studies.
+            study = _stem(name) if stems[_stem(name)] == 1 else name
+            yield _source(folder, layout, row, f"{layout.table}, {where}", study, split, role, read_folder)
+
+
+def _stem(name: str) -> str:
+    """Name of a file without its folder and its endings."""
+    return Path(name).name.partition(".")[0]
 
 
 def _read_table(path: Path, layout: TableLayout) -> list[tuple[str, Row]]:
@@ -98,6 +108,7 @@ def _source(
     layout: TableLayout,
     row: Row,
     where: str,
+    study: str,
     split: str,
     role: Role | None,
     read_folder: VolumeReader | None,
@@ -122,7 +133,7 @@ def _source(
         pixels=pixels,
         is_stack=is_stack,
         patients=[layout.patient.format_map(row)] * count,
-        studies=[path.name.partition(".")[0]] * count,
+        studies=[study] * count,
         labels=labels,
         findings=[finding if is_abnormal else "" for is_abnormal in labels],
         split=split,

@@ -59,9 +59,10 @@ class Augmentation(Section):
         left_right = torch.where(torch.rand(n) < self.flip, -1.0, 1.0)
         top_bottom = torch.where(torch.rand(n) < self.flip_rows, -1.0, 1.0)
         move = 2 * self.shift * torch.randn(2, n)
+        crossed = angle.sin() * zoom * top_bottom
         matrix = torch.stack(
             [
-                torch.stack([zoom * angle.cos() * left_right, -angle.sin() * zoom, move[0]], dim=1),
+                torch.stack([zoom * angle.cos() * left_right, -crossed, move[0]], dim=1),
                 torch.stack(
                     [zoom * angle.sin() * left_right, angle.cos() * zoom * top_bottom, move[1]], dim=1
                 ),

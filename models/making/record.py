@@ -44,7 +44,7 @@ class MethodInput(Section):
     context: tuple[int, ...] | None = None
     steps: tuple[Step, ...] | None = None
     fit: Literal["pad", "stretch"] | None = None
-    mask: Literal["all", "content", "tissue"] | None = None
+    mask: Literal["all", "content", "tissue", "brain"] | None = None
     take: tuple[int, ...] | None = None
     shift: float = 0.0
     scale: Positive = 1.0

@@ -155,7 +155,8 @@ def _fit(loop: Loop, run: Run, number: int) -> None:
         # Lightning advises on loaders and loggers that a counter of steps and a folder of runs do not need.
         warnings.filterwarnings("ignore", module="lightning")
         trainer = Trainer(
-            accelerator="auto",
+            # Pools and heads stay in main memory; a GPU needs them moved, which nobody has run yet.
+            accelerator="cpu",
             devices=1,
             precision="bf16-mixed" if loop.plan.precision == "bf16" else "32-true",
             max_epochs=-1,

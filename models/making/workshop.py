@@ -3,8 +3,6 @@
 import hashlib
 import platform
 import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -26,25 +24,21 @@ from models.artefact import (
 from models.calibration import calibrate_pictures
 from models.errors import TrainingError
 from models.evaluation.picture_card import card_text
-from models.images.collection import Arrays, Collection, read_collection
+from models.images.collection import Collection, read_collection
 from models.images.description import describe
-from models.images.picture import Picture
 from models.images.predictor import join_slices
 from models.images.tables import VolumeReader
-from models.images.toys import TOYS, corrupted, untouched
 from models.making.ensemble import Ensemble
 from models.making.half import agrees_in_half
 from models.making.head import Scoring
+from models.making.material import TOY_SEED, Material, gather, pool_of
 from models.making.passes import Batch
-from models.making.pool import Pool, ToyPool
 from models.making.record import EnsembleRecord, MethodRecord, Recipe, read_recipe
 from models.making.training import Report, Run, export_head, train
 from models.runtime import VERSION, Session
 
 ORDER = "run.json"  # What a training was started with, in the folder of its run.
-MOST_TOYS = 192
 HALF_SAMPLE = 8  # Pictures on which half precision is compared.
-TOY_SEED = 7
 SEED_STRIDE = 101  # Between the seeds of an ensemble's members, so that runs of neighbouring seeds differ.
 
 
@@ -194,8 +188,9 @@ def _make(
         order.data, recipe.input.contract(described.contract), task=order.task, read_folder=read_folder
     )
     material = gather(collection, seed=TOY_SEED)
-    # A run is found again by what it was started with, so a changed record never goes on from old weights.
-    definition = f"{_definition(recipe)}{collection.name}{collection.contract.model_dump_json()}{order.steps}"
+    # A run is found again by what it was started with: neither a changed record nor changed data goes on
+    # from old weights.
+    definition = f"{_definition(recipe)}{collection.name}{order.steps}{material.digest()}"
     content = hashlib.sha256(definition.encode()).hexdigest()
     if run is not None and content != order.sha256:
         raise TrainingError(f"{run.name} was made from another record or data folder; train again")
@@ -308,63 +303,6 @@ def _reference(collection: Collection, session: Session, study: str) -> tuple[li
         if "pixel_score" in found:
             maxima[patient] = float(found["pixel_score"].max())
     return list(scores.values()), list(maxima.values())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Material:
-    """Everything a training sees.
-
-    Attributes
-    ----------
-    train, selection : Pool
-        Normals of different people.
-    toys : ToyPool
-        Selection normals with toy lesions.
-    """
-
-    train: Pool
-    selection: Pool
-    toys: ToyPool
-
-
-def gather(collection: Collection, *, seed: int) -> Material:
-    """What a training sees of a data folder: only normals of split ``train``.
-
-    Raises
-    ------
-    DatasetError
-        If a role has no normal picture.
-    """
-    collection.check_training()
-    selection = collection.of_role("selection")
-    clean = untouched(collection, selection)
-    toys = corrupted(collection, selection, seed=seed)
-    changed = _every(picture for picture in toys.of_split(TOYS) if picture.label == 1)
-    lesion = np.stack([picture.lesion for picture in changed if picture.lesion is not None])
-    return Material(
-        train=pool_of(collection.arrays(collection.of_role("train"))),
-        selection=pool_of(collection.arrays(selection)),
-        toys=ToyPool(
-            changed=pool_of(toys.arrays(changed)),
-            clean=pool_of(clean.arrays(_every(clean.of_split(TOYS)))),
-            lesion=torch.from_numpy(lesion[:, None]),
-        ),
-    )
-
-
-def _every(pictures: Iterable[Picture]) -> tuple[Picture, ...]:
-    """At most ``MOST_TOYS`` of some pictures, evenly spread: enough to choose a step."""
-    found = tuple(pictures)
-    return found[:: -(-len(found) // MOST_TOYS)] if found else found
-
-
-def pool_of(arrays: Arrays) -> Pool:
-    """Prepared pictures as tensors."""
-    return Pool(
-        pixels=torch.from_numpy(arrays.pixels),
-        mask=torch.from_numpy(arrays.mask.astype(np.float32)),
-        position=torch.from_numpy(arrays.position),
-    )
 
 
 def train_recipe(

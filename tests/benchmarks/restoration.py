@@ -18,11 +18,12 @@ from models.evaluation.metrics import average_precision
 from models.images.collection import read_collection
 from models.images.description import describe
 from models.making.export import export_onnx
+from models.making.material import TOY_SEED, gather
 from models.making.pool import Pool
 from models.making.record import read_method
 from models.making.scorers.restoration import Restoration, RestorationStep
 from models.making.training import export_head, train
-from models.making.workshop import TOY_SEED, gather, shortened
+from models.making.workshop import shortened
 from models.runtime import Session
 
 RECORD = "v7-restoration"

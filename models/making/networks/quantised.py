@@ -14,6 +14,7 @@ from models.making.section import Count, Section
 
 DECAY = 0.99  # Of the moving averages that move the codebook.
 SMALLEST = 1e-5
+UNUSED = 0.3  # Uses a batch, as a moving average: an entry nobody has used for about 120 steps.
 
 
 class Codebook(nn.Module):
@@ -76,7 +77,7 @@ class Codebook(nn.Module):
         smoothed = (self.count + SMALLEST) / (n + len(self.count) * SMALLEST) * n
         self.embedding.copy_(self.total / smoothed[:, None])
         # An entry nobody uses is put where a sample is, or a small set would leave most of them behind.
-        unused = self.count < SMALLEST**0.5
+        unused = self.count < UNUSED
         picked = flat[torch.randint(len(flat), (len(self.count),), device=flat.device)]
         self.embedding.copy_(torch.where(unused[:, None], picked, self.embedding))
         self.total.copy_(torch.where(unused[:, None], picked, self.total))

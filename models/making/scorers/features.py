@@ -127,7 +127,7 @@ class _Segmentation(Scorer):
 
 
 class ClassActivation(Section):
-    """A classifier's chance, and the class activation map it is the mean of.
+    """A classifier's logit, and the positive part of its class activation map.
 
     With a mean over places before one linear layer, Grad-CAM (Selvaraju et al. 2017) is this map exactly.
     """

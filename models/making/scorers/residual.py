@@ -68,7 +68,7 @@ class _Residual(Scorer):
             if output.log_scale is None:
                 raise TypeError("by_scale needs a network that predicts its own variance")
             residual = residual * (-0.5 * output.log_scale).exp()
-        pixel = signed(residual, self.plan.sign)
         if self.plan.power == 2:  # noqa: PLR2004 - squared
-            pixel = pixel**2
+            residual = residual.sign() * residual.square()
+        pixel = signed(residual, self.plan.sign)
         return Scored(pixel=pixel, reconstruction=reconstruction)

@@ -1,6 +1,7 @@
 """What all trainers share: seeded steps, the pool of normals, the choice of the best step by toy lesions."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import IterableDataset
 
+from models.errors import TrainingError
 from models.making.branch import Branch
 from models.making.passes import Batch, seed_step
 from models.making.section import Count, NotNegative, Positive, Section
@@ -168,7 +170,12 @@ class Loop(LightningModule):
             if name not in self.plan.moving():
                 network.eval()
         loss = self.advance(step)
-        self.losses.append(float(loss.detach()))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"stage {self._number + 1}, step {step + 1}: the loss is {value}; take a smaller rate or clip"
+            )
+        self.losses.append(value)
         self.log("loss", loss.detach(), prog_bar=True, batch_size=self.plan.batch)
         self.done += 1
         every = self.plan.select_every

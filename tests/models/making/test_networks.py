@@ -5,13 +5,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is installed for making models alone")
 
-from models.making.networks.hierarchical import HierarchicalPlan  # noqa: E402 - torch decides whether this is read
+from models.making.augment import Augmentation  # noqa: E402 - torch decides whether this is read
+from models.making.networks.hierarchical import HierarchicalPlan  # noqa: E402
 from models.making.networks.mixture import MixtureNeck  # noqa: E402
 from models.making.networks.pixelcnn import PixelCnnPlan  # noqa: E402
 from models.making.networks.quantised import Codebook  # noqa: E402
 from models.making.networks.unet import UNetPlan  # noqa: E402
 from models.making.objectives.divergence import kl_divergence  # noqa: E402
-from models.making.passes import Code, Shape  # noqa: E402
+from models.making.passes import Batch, Code, Shape  # noqa: E402
 
 
 def test_kl_is_that_of_the_closed_form() -> None:
@@ -119,3 +120,15 @@ def test_folded_network_answers_in_the_size_of_the_image() -> None:
 def test_size_that_cannot_be_halved_is_refused() -> None:
     with pytest.raises(ValueError, match="no multiple of 8"):
         UNetPlan(channels=(4, 8, 8), fold=2).build(Shape(1, 36, 36))
+
+
+def test_mirrored_and_turned_image_keeps_its_angles() -> None:
+    torch.manual_seed(0)
+    square = torch.zeros(64, 1, 65, 65)
+    square[:, :, 22:43, 22:43] = 1
+    batch = Batch(x=square, mask=torch.ones_like(square), position=torch.zeros(64))
+
+    moved = Augmentation(flip_rows=0.5, rotate=25).apply(batch).x
+
+    # A turn and a mirror image keep areas; a shear of columns that are not at right angles does not.
+    assert (moved.sum(dim=(1, 2, 3)) - 21**2).abs().max() < 0.03 * 21**2
