@@ -183,3 +183,22 @@ def test_a_grade_becomes_a_finding_and_must_not_contradict_the_label(tmp_path: P
     write_table(folder / "labels.csv", rows)
     with pytest.raises(DatasetError, match="row 2: finding '11' is not one of"):
         read_collection(folder)
+
+
+def test_one_name_in_two_folders_is_two_studies_on_their_own_sides(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["file,patient,split,label"]
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for i in range(8):
+            picture = rng.integers(1, 255, (16, 16), dtype=np.uint8)
+            Image.fromarray(picture).save(tmp_path / split / f"{i}.png")
+            rows.append(f"{split}/{i}.png,{split}{i},{split},0")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+
+    collection = read_collection(tmp_path)
+
+    taught = collection.of_role("train", "selection", "calibration")
+    assert {picture.split for picture in taught} == {"train"}
+    assert len(taught) == 8
+    assert len(collection.studies()) == 16

@@ -214,3 +214,28 @@ def test_graph_of_two_channels_takes_any_batch(tmp_path: Path) -> None:
             "position": np.zeros(n, np.float32),
         }
         assert session.run(feeds)["image_score"].shape == (n,)
+
+
+def test_changed_data_starts_a_run_of_its_own(folder: Path, tmp_path: Path) -> None:
+    train_pictures("x-template", folder, tmp_path, 1)
+    manifest = folder / "manifest.csv"
+    kept = manifest.read_text()
+    manifest.write_text(kept.replace("0.png,p0,train", "0.png,p0,val"))
+    try:
+        train_pictures("x-template", folder, tmp_path, 1)
+    finally:
+        manifest.write_text(kept)
+
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_diverged_training_ends_with_a_remedy() -> None:
+    record = read_method("a1-ae-dense")
+    pool = Pool(
+        pixels=torch.full((4, 1, 64, 64), torch.inf),
+        mask=torch.ones(4, 1, 64, 64),
+        position=torch.zeros(4),
+    )
+
+    with pytest.raises(TrainingError, match="smaller rate"):
+        train(record, pool, None, seed=1)
