@@ -21,6 +21,7 @@ from models.making.networks.pyramid import PyramidPlan
 from models.making.networks.quantised import TwoLevelPlan
 from models.making.networks.unet import UNetPlan
 from models.making.scorers.adversarial import Generated, Recoding, Search, Verdict
+from models.making.scorers.bands import BandDensity
 from models.making.scorers.density import Density, OneClass
 from models.making.scorers.features import (
     ClassActivation,
@@ -66,6 +67,7 @@ AnyTrainer = Annotated[
 AnyScorer = Annotated[
     Asymmetry
     | AutoregressiveRestoration
+    | BandDensity
     | ClassActivation
     | Commitment
     | Constant

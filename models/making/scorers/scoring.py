@@ -44,15 +44,8 @@ class Scorer(nn.Module):
         raise NotImplementedError
 
 
-def gaussian_kernel(size: int, sigma: float) -> Tensor:
-    """Normalised Gaussian, shape (1, 1, size, size)."""
-    line = torch.exp(-0.5 * ((torch.arange(size) - size // 2) / sigma) ** 2)
-    plane = line[:, None] * line[None, :]
-    return (plane / plane.sum())[None, None]
-
-
 class Smoothing(nn.Module):
-    """Gaussian blur of a one-channel map, the border repeated.
+    """Gaussian blur of each channel, the border repeated; along rows, then along columns.
 
     Parameters
     ----------
@@ -60,19 +53,25 @@ class Smoothing(nn.Module):
         Pixels; 0 leaves the map as it is.
     """
 
-    kernel: Tensor
+    line: Tensor
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
         self.radius = int(3 * sigma + 0.5)
-        size = 2 * self.radius + 1
-        self.register_buffer(
-            "kernel", gaussian_kernel(size, sigma) if self.radius else torch.ones(1, 1, 1, 1)
-        )
+        line = torch.ones(1)
+        if self.radius:
+            line = torch.exp(-0.5 * (torch.arange(-self.radius, self.radius + 1) / sigma) ** 2)
+        self.register_buffer("line", line / line.sum())
 
     def forward(self, plane: Tensor) -> Tensor:
-        """(batch, 1, rows, columns) → the same."""
+        """(batch, channels, rows, columns) → the same."""
         if not self.radius:
             return plane
-        edges = [self.radius] * 4
-        return functional.conv2d(functional.pad(plane, edges, mode="replicate"), self.kernel)
+        channels = plane.shape[1]
+        edged = functional.pad(plane, [self.radius] * 4, mode="replicate")
+        across = functional.conv2d(
+            edged, self.line[None, None, None].expand(channels, 1, 1, -1), groups=channels
+        )
+        return functional.conv2d(
+            across, self.line[None, None, :, None].expand(channels, 1, -1, 1), groups=channels
+        )
