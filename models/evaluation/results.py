@@ -27,11 +27,18 @@ from models.evaluation.picture_tables import (
     table,
 )
 from models.evaluation.rows import Row
+from models.evaluation.volume_results import (
+    VolumeResult,
+    add_volume_result,
+    read_volume_results,
+    volume_sections,
+)
 
 MODELS = Path(__file__).resolve().parent.parent
 RESULTS = MODELS / "results"
 PAGE = MODELS / "RESULTS.md"
-PRIMARY = ("image_auroc", "slice_auroc", "pixel_ap")  # The first that a result has ranks its record.
+RANKING = "synthetic_ap"  # Ranks records; labels never choose.
+PRIMARY = ("image_auroc", "slice_auroc", "pixel_ap")  # The first that a result has is its figure on the data.
 DIGITS = 5
 HEAD = """# Results
 
@@ -39,8 +46,9 @@ Made by `python -m models.evaluation.results` from the JSON files in `models/res
 
 Numbers without brackets are of one seed; in brackets stands the standard deviation over seeds, or the
 95 % interval by patient of what needs no model. *Optimistic* figures choose a threshold by labels. Of
-each family the record with the highest mean of the first ranking figure is shown; all are listed below
-each table. Rows that need no model have the preparation of the best record."""
+each family the record that finds synthetic anomalies best is shown, not the one that the labels favour;
+all are listed below each table with both figures. Rows that need no model have the preparation of the
+first record."""
 
 
 class Reference(BaseModel):
@@ -108,14 +116,20 @@ class Result(BaseModel):
 
     @property
     def rank(self) -> float:
-        """Mean over findings of the primary metric, of the mean over seeds."""
+        """Mean average precision over the kinds of synthetic anomalies; nothing labelled goes in."""
+        return self._mean(RANKING)
+
+    @property
+    def figure(self) -> float:
+        """Mean over findings of the primary metric."""
+        return next((value for metric in PRIMARY if (value := self._mean(metric)) > float("-inf")), 0.0)
+
+    def _mean(self, metric: str) -> float:
+        """Over findings, of the mean over seeds."""
         rows = self.measured
         several = any(row.artefact == MEAN for row in rows)
-        for metric in PRIMARY:
-            values = [row.value for row in rows if row.metric == metric and (row.artefact == MEAN) == several]
-            if values:
-                return sum(values) / len(values)
-        return float("-inf")
+        values = [row.value for row in rows if row.metric == metric and (row.artefact == MEAN) == several]
+        return sum(values) / len(values) if values else float("-inf")
 
 
 def read_results(folder: Path = RESULTS) -> list[Result]:
@@ -135,11 +149,11 @@ def read_results(folder: Path = RESULTS) -> list[Result]:
     return found
 
 
-def results_page(results: Sequence[Result]) -> str:
-    """The whole page: a section a data folder and task."""
+def results_page(results: Sequence[Result], volumes: Sequence[VolumeResult] = ()) -> str:
+    """The whole page: a section a data folder and task, then those of whole volumes."""
     places = sorted({result.place for result in results})
     sections = [_section(place, [result for result in results if result.place == place]) for place in places]
-    return "\n\n".join([HEAD, *sections]) + "\n"
+    return "\n\n".join([HEAD, *sections, *volume_sections(volumes)]) + "\n"
 
 
 def add_result(
@@ -235,13 +249,20 @@ def _reference_lines(results: Sequence[Result], finding: str) -> list[Line]:
 
 
 def _record_table(ranked: Sequence[Result]) -> str:
-    lines = ["| record | family | seeds | ranking figure | command |", "|---|---|---|---|---|"]
+    lines = [
+        "| record | family | seeds | synthetic AP | figure on the data | command |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {result.record} | {result.family} | {', '.join(str(seed) for seed in result.seeds)} | "
-        f"{result.rank:.3f} | `{result.command}` |"
+        f"{_ranking(result.rank)} | {result.figure:.3f} | `{result.command}` |"
         for result in ranked
     ]
     return "\n".join(lines)
+
+
+def _ranking(value: float) -> str:
+    return "" if value == float("-inf") else f"{value:.3f}"
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
@@ -251,20 +272,34 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page, after adding an evaluation if one is given."""
     parser = argparse.ArgumentParser(prog="models.evaluation.results", description=main.__doc__)
-    add = parser.add_subparsers(dest="action").add_parser("add", help="add an evaluation first")
+    action = parser.add_subparsers(dest="action")
+    add = action.add_parser("add", help="add an evaluation first")
     add.add_argument("evaluation", type=Path)
     add.add_argument("--command", required=True, help="what reprints it")
     add.add_argument("--differs", default="", help="what is not as in the references")
     add.add_argument("--reference", type=Path, help="JSON list of references")
+    volume = action.add_parser("add-volume", help="add an evaluation of whole volumes first")
+    volume.add_argument("evaluation", type=Path)
+    volume.add_argument("--command", required=True, help="what reprints it")
+    volume.add_argument("--record", required=True, help="id of the method record")
+    volume.add_argument("--seed", type=int, required=True, help="of the training")
     chosen = parser.parse_args(arguments)
-    if chosen.action:
+    if chosen.action == "add-volume":
+        add_volume_result(
+            json.loads(chosen.evaluation.read_text(encoding="utf-8")),
+            command=chosen.command,
+            record=chosen.record,
+            seed=chosen.seed,
+            folder=RESULTS,
+        )
+    elif chosen.action:
         add_result(
             chosen.evaluation,
             command=chosen.command,
             differs=chosen.differs,
             reference=chosen.reference,
         )
-    PAGE.write_text(results_page(read_results()), encoding="utf-8")
+    PAGE.write_text(results_page(read_results(), read_volume_results(RESULTS)), encoding="utf-8")
 
 
 if __name__ == "__main__":

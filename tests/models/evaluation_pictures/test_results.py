@@ -9,6 +9,7 @@ from models.errors import RecordError
 from models.evaluation.pictures import evaluate_pictures
 from models.evaluation.results import PAGE, RESULTS, Result, add_result, read_results, results_page
 from models.evaluation.synthetic import Sweeps
+from models.evaluation.volume_results import add_volume_result, read_volume_results, volume_sections
 
 REFERENCE = [{"name": "CAE, seed 004", "finding": "square", "values": {"image_auroc": "0.78 ± 0.09"}}]
 
@@ -18,8 +19,12 @@ def _row(metric: str, value: float, artefact: str = "m seed 0") -> dict[str, Any
     return {"artefact": artefact, "metric": metric, "value": value, **where}
 
 
-def _result(record: str, family: str, value: float) -> Result:
-    rows = (_row("image_auroc:constant", 0.5, "no model"), _row("image_auroc", value))
+def _result(record: str, family: str, value: float, synthetic: float = 0.5) -> Result:
+    rows = (
+        _row("image_auroc:constant", 0.5, "no model"),
+        _row("image_auroc", value),
+        _row("synthetic_ap", synthetic) | {"finding": "local: blob"},
+    )
     return Result(
         command=f"vigil models evaluate {record}",
         data="heads",
@@ -34,7 +39,7 @@ def _result(record: str, family: str, value: float) -> Result:
 
 
 def test_committed_page_is_the_generated_one() -> None:
-    assert PAGE.read_text(encoding="utf-8") == results_page(read_results())
+    assert PAGE.read_text(encoding="utf-8") == results_page(read_results(), read_volume_results(RESULTS))
 
 
 def test_every_committed_result_can_be_reprinted_and_holds_no_picture() -> None:
@@ -44,10 +49,11 @@ def test_every_committed_result_can_be_reprinted_and_holds_no_picture() -> None:
         assert not {"scores", "cases"} & set(document)
 
 
-def test_table_has_references_baselines_and_the_best_record_of_each_family() -> None:
+def test_table_has_references_baselines_and_of_each_family_what_finds_synthetic_anomalies_best() -> None:
+    """Of two autoencoders the one that the labels favour is not shown."""
     results = [
-        _result("a1", "autoencoder", 0.8),
-        _result("a2", "autoencoder", 0.9),
+        _result("a1", "autoencoder", 0.95, synthetic=0.4),
+        _result("a2", "autoencoder", 0.9, synthetic=0.6),
         _result("v1", "vae", 0.7),
     ]
     page = results_page(results)
@@ -60,7 +66,7 @@ def test_table_has_references_baselines_and_the_best_record_of_each_family() -> 
     assert "| vae: v1, one seed | 0.700 |" in table
     assert "a1" not in table
     assert "- Other heads." in page
-    assert "| a1 | autoencoder | 0 | 0.800 | `vigil models evaluate a1` |" in page
+    assert "| a1 | autoencoder | 0 | 0.400 | 0.950 | `vigil models evaluate a1` |" in page
 
 
 def test_several_seeds_are_shown_as_mean_and_spread() -> None:
@@ -72,7 +78,7 @@ def test_several_seeds_are_shown_as_mean_and_spread() -> None:
     )
     several = _result("a1", "autoencoder", 0).model_copy(update={"rows": rows, "seeds": (0, 1)})
 
-    assert several.rank == 0.85
+    assert several.figure == 0.85
     assert "| autoencoder: a1, mean of 2 (spread) | 0.850 (0.071) |" in results_page([several])
 
 
@@ -89,7 +95,7 @@ def test_an_evaluation_is_added_without_people_and_read_back(
 
     (found,) = read_results(folder)
     assert path.name == "heads-b1-intensity.json"
-    assert (found.record, found.seeds, found.rank) == ("b1-intensity", (0,), 1)
+    assert (found.record, found.seeds, found.figure) == ("b1-intensity", (0,), 1)
     assert not any(row.finding.startswith("intensity=") for row in found.measured)
     assert len(path.read_text(encoding="utf-8").splitlines()) > len(found.rows)  # One row a line.
     page = results_page([found])
@@ -101,3 +107,24 @@ def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"command": "y"}', encoding="utf-8")
     with pytest.raises(RecordError, match=r"x\.json"):
         read_results(tmp_path)
+
+
+def test_volumes_pool_large_lesions_over_seeds(tmp_path: Path) -> None:
+    for seed, value in ((1, 0.8), (2, 0.9)):
+        rows = [
+            {"artefact": "a", "split": "test", "finding": finding, "metric": "sample_auroc", "value": figure}
+            | {"low": None, "high": None, "n": 6}
+            for finding, figure in (
+                ("synthetic 10 mm -2 SD", 0.1),
+                ("synthetic 15 mm -2 SD", value),
+                ("synthetic 20 mm +1 SD", value - 0.2),
+            )
+        ]
+        document = {"data": "heads", "model_hash": "ab", "rows": rows}
+        add_volume_result(document, command="vigil models train x", record="x", seed=seed, folder=tmp_path)
+
+    (section,) = volume_sections(read_volume_results(tmp_path))
+
+    assert "| at least 15 mm, both | 0.750 (0.071) |" in section
+    assert "| at least 15 mm, dark | 0.850 (0.071) |" in section
+    assert "| synthetic 10 mm -2 SD | 0.100 (0.000) |" in section
