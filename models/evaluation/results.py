@@ -46,8 +46,8 @@ Made by `python -m models.evaluation.results` from the JSON files in `models/res
 
 Numbers without brackets are of one seed; in brackets stands the standard deviation over seeds, or the
 95 % interval by patient of what needs no model. *Optimistic* figures choose a threshold by labels. Of
-each family the record that finds synthetic anomalies best is shown, not the one that the labels favour;
-all are listed below each table with both figures. Rows that need no model have the preparation of the
+each family the record that finds synthetic anomalies best is shown, not the one that the labels favour,
+and every record of several seeds; all are listed below each table with both figures. Rows that need no model have the preparation of the
 first record."""
 
 
@@ -215,13 +215,14 @@ def _section(place: str, results: Sequence[Result]) -> str:
     best: dict[str, Result] = {}
     for result in ranked:
         best.setdefault(result.family, result)
+    shown = [result for result in ranked if result is best[result.family] or len(result.seeds) > 1]
     top = ranked[0]
     text = [f"## {place}"]
     for (split, finding), rows in places_of(top.measured).items():
         lines = [*_reference_lines(results, finding), *baseline_lines(rows)]
-        for family, result in best.items():
+        for result in shown:
             own = places_of(result.measured).get((split, finding), [])
-            lines += model_lines(own, title=f"{family}: {result.record}")
+            lines += model_lines(own, title=f"{result.family}: {result.record}")
         counts = [row for row in rows if row.metric in {"prevalence", "pixel_prevalence"}]
         said = "; ".join(f"{row.metric.replace('_', ' ')} {row.value:.3f}, n = {row.n}" for row in counts[:1])
         text += [f"### {split}: {finding or 'all'}", *([said[0].upper() + said[1:] + "."] if said else [])]
