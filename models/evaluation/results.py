@@ -47,8 +47,8 @@ Made by `python -m models.evaluation.results` from the JSON files in `models/res
 Numbers without brackets are of one seed; in brackets stands the standard deviation over seeds, or the
 95 % interval by patient of what needs no model. *Optimistic* figures choose a threshold by labels. Of
 each family the record that finds synthetic anomalies best is shown, not the one that the labels favour,
-and every record of several seeds; all are listed below each table with both figures. Rows that need no model have the preparation of the
-first record."""
+and every record of several seeds; all are listed below each table with both figures. Rows that need no
+model have the preparation of the first record."""
 
 
 class Reference(BaseModel):
