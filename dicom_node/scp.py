@@ -177,6 +177,10 @@ class Receiver:
         """EVT_FSM_TRANSITION to idle: the one event that comes however a connection ends (PS3.8 9.2.1)."""
         if event.next_state == "Sta1":
             self._flows[event.assoc].end(event.assoc)
+            if event.assoc.requestor.primitive is None:
+                # Nobody asked for an association, and nobody will: else its thread would wait for a request
+                # until the time-out, and a scan of the port would take every place.
+                event.assoc.dul.to_user_queue.put(None)
 
     def _echo(self, event: Any) -> int:
         self._flows[event.assoc].message_taken()
