@@ -1,7 +1,14 @@
-"""The receiving application entity: a stock pynetdicom acceptor with explicit contexts and limits."""
+"""The receiving application entity: a pynetdicom acceptor with explicit contexts and limits.
 
+C-STOREs take the fast way of `dicom_node.receiving`, or pynetdicom's own behind the switch `is_fast`. Both
+are held to the same conversations by `tests/dicom_node/test_scp.py`.
+"""
+
+import os
+import socket
 import ssl
 import tempfile
+import threading
 import time
 import weakref
 from types import TracebackType
@@ -24,7 +31,11 @@ from dicom_node.contexts import (
 from dicom_node.errors import PortInUseError, TlsUnboundedError
 from dicom_node.flow import Flow, end_quietly
 from dicom_node.handlers import Counters
+from dicom_node.landing import FileLanding, Landing, Origin
 from dicom_node.peers import Peers
+from dicom_node.receiving.association import FastServer
+from dicom_node.receiving.block import Blocks
+from dicom_node.receiving.exchange import Context, Exchange
 from dicom_node.spool import Spool
 
 MAX_ASSOCIATIONS = 64
@@ -57,6 +68,12 @@ class Receiver:
         More are rejected as transient.
     tls : ssl.SSLContext, optional
         Refused by `start` until the handshake is bounded.
+    is_fast : bool
+        Whether C-STOREs take the fast way, where the system knows it (Linux).
+    landing : Landing, optional
+        First home of what comes the fast way; unset, files of the spool.
+    listener : socket.socket, optional
+        Listening already, at `host` and `port`; only the fast way can use one.
     """
 
     def __init__(
@@ -72,6 +89,9 @@ class Receiver:
         acse_timeout_s: float = ACSE_TIMEOUT_S,
         network_timeout_s: float = NETWORK_TIMEOUT_S,
         tls: ssl.SSLContext | None = None,
+        is_fast: bool = True,
+        landing: Landing | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self.counters = Counters()
         self._spool = spool
@@ -80,6 +100,10 @@ class Receiver:
         self._max_instance_bytes = max_instance_bytes
         self._network_timeout_s = network_timeout_s
         self._tls = tls
+        self._is_fast = is_fast and hasattr(os, "eventfd")
+        self._landing = landing or FileLanding(spool)
+        self._listener = listener
+        self._blocks = Blocks()
         self._server: ThreadedAssociationServer | None = None
         self._flows: weakref.WeakKeyDictionary[Any, Flow] = weakref.WeakKeyDictionary()
         self._entity = application_entity(aet)
@@ -117,15 +141,52 @@ class Receiver:
         # pynetdicom writes what it receives to a temporary file; here it is on the spool's own disk.
         tempfile.tempdir = str(self._spool.incoming)
         try:
-            self._server = self._entity.start_server(
-                self._address, block=False, contexts=_contexts(), evt_handlers=self._bindings()
-            )
+            self._server = self._serve_fast() if self._is_fast else self._serve_stock()
         except OSError as error:
             host, port = self._address
             raise PortInUseError(
                 f"The node cannot listen on {host} port {port}: {error.strerror}. "
                 "Stop what uses the port, or set another with VIGIL_PORT."
             ) from error
+
+    def _serve_stock(self) -> Any:
+        return self._entity.start_server(
+            self._address, block=False, contexts=_contexts(), evt_handlers=self._bindings()
+        )
+
+    def _serve_fast(self) -> Any:
+        server: Any = self._entity.make_server(
+            self._address,
+            contexts=_contexts(),
+            evt_handlers=self._bindings(),
+            server_class=FastServer,
+            open_exchange=self._open_exchange,
+            listener=self._listener,
+        )
+        self._entity._servers.append(server)  # noqa: SLF001 - as `start_server` does
+        threading.Thread(target=server.serve_forever, name="AcceptorServer", daemon=True).start()
+        return server
+
+    def _open_exchange(self, association: Any) -> Exchange:
+        storage = frozenset(storage_classes())
+        sender = str(association.requestor.ae_title).strip()
+        provider = association.dul
+        return Exchange(
+            connection=provider.socket.socket,
+            contexts={
+                context.context_id: Context(
+                    str(context.abstract_syntax), Origin(str(context.transfer_syntax[0]), sender)
+                )
+                for context in association.accepted_contexts
+                if context.abstract_syntax in storage
+            },
+            landing=self._landing,
+            counters=self.counters,
+            blocks=self._blocks,
+            max_instance_bytes=self._max_instance_bytes,
+            pdu_timeout_s=self._network_timeout_s,
+            is_over=provider.is_over,
+        )
 
     def stop(self) -> None:
         """Stop listening and abort what is under way; senders send again what got no answer."""
