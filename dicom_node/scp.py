@@ -28,6 +28,7 @@ from dicom_node.contexts import (
     prepare_pynetdicom,
     storage_classes,
 )
+from dicom_node.door import Door
 from dicom_node.errors import PortInUseError, TlsUnboundedError
 from dicom_node.flow import Flow, end_quietly
 from dicom_node.handlers import Counters
@@ -105,6 +106,7 @@ class Receiver:
         self._listener = listener
         self._blocks = Blocks()
         self._server: ThreadedAssociationServer | None = None
+        self._door = Door()
         self._flows: weakref.WeakKeyDictionary[Any, Flow] = weakref.WeakKeyDictionary()
         self._entity = application_entity(aet)
         self._entity.maximum_associations = max_associations
@@ -142,6 +144,7 @@ class Receiver:
         tempfile.tempdir = str(self._spool.incoming)
         try:
             self._server = self._serve_fast() if self._is_fast else self._serve_stock()
+            self._server.verify_request = self._is_let_in
         except OSError as error:
             host, port = self._address
             raise PortInUseError(
@@ -231,13 +234,20 @@ class Receiver:
             pdu_timeout_s=self._network_timeout_s,
         )
         self._flows[event.assoc] = flow
+        self._door.enter(event.assoc, event.address[0])
         connection.recv = flow.recv
         end_quietly(event.assoc, flow)
+
+    def _is_let_in(self, request: Any, client_address: Any) -> bool:
+        """Stands in for `socketserver.BaseServer.verify_request`, asked before a thread is started."""
+        del request
+        return self._door.admits(client_address[0])
 
     def _connection_over(self, event: Any) -> None:
         """EVT_FSM_TRANSITION to idle: the one event that comes however a connection ends (PS3.8 9.2.1)."""
         if event.next_state == "Sta1":
             self._flows[event.assoc].end(event.assoc)
+            self._door.leave(event.assoc)
             if event.assoc.requestor.primitive is None:
                 # Nobody asked for an association, and nobody will: else its thread would wait for a request
                 # until the time-out, and a scan of the port would take every place.
