@@ -58,13 +58,13 @@ class Draft:
 
     def write_block(self, block: Block) -> None:
         """Write a whole Part 10 file from memory, around the page cache where that pays."""
-        if len(block.file) < DIRECT_FROM or not _set_direct(self.descriptor, on=True):
+        if len(block.file) < DIRECT_FROM or not set_direct(self.descriptor, on=True):
             self.write(block.file)
             return
         try:
             self.write(block.padded(PAGE))
         finally:
-            _set_direct(self.descriptor, on=False)
+            set_direct(self.descriptor, on=False)
         os.ftruncate(self.descriptor, len(block.file))
 
     def sync(self) -> None:
@@ -101,11 +101,11 @@ def open_draft(folder: Path) -> Iterator[Draft]:
             named.unlink(missing_ok=True)
 
 
-def _set_direct(descriptor: int, *, on: bool) -> bool:
+def set_direct(descriptor: int, *, on: bool) -> bool:
     """Switch writing around the page cache; False where the file system refuses."""
-    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-    wanted = flags | os.O_DIRECT if on else flags & ~os.O_DIRECT
-    with suppress(OSError):
+    with suppress(AttributeError, OSError):
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        wanted = flags | os.O_DIRECT if on else flags & ~os.O_DIRECT
         fcntl.fcntl(descriptor, fcntl.F_SETFL, wanted)
         return True
     return False

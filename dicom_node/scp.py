@@ -34,7 +34,7 @@ from dicom_node.flow import Flow, end_quietly
 from dicom_node.handlers import Counters
 from dicom_node.landing import FileLanding, Landing, Origin
 from dicom_node.peers import Peers
-from dicom_node.receiving.association import FastServer
+from dicom_node.receiving.association import FastServer, Server
 from dicom_node.receiving.block import Blocks
 from dicom_node.receiving.exchange import Context, Exchange
 from dicom_node.spool import Spool
@@ -74,7 +74,7 @@ class Receiver:
     landing : Landing, optional
         First home of what comes the fast way; unset, files of the spool.
     listener : socket.socket, optional
-        Listening already, at `host` and `port`; only the fast way can use one.
+        Listening already, at `host` and `port`.
     """
 
     def __init__(
@@ -131,11 +131,7 @@ class Receiver:
         TlsUnboundedError
             If TLS is asked for: pynetdicom performs the handshake in its accept loop, without a time limit.
         """
-        if self._tls is not None:
-            raise TlsUnboundedError(
-                "This release does not serve TLS itself: one silent peer would block every other. "
-                "Terminate TLS in front of the node and let it listen on a private address."
-            )
+        refuse_tls(self._tls)
         prepare_pynetdicom()
         removed = self._spool.sweep()
         if removed:
@@ -143,7 +139,7 @@ class Receiver:
         # pynetdicom writes what it receives to a temporary file; here it is on the spool's own disk.
         tempfile.tempdir = str(self._spool.incoming)
         try:
-            self._server = self._serve_fast() if self._is_fast else self._serve_stock()
+            self._server = self._serve()
             self._server.verify_request = self._is_let_in
         except OSError as error:
             host, port = self._address
@@ -152,19 +148,16 @@ class Receiver:
                 "Stop what uses the port, or set another with VIGIL_PORT."
             ) from error
 
-    def _serve_stock(self) -> Any:
-        return self._entity.start_server(
-            self._address, block=False, contexts=_contexts(), evt_handlers=self._bindings()
-        )
-
-    def _serve_fast(self) -> Any:
+    def _serve(self) -> Any:
+        way: dict[str, Any] = {"server_class": Server}
+        if self._is_fast:
+            way = {"server_class": FastServer, "open_exchange": self._open_exchange}
         server: Any = self._entity.make_server(
             self._address,
             contexts=_contexts(),
             evt_handlers=self._bindings(),
-            server_class=FastServer,
-            open_exchange=self._open_exchange,
             listener=self._listener,
+            **way,
         )
         self._entity._servers.append(server)  # noqa: SLF001 - as `start_server` does
         threading.Thread(target=server.serve_forever, name="AcceptorServer", daemon=True).start()
@@ -260,6 +253,15 @@ class Receiver:
     def _store(self, event: Any) -> Any:
         self._flows[event.assoc].message_taken(event.dataset_path)
         return handlers.handle_store(event, self._spool, self.counters)
+
+
+def refuse_tls(tls: ssl.SSLContext | None) -> None:
+    """Raise TlsUnboundedError if TLS is asked for."""
+    if tls is not None:
+        raise TlsUnboundedError(
+            "This release does not serve TLS itself: one silent peer would block every other. "
+            "Terminate TLS in front of the node and let it listen on a private address."
+        )
 
 
 def _contexts() -> list[Any]:

@@ -14,8 +14,8 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -160,23 +160,41 @@ class Spool:
 
     def place(self, draft: Draft, study_uid: str, sop_instance_uid: str) -> StoreOutcome:
         """Keep a draft as an instance of a study; as `store`, whose other half is writing the draft."""
-        draft.sync()
-        key = study_key(self._secret, study_uid)
-        name = instance_file_name(sop_instance_uid)
-        final = self._root / key / name
-        with self._study_folder(key) as folder:
-            try:
-                draft.link(folder, name)  # never replaces what another association put there
-                kind = StoreKind.STORED
-            except FileExistsError:
-                kind = StoreKind.DUPLICATE
-                if _data_set_digest(final) != _data_set_digest(draft.path):
-                    kind = StoreKind.CONFLICT
-                    self._link_to_quarantine(draft, "uid_conflict")
+        (outcome,) = self.place_all([(draft, self.key_of(study_uid), instance_file_name(sop_instance_uid))])
+        return outcome
+
+    def place_all(self, drafts: Sequence[tuple[Draft, str, str]]) -> list[StoreOutcome]:
+        """Keep drafts under their study keys and file names; all are durable on return."""
+        for draft, _, _ in drafts:
+            draft.sync()
+        outcomes: list[StoreOutcome] = []
+        with ExitStack() as stack:
+            folders: dict[str, int] = {}
+            for draft, key, name in drafts:
+                if key not in folders:
+                    folders[key] = stack.enter_context(self._study_folder(key))
+                kind = self._link(draft, folders[key], self.path_of(key, name))
+                outcomes.append(StoreOutcome(kind=kind, study_key=key, path=self.path_of(key, name)))
             # Also for a copy: the first may still be on its way to the disk in another thread.
-            os.fsync(folder)
-        self._make_folder_durable(key)
-        return StoreOutcome(kind=kind, study_key=key, path=final)
+            for folder in folders.values():
+                os.fsync(folder)
+        for key in folders:
+            self._make_folder_durable(key)
+        return outcomes
+
+    def path_of(self, key: str, file_name: str) -> Path:
+        """Where an instance stands, or will stand."""
+        return self._root / key / file_name
+
+    def _link(self, draft: Draft, folder: int, final: Path) -> StoreKind:
+        try:
+            draft.link(folder, final.name)  # never replaces what another association put there
+        except FileExistsError:
+            if _data_set_digest(final) == _data_set_digest(draft.path):
+                return StoreKind.DUPLICATE
+            self._link_to_quarantine(draft, "uid_conflict")
+            return StoreKind.CONFLICT
+        return StoreKind.STORED
 
     def quarantine(self, parts: Iterable[bytes], reason: str) -> Path:
         """Keep what cannot be stored, durable; the same bytes again take no more room.

@@ -101,19 +101,23 @@ def node(
     peers: PeersFile = None,
 ) -> None:
     """Receive studies: one role, for many machines."""
-    from service import wiring
-    from service.node import run_intake
+    from service.reception import open_peers, open_spool, reception
 
     settings = _settings(data=data, aet=aet, port=port, peers=peers)
-    known = wiring.open_peers(settings)
-    spool = wiring.open_spool(settings)
-    with _stop_signals() as stop, wiring.open_receiver(settings, spool, known) as receiver:
-        _say(f"vigil node ready: {settings.aet} on {settings.host}:{receiver.port}")
+    known = open_peers(settings)
+    spool = open_spool(settings)
+    with _stop_signals() as stop, reception(settings, spool, known, on_loss=stop.set) as acceptors:
+        _say(f"vigil node ready: {settings.aet} on {settings.host}:{acceptors.port}")
         if standalone:
             stop.wait()
         else:
+            from service import wiring
+            from service.node import run_intake
+
             store = wiring.waiting_store(settings)
             run_intake(lambda: wiring.open_intake(settings, store, spool, known), stop)
+    if not acceptors.is_stopped_by_us:
+        sys.exit(EXIT_FAILED)
 
 
 @app.command()

@@ -43,6 +43,25 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", description="Address the API and pages listen on.")
     api_port: Port = Field(8080, description="Port of the API and pages; 0 takes a free one.")
 
+    receiver: str = Field(
+        "fast",
+        pattern="^(fast|stock)$",
+        description="Way of C-STOREs: Vigil's own, or pynetdicom's, ten times slower, to compare.",
+    )
+    receiver_processes: int | None = Field(
+        None, ge=1, le=16, description="Processes that receive. Unset: one per processor, at most two."
+    )
+    landing: str = Field(
+        "log",
+        pattern="^(files|log)$",
+        description="First home of instances: a log on a local disk, or files at once (network disks).",
+    )
+    log_mb: int = Field(
+        512,
+        ge=64,
+        description="Megabytes of the log, written at the first start; a burst may use four times.",
+    )
+
     quiet_s: float = Field(
         60.0, gt=0, description="Seconds without a new instance after which a study is complete, per sender."
     )
@@ -67,6 +86,11 @@ class Settings(BaseSettings):
     def spool_folder(self) -> Path:
         """Received instances, by study key."""
         return self.data / "spool"
+
+    @property
+    def log_folder(self) -> Path:
+        """Segments of what was received and is no file of the spool yet."""
+        return self.data / "log"
 
     @property
     def results_folder(self) -> Path:

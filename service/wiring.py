@@ -1,15 +1,12 @@
-"""Settings to parts: the only file that builds the real ones."""
+"""Settings to parts: with `service.reception`, which builds what receives, the only file that does."""
 
 import hashlib
 import json
-import ssl
 from importlib.metadata import version
 from pathlib import Path
 
 from dicom_node.delivery import Destination, open_destination
-from dicom_node.identity import load_or_make_secret
 from dicom_node.peers import Peers
-from dicom_node.scp import Receiver
 from dicom_node.spool import Spool
 from models import runtime
 from models.artefact import CALIBRATION, Artefact, PictureArtefact, load_artefact
@@ -19,9 +16,10 @@ from models.predictor import load_predictor
 from models.scores import ModelIdentity
 from service import __version__
 from service.deliver import Delivery
-from service.errors import DatabaseError, SettingsError
+from service.errors import DatabaseError
 from service.intake import Intake
 from service.reaper import Reaper
+from service.reception import open_peers
 from service.settings import Settings
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
@@ -30,7 +28,6 @@ from service.triage import Triage
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
 SHAPING = ("highdicom", "numpy", "pillow", "pydicom", "scipy")
-MB = 1024 * 1024
 
 
 def database_url(settings: Settings) -> str:
@@ -64,11 +61,6 @@ def waiting_store(settings: Settings) -> Store:
     return Store.open(database_url(settings))
 
 
-def open_peers(settings: Settings) -> Peers:
-    """Peers of the file, or the rule for none: any calling AE title, from this machine alone."""
-    return Peers.load(settings.peers_path)
-
-
 def open_artefact(settings: Settings) -> Artefact | PictureArtefact:
     """Return the model to score with, every file verified."""
     return load_artefact(settings.model) if settings.model else active_artefact()
@@ -78,38 +70,6 @@ def model_identity(settings: Settings) -> ModelIdentity:
     """Return which model serves, without loading its network."""
     artefact = open_artefact(settings)
     return identify(artefact, read_calibration(artefact.path / CALIBRATION))
-
-
-def open_spool(settings: Settings) -> Spool:
-    """Spool of the data folder, with the site's secret."""
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Spool(
-        settings.spool_folder,
-        load_or_make_secret(settings.key_path),
-        free_mark_bytes=settings.free_mark_mb * MB,
-    )
-
-
-def open_receiver(settings: Settings, spool: Spool, peers: Peers) -> Receiver:
-    """Return the DICOM receiver; it does not listen yet."""
-    tls = None
-    if settings.tls_certificate is not None:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            tls.load_cert_chain(settings.tls_certificate)
-        except OSError as error:  # ssl.SSLError is one
-            raise SettingsError(
-                f"VIGIL_TLS_CERTIFICATE: the file cannot be used ({error.strerror})."
-            ) from error
-    return Receiver(
-        spool,
-        aet=settings.aet,
-        host=settings.host,
-        port=settings.port,
-        peers=peers,
-        tls=tls,
-        max_instance_bytes=settings.max_instance_mb * MB,
-    )
 
 
 def config_digest(settings: Settings) -> str:

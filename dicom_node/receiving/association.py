@@ -204,29 +204,20 @@ class _Association(Association):
         self._reactor_checkpoint.rung.set()
 
 
-class FastServer(ThreadedAssociationServer):
-    """Acceptor whose associations receive C-STOREs the fast way.
+class Server(ThreadedAssociationServer):
+    """pynetdicom's acceptor, which may also take a socket that listens already.
 
     Parameters
     ----------
-    open_exchange : callable
-        From an association to the `Exchange` of its accepted contexts.
     listener : socket.socket, optional
-        Already listening; shared by several processes.
+        Shared by several processes.
     """
 
     request_queue_size = BACKLOG
 
-    def __init__(
-        self,
-        *args: Any,
-        open_exchange: ExchangeFactory,
-        listener: socket.socket | None = None,
-        **named: Any,
-    ) -> None:
-        self.open_exchange = open_exchange
+    def __init__(self, *args: Any, listener: socket.socket | None = None, **named: Any) -> None:
         self._listener = listener
-        super().__init__(*args, request_handler=_Handler, **named)
+        super().__init__(*args, **named)
 
     def server_bind(self) -> None:
         """Bind, or take the socket that listens already."""
@@ -248,6 +239,20 @@ class FastServer(ThreadedAssociationServer):
         connection, address = super().get_request()
         connection.setblocking(True)
         return connection, address
+
+
+class FastServer(Server):
+    """Acceptor whose associations receive C-STOREs the fast way.
+
+    Parameters
+    ----------
+    open_exchange : callable
+        From an association to the `Exchange` of its accepted contexts.
+    """
+
+    def __init__(self, *args: Any, open_exchange: ExchangeFactory, **named: Any) -> None:
+        self.open_exchange = open_exchange
+        super().__init__(*args, request_handler=_Handler, **named)
 
 
 class _Handler(RequestHandler):

@@ -1,0 +1,16 @@
+"""A write-ahead log as the first home of instances.
+
+A file for every instance costs two trips to the journal of the file system, each waiting for the last. A
+record in a segment that was written before needs no journal: one write around the page cache, and the
+instance is durable. The keeper turns records into the spool's files afterwards, when the burst is over or
+the log runs low, and only then is the segment used again.
+
+::
+
+    <data>/log/spare.<generation>                        ready to be written
+               active-<owner>.<begun>.<generation>       written by one living receiver
+               sealed.<begun>.<end>.<generation>         complete; the keeper's
+
+Reading order: `record` (what a segment holds), `segments` (their life), `landing` (the receiver's side),
+`keeper` (from records to files, and recovery, which is the same).
+"""

@@ -1,0 +1,123 @@
+"""Settings to the parts that receive: what a node needs, and nothing that reads, scores or shows."""
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import structlog
+
+from dicom_node.identity import load_or_make_secret
+from dicom_node.landing import FileLanding, Landing
+from dicom_node.log.keeper import Keeper
+from dicom_node.log.landing import LogLanding
+from dicom_node.log.segments import SEGMENT_BYTES, Segments
+from dicom_node.peers import Peers
+from dicom_node.receiving.acceptors import Acceptors
+from dicom_node.scp import Receiver, refuse_tls
+from dicom_node.spool import Spool
+from service.errors import SettingsError
+from service.settings import Settings
+
+MB = 1024 * 1024
+
+
+LOCK_TIMEOUT_S = 20.0  # for acceptors of a killed node to be gone
+
+log = structlog.get_logger(__name__)
+
+
+def open_peers(settings: Settings) -> Peers:
+    """Peers of the file, or the rule for none: any calling AE title, from this machine alone."""
+    return Peers.load(settings.peers_path)
+
+
+def open_spool(settings: Settings) -> Spool:
+    """Spool of the data folder, with the site's secret."""
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Spool(
+        settings.spool_folder,
+        load_or_make_secret(settings.key_path),
+        free_mark_bytes=settings.free_mark_mb * MB,
+    )
+
+
+@contextmanager
+def reception(
+    settings: Settings, spool: Spool, peers: Peers, *, on_loss: Callable[[], None]
+) -> Iterator[Acceptors]:
+    """Accept associations in processes of their own, until the block ends.
+
+    Parameters
+    ----------
+    on_loss : callable
+        Called, on a thread, if nothing accepts any more.
+
+    Raises
+    ------
+    DicomNodeError
+        If the log cannot be prepared, or the address is taken.
+    """
+    tls = _tls(settings)
+    refuse_tls(tls)
+    segments = Segments(settings.log_folder, count=max(settings.log_mb * MB // SEGMENT_BYTES, 1))
+    is_ours = segments.lock(LOCK_TIMEOUT_S)
+    if is_ours:
+        # What an earlier run left is made into files whichever home new instances have.
+        Keeper(spool, segments).recover()
+    else:
+        log.warning("the log is in use by another node: instances are files at once")
+    is_logged = is_ours and settings.landing == "log" and settings.receiver == "fast"
+    if is_logged:
+        segments.prepare()
+
+    @contextmanager
+    def serve(listener: socket.socket, name: str) -> Iterator[Receiver]:
+        with ExitStack() as stack:
+            landing: Landing = FileLanding(spool)
+            if is_logged:
+                segments.abandon(name)  # of a predecessor that died
+                landing = logged = LogLanding(spool, segments, owner=name)
+                stack.callback(logged.close)
+            receiver = Receiver(
+                spool,
+                aet=settings.aet,
+                host=settings.host,
+                port=settings.port,
+                peers=peers,
+                tls=tls,
+                max_instance_bytes=settings.max_instance_mb * MB,
+                is_fast=settings.receiver == "fast",
+                landing=landing,
+                listener=listener,
+            )
+            yield stack.enter_context(receiver)
+
+    count = settings.receiver_processes or min(2, os.cpu_count() or 1)
+    acceptors = Acceptors(serve, settings.host, settings.port, count, on_loss)
+    stop = threading.Event()
+    keeper = threading.Thread(target=Keeper(spool, segments).run, args=[stop], name="keeper")
+    with acceptors:
+        if is_ours:
+            keeper.start()
+        try:
+            yield acceptors
+        finally:
+            stop.set()
+            if is_ours:
+                keeper.join()
+    if is_ours:
+        Keeper(spool, segments).empty()
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_certificate is None:
+        return None
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        tls.load_cert_chain(settings.tls_certificate)
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(f"VIGIL_TLS_CERTIFICATE: the file cannot be used ({error.strerror}).") from error
+    return tls
