@@ -30,10 +30,9 @@ from dicom_node.results.segmentation import (
     segment_tracking_uid,
     segmentation_uid,
 )
-from dicom_node.results.sources import image_references, is_image
+from dicom_node.results.sources import key_images
 from models.scores import ModelIdentity, Scores
 
-_KEY_SLICES = 5
 _CM3_PER_MM3 = 1e-3
 
 Group: TypeAlias = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
@@ -185,21 +184,14 @@ def _not_assessed(context: ResultContext) -> list[str]:
 
 
 def _key_slices(context: ResultContext) -> list[SourceImageForMeasurementGroup] | None:
-    """Images of the slices with the highest peaks; None where no image can be named."""
-    images = image_references(context)
-    if context.scores is None or not images or not is_image(context.sources[0]):
-        return None
-    peaks = [region.slice_index for region in context.scores.regions[:_KEY_SLICES]]
-    if not peaks:
-        peaks = [int(np.unravel_index(context.scores.map.argmax(), context.scores.map.shape)[0])]
     return [
         SourceImageForMeasurementGroup(
-            referenced_sop_class_uid=images[index].sop_class,
-            referenced_sop_instance_uid=images[index].sop_instance,
-            referenced_frame_numbers=None if images[index].frame is None else [images[index].frame],
+            referenced_sop_class_uid=image.sop_class,
+            referenced_sop_instance_uid=image.sop_instance,
+            referenced_frame_numbers=None if image.frame is None else [image.frame],
         )
-        for index in dict.fromkeys(peaks)
-    ]
+        for image in key_images(context)
+    ] or None
 
 
 def _add_text(group: Group, lines: list[tuple[Code, str]]) -> None:

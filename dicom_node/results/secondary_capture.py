@@ -17,20 +17,17 @@ from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.tag import Tag
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
 
+from dicom_node.kinds import ResultKind
 from dicom_node.results import codes, heatmap
 from dicom_node.results.canvas import Layout, paint_frame, paint_template, side_letter
-from dicom_node.results.codes import ResultKind
 from dicom_node.results.context import ResultContext
-from dicom_node.results.envelope import envelope, region, text_of
+from dicom_node.results.envelope import envelope, may_show_a_face, region, text_of
 from dicom_node.results.sources import image_references
 from models.scores import Scores
 from models.volume import Volume
 
 _WINDOW_PERCENTILES: Final = (1.0, 99.5)
 _WINDOW_SAMPLE: Final = 1_000_000  # voxels; more change the window by less than a grey level
-_FACELESS: Final = frozenset(
-    {"CHEST", "ABDOMEN", "PELVIS", "SPINE", "TSPINE", "LSPINE", "KNEE", "HAND", "FOOT"}
-)
 _PAGE_NUMBER_VECTOR: Final = Tag("PageNumberVector")
 _LOSSY: Final = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
@@ -75,7 +72,7 @@ def build_secondary_capture(context: ResultContext) -> Dataset | None:
     result.DateOfSecondaryCapture = result.ContentDate
     result.TimeOfSecondaryCapture = result.ContentTime
     result.BurnedInAnnotation = "YES"
-    result.RecognizableVisualFeatures = "NO" if text_of(source, "BodyPartExamined") in _FACELESS else "YES"
+    result.RecognizableVisualFeatures = "YES" if may_show_a_face(source) else "NO"
     result.DerivationDescription = (
         "Left: source slice, windowed and resampled for display. Right: the same with the anomaly map of "
         f"{context.model.name} {context.model.version} laid over it. {codes.DISCLAIMER}"

@@ -1,8 +1,10 @@
 """Which source image a slice came from, and copies of source headers that highdicom accepts."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from dicom_node.header import IMAGE_CLASSES, PARSE_ERRORS
@@ -11,6 +13,7 @@ from dicom_node.results.envelope import anonymous_study, is_referable, region, t
 from models.volume import Volume
 
 _SAME_PLACE_MM = 1e-2
+_KEY_IMAGES = 5
 
 # What a segmentation reads of an enhanced source besides patient and study.
 _MULTIFRAME = (
@@ -51,6 +54,17 @@ def image_references(context: ResultContext) -> tuple[ImageReference, ...]:
         ImageReference(sop_class=str(first.SOPClassUID), sop_instance=str(first.SOPInstanceUID), frame=frame)
         for frame in frame_numbers(first, context.volume)
     )
+
+
+def key_images(context: ResultContext) -> tuple[ImageReference, ...]:
+    """Images of the slices with the highest peaks, highest first; empty where no image can be named."""
+    images = image_references(context)
+    if context.scores is None or not images or not is_image(context.sources[0]):
+        return ()
+    peaks = [region.slice_index for region in context.scores.regions[:_KEY_IMAGES]]
+    if not peaks:
+        peaks = [int(np.unravel_index(context.scores.map.argmax(), context.scores.map.shape)[0])]
+    return tuple(images[index] for index in dict.fromkeys(peaks))
 
 
 def frame_numbers(source: Dataset, volume: Volume) -> tuple[int, ...]:
@@ -102,6 +116,21 @@ def segmentable_sources(context: ResultContext) -> list[Dataset]:
         copy.SliceThickness = text_of(first, "SliceThickness") or f"{volume.spacing_mm[0]:.6g}"
         copies.append(copy)
     return copies
+
+
+def on_source_planes(context: ResultContext, values: NDArray[Any]) -> NDArray[Any]:
+    """Values on the grid of the volume, in the order in which highdicom wants them: that of the sources.
+
+    Parameters
+    ----------
+    context : ResultContext
+        One with `segmentable_sources`.
+    values : array
+        Slices first.
+    """
+    if context.volume is None or not context.is_multiframe:
+        return values
+    return values[np.argsort(frame_numbers(context.sources[0], context.volume))]
 
 
 def _copy(source: Dataset, common: Dataset, keywords: tuple[str, ...]) -> Dataset:

@@ -15,9 +15,10 @@ import highdicom as hd
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import ComputedRadiographyImageStorage
 
 from dicom_node.reader import list_series, read_headers, read_volume
-from dicom_node.results import BuiltResult, ResultContext, build_results, encode
+from dicom_node.results import BuiltResult, ResultContext, ResultKind, build_results, encode
 from models.errors import Reason
 from models.scores import ModelIdentity, Region, Scores
 from models.volume import Volume
@@ -124,6 +125,27 @@ def without_region(context: ResultContext) -> ResultContext:
     return replace(context, scores=flat)
 
 
+def radiograph() -> ResultContext:
+    """One projection without a place in space, scored all the same."""
+    source = PHANTOM.datasets()[0]
+    source.SOPClassUID = ComputedRadiographyImageStorage
+    source.Modality = "CR"
+    for keyword in ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient"):
+        delattr(source, keyword)
+    voxels = np.full((2, *PHANTOM.shape[1:]), 5, np.float32)
+    volume = Volume(voxels=voxels, spacing_mm=(1.0, 0.2, 0.2), affine=np.eye(4))
+    scores = scores_for(volume, (0, 3, 3))
+    flat = replace(volume, voxels=voxels[:1])
+    return replace(
+        refused([source]), reason=None, volume=flat, scores=replace(scores, map=scores.map[:1], regions=())
+    )
+
+
+def every_kind(context: ResultContext) -> ResultContext:
+    """The same, with every kind of result asked for."""
+    return replace(context, kinds=frozenset(ResultKind))
+
+
 def altered(context: ResultContext, change: Callable[[Dataset], None]) -> ResultContext:
     """Apply a change to every source header."""
     for source in context.sources:
@@ -142,5 +164,7 @@ def hashes(results: Sequence[BuiltResult]) -> dict[str, str]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        for kind, sha256 in hashes(build_results(context_of(Path(folder), PHANTOM.datasets()))).items():
+        for kind, sha256 in hashes(
+            build_results(every_kind(context_of(Path(folder), PHANTOM.datasets())))
+        ).items():
             print(kind, sha256)  # noqa: T201 - read by the process that compares
