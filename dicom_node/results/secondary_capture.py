@@ -13,15 +13,26 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.tag import Tag
-from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
+from pydicom.uid import (
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 
 from dicom_node.kinds import ResultKind
 from dicom_node.results import codes, heatmap
-from dicom_node.results.canvas import Layout, paint_frame, paint_template, side_letter
+from dicom_node.results.canvas import (
+    Layout,
+    paint_letters,
+    paint_template,
+    paint_title,
+    side_letter,
+    write_letters,
+)
 from dicom_node.results.context import ResultContext
 from dicom_node.results.envelope import envelope, may_show_a_face, region, text_of
+from dicom_node.results.sheet import Sheet
 from dicom_node.results.sources import image_references
 from models.scores import Scores
 from models.volume import Volume
@@ -59,11 +70,18 @@ def display_window(volume: Volume) -> Window:
 
 
 def build_secondary_capture(context: ResultContext) -> Dataset | None:
-    """Multi-frame true colour picture of a scored volume; None where there are no scores."""
+    """Colour picture of every slice; None where there are no scores.
+
+    One frame a slice, or where there is but one slice a single-frame object, which every viewer knows.
+    """
     if context.scores is None or context.volume is None:
         return None
+    is_single = len(context.volume.voxels) == 1
     result = envelope(
-        context, ResultKind.SECONDARY_CAPTURE, MultiFrameTrueColorSecondaryCaptureImageStorage, "OT"
+        context,
+        ResultKind.SECONDARY_CAPTURE,
+        SecondaryCaptureImageStorage if is_single else MultiFrameTrueColorSecondaryCaptureImageStorage,
+        "OT",
     )
     source = context.sources[0]
     result.update(region(source))
@@ -115,8 +133,8 @@ def _source_images(context: ResultContext) -> list[Dataset]:
 def _add_pixels(result: Dataset, context: ResultContext, volume: Volume, scores: Scores) -> None:
     layout = Layout.of(volume)
     slices = len(volume.voxels)
-    result.NumberOfFrames = slices
-    if slices > 1:  # type 1C, forbidden on a single frame
+    if slices > 1:
+        result.NumberOfFrames = slices
         result.FrameIncrementPointer = _PAGE_NUMBER_VECTOR
         result.PageNumberVector = list(range(1, slices + 1))
     result.SamplesPerPixel = 3
@@ -128,29 +146,37 @@ def _add_pixels(result: Dataset, context: ResultContext, volume: Volume, scores:
     result.BitsStored = 8
     result.HighBit = 7
     result.PixelRepresentation = 0
-    result.PixelData = encapsulate([_compress(frame) for frame in _frames(context, volume, scores, layout)])
+    result.PixelData = encapsulate(list(_frames(context, volume, scores, layout)))
     result["PixelData"].VR = "OB"
     result["PixelData"].is_undefined_length = True
     result.file_meta.TransferSyntaxUID = RLELossless
 
 
-def _frames(
-    context: ResultContext, volume: Volume, scores: Scores, layout: Layout
-) -> Iterator[NDArray[np.uint8]]:
-    """Pictures one by one: a study's frames are never in memory uncompressed."""
+def _frames(context: ResultContext, volume: Volume, scores: Scores, layout: Layout) -> Iterator[bytes]:
+    """Compressed pictures one by one: a study's frames are never in memory uncompressed."""
     window = display_window(volume)
     template = paint_template(layout, scores, _captions(context, scores))
-    letters = ("", "")
-    if _is_oriented(context):  # a picture without geometry must say which side is which
-        letters = (side_letter(-volume.affine[:3, 2]), side_letter(-volume.affine[:3, 1]))
+    sheet = Sheet.of(template, layout)
+    overlay = heatmap.Overlay.of(scores.bands)
+    cover = paint_letters(layout, _letters(context, volume))
     slices = len(volume.voxels)
     for index in range(slices):
         grey = _resample_slice(heatmap.window(volume.voxels[index], window.low, window.high), layout)
-        values = _resample_map(np.clip(scores.map[index], 0.0, 1.0), layout)
-        coloured = heatmap.overlay(grey, values, scores.bands)
-        yield paint_frame(
-            template, layout, grey, coloured, letters=letters, counter=f"slice {index + 1} / {slices}"
-        )
+        level = heatmap.levels(_resample_map(scores.map[index], layout))
+        is_coloured = np.asarray((level >= overlay.onset).any(axis=1))
+        coloured = np.zeros((*grey.shape, 3), np.uint8)
+        coloured[is_coloured] = overlay.lay(grey[is_coloured], level[is_coloured])
+        write_letters(coloured, cover)
+        write_letters(grey, cover)
+        counter = "" if slices == 1 else f"slice {index + 1} / {slices}"
+        yield sheet.compress(paint_title(template, layout, counter), grey, coloured, is_coloured)
+
+
+def _letters(context: ResultContext, volume: Volume) -> tuple[str, str]:
+    """Sides at the left and at the top: a picture without geometry must say which side is which."""
+    if not _is_oriented(context):
+        return ("", "")
+    return (side_letter(-volume.affine[:3, 2]), side_letter(-volume.affine[:3, 1]))
 
 
 def _captions(context: ResultContext, scores: Scores) -> tuple[str, ...]:
@@ -169,25 +195,10 @@ def _resample_slice(grey: NDArray[np.uint8], layout: Layout) -> NDArray[np.uint8
     """Slice in the size of a panel; enlarged pixels stay as they are, which also halves the object."""
     is_reduced = layout.panel_width < grey.shape[1]
     how = Image.Resampling.BOX if is_reduced else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(grey).resize((layout.panel_width, layout.panel_height), how))
+    return np.array(Image.fromarray(grey).resize((layout.panel_width, layout.panel_height), how))
 
 
 def _resample_map(values: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
     size = (layout.panel_width, layout.panel_height)
-    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
-
-
-def _compress(frame: NDArray[np.uint8]) -> bytes:
-    return RLELosslessEncoder.encode(
-        frame.tobytes(),
-        rows=frame.shape[0],
-        columns=frame.shape[1],
-        samples_per_pixel=3,
-        bits_allocated=8,
-        bits_stored=8,
-        pixel_representation=0,
-        photometric_interpretation="RGB",
-        planar_configuration=0,
-        number_of_frames=1,
-        encoding_plugin="pylibjpeg",
-    )
+    finite = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
+    return np.asarray(Image.fromarray(finite).resize(size, Image.Resampling.BILINEAR))
