@@ -136,6 +136,9 @@ def region(source: Dataset) -> Dataset:
     """Body part and side of a source, for results that are images."""
     copy = Dataset()
     _copy_valid(source, copy, _REGION)
+    side = text_of(source, "ImageLaterality")
+    if "Laterality" not in copy and side in {"L", "R"}:  # where radiographs say it
+        copy.Laterality = side
     if "BodyPartExamined" not in copy and "Laterality" not in copy:
         copy.Laterality = ""  # type 2C: which side, if any, is unknown (PS3.3 C.7.3.1)
     return copy

@@ -30,8 +30,9 @@ from dicom_node.results.segmentation import (
     segment_tracking_uid,
     segmentation_uid,
 )
-from dicom_node.results.sources import key_images
+from dicom_node.results.sources import has_scale, is_placed, key_images
 from models.scores import ModelIdentity, Scores
+from models.volume import Volume
 
 _CM3_PER_MM3 = 1e-3
 
@@ -79,7 +80,6 @@ def band_groups(
         if not mask.any():
             continue
         values = context.scores.map[mask].astype(np.float64)
-        volume_cm3 = values.size * context.volume.voxel_mm3 * _CM3_PER_MM3
         common = {
             "tracking_identifier": TrackingIdentifier(
                 uid=segment_tracking_uid(context, index), identifier=segment_tracking_id(index)
@@ -89,7 +89,7 @@ def band_groups(
             "algorithm_id": algorithm,
             "measurements": [
                 Measurement(codes.BAND_THRESHOLD, float(context.scores.bands[index]), codes.NO_UNITS),
-                Measurement(codes.VOLUME, volume_cm3, codes.CUBIC_CENTIMETRE),
+                *_size(context, context.volume, values.size),
                 _map_value(codes.MAXIMUM, float(values.max())),
                 _map_value(codes.MEAN, float(values.mean())),
             ],
@@ -103,6 +103,16 @@ def band_groups(
         else:
             groups.append(MeasurementsAndQualitativeEvaluations(**common))
     return groups
+
+
+def _size(context: ResultContext, volume: Volume, voxels: int) -> list[Measurement]:
+    """Volume of so many voxels; of a projection the area; nothing where the source states no scale."""
+    if is_placed(context):
+        return [Measurement(codes.VOLUME, voxels * volume.voxel_mm3 * _CM3_PER_MM3, codes.CUBIC_CENTIMETRE)]
+    if not has_scale(context):
+        return []
+    _, row_mm, column_mm = volume.spacing_mm
+    return [Measurement(codes.AREA, voxels * row_mm * column_mm, codes.SQUARE_MILLIMETRE)]
 
 
 def _map_value(derivation: Code, value: float) -> Measurement:

@@ -18,7 +18,7 @@ from dicom_node.kinds import ResultKind
 from dicom_node.results import codes
 from dicom_node.results.context import ResultContext
 from dicom_node.results.envelope import envelope, may_show_a_face, region, settle
-from dicom_node.results.sources import on_source_planes, segmentable_sources
+from dicom_node.results.sources import name_source_frames, on_source_planes, segmentable_sources
 
 _HIGHEST: Final = 65535  # stored value of map value 1: half a step is far below what the model can tell apart
 
@@ -79,6 +79,7 @@ def build_parametric_map(context: ResultContext) -> Dataset | None:
         derivation=codes.ANOMALY_DETECTION,
         specific_character_set=codes.CHARACTER_SET,
     )
+    name_source_frames(context, made)
     settled = settle(made, outer, context.uid("pm-dimensions"))
     settled.BurnedInAnnotation = "NO"
     return settled

@@ -102,6 +102,9 @@ def _stubs(context: ResultContext, images: list[ImageReference]) -> list[Dataset
         stub.SOPInstanceUID = image.sop_instance
         stub.SeriesInstanceUID = str(context.sources[0].SeriesInstanceUID)
         stub.Rows, stub.Columns, stub.SamplesPerPixel = rows, columns, 1
+        if image.frame is not None:  # asked for in any multi-frame class, also one that has none
+            stub.SharedFunctionalGroupsSequence = [Dataset()]
+            stub.PerFrameFunctionalGroupsSequence = []
         stubs.append(stub)
     return stubs
 

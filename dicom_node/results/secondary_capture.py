@@ -4,8 +4,10 @@ Frame ``k`` is slice ``k`` of the volume. What a picture cannot carry as data st
 is not for diagnosis, the percentile with its reference group, the model.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -33,13 +35,15 @@ from dicom_node.results.canvas import (
 from dicom_node.results.context import ResultContext
 from dicom_node.results.envelope import envelope, may_show_a_face, region, text_of
 from dicom_node.results.sheet import Sheet
-from dicom_node.results.sources import image_references
+from dicom_node.results.sources import image_references, is_placed
 from models.scores import Scores
 from models.volume import Volume
 
 _WINDOW_PERCENTILES: Final = (1.0, 99.5)
 _WINDOW_SAMPLE: Final = 1_000_000  # voxels; more change the window by less than a grey level
 _PAGE_NUMBER_VECTOR: Final = Tag("PageNumberVector")
+_SIDES: Final = re.compile(r"[LRAPHF]{1,3}")  # PS3.3 C.7.6.1.1.1
+_OPPOSITE: Final = MappingProxyType({"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"})
 _LOSSY: Final = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
@@ -106,15 +110,12 @@ def build_secondary_capture(context: ResultContext) -> Dataset | None:
     return result
 
 
-def _is_oriented(context: ResultContext) -> bool:
-    return context.is_multiframe or "ImageOrientationPatient" in context.sources[0]
-
-
 def _orientation(context: ResultContext, volume: Volume) -> list[str]:
     """Sides that rows and columns of both panels run to; empty where unknown (type 2C)."""
-    if not _is_oriented(context):
-        return []
-    return [side_letter(volume.affine[:3, 2]), side_letter(volume.affine[:3, 1])]
+    if is_placed(context):
+        return [side_letter(volume.affine[:3, 2]), side_letter(volume.affine[:3, 1])]
+    sides = text_of(context.sources[0], "PatientOrientation").split("/")
+    return sides if len(sides) == 2 and all(map(_SIDES.fullmatch, sides)) else []  # noqa: PLR2004 - two axes
 
 
 def _source_images(context: ResultContext) -> list[Dataset]:
@@ -174,9 +175,8 @@ def _frames(context: ResultContext, volume: Volume, scores: Scores, layout: Layo
 
 def _letters(context: ResultContext, volume: Volume) -> tuple[str, str]:
     """Sides at the left and at the top: a picture without geometry must say which side is which."""
-    if not _is_oriented(context):
-        return ("", "")
-    return (side_letter(-volume.affine[:3, 2]), side_letter(-volume.affine[:3, 1]))
+    sides = _orientation(context, volume)
+    return (_OPPOSITE[sides[0][0]], _OPPOSITE[sides[1][0]]) if sides else ("", "")
 
 
 def _captions(context: ResultContext, scores: Scores) -> tuple[str, ...]:

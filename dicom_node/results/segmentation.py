@@ -21,7 +21,7 @@ from dicom_node.kinds import ResultKind
 from dicom_node.results import codes
 from dicom_node.results.context import ResultContext
 from dicom_node.results.envelope import envelope, instance_uid, settle
-from dicom_node.results.sources import on_source_planes, segmentable_sources
+from dicom_node.results.sources import name_source_frames, on_source_planes, segmentable_sources
 from models.scores import Scores
 
 SHORT_HASH = 12  # hexadecimal digits; the whole hash stands in the report
@@ -116,6 +116,7 @@ def make_segmentation(
         transfer_syntax_uid=syntax,
         specific_character_set=codes.CHARACTER_SET,
     )
+    name_source_frames(context, made)
     return settle(made, outer, context.uid(f"{kind.value}-dimensions"))
 
 

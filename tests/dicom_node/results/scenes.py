@@ -22,7 +22,7 @@ from dicom_node.results import BuiltResult, ResultContext, ResultKind, build_res
 from models.errors import Reason
 from models.scores import ModelIdentity, Region, Scores
 from models.volume import Volume
-from tests.phantoms import Phantom, uid, write
+from tests.phantoms import AXIAL, CORONAL, Phantom, uid, write
 
 BANDS = (0.3, 0.5, 0.8)
 PHANTOM = Phantom()
@@ -44,7 +44,8 @@ def scores_for(volume: Volume, bright: tuple[int, int, int]) -> Scores:
     slice_, row, column = bright
     values[slice_, row, column] = 0.9
     values[slice_, row + 1, column] = 0.6
-    values[slice_ + 1, row, column] = 0.4
+    if slice_ + 1 < len(values):
+        values[slice_ + 1, row, column] = 0.4
     region = Region(
         volume_mm3=3 * volume.voxel_mm3, peak=0.9, mean=1.9 / 3, centre_mm=(0.0, 0.0, 0.0), slice_index=slice_
     )
@@ -116,6 +117,33 @@ def enhanced(phantom: Phantom = PHANTOM) -> FileDataset:
         made.PerFrameFunctionalGroupsSequence = frames[::-1]
         made.PixelData = converted.pixel_array[::-1].tobytes()
     return made
+
+
+def two_stacks() -> FileDataset:
+    """An enhanced object with an axial and a coronal stack, each of ten slices."""
+    first, second = (
+        enhanced(Phantom(shape=(10, 12, 10), bright=bright, directions=directions))
+        for bright, directions in (((2, 7, 4), AXIAL), ((6, 3, 5), CORONAL))
+    )
+    pixels, groups = [], []
+    for source, name in ((first, "1"), (second, "2")):
+        shared = source.SharedFunctionalGroupsSequence[0]
+        for frame, plane in zip(source.PerFrameFunctionalGroupsSequence, source.pixel_array, strict=True):
+            item = Dataset()
+            item.update(frame)
+            for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+                item[keyword] = (frame if keyword in frame else shared)[keyword]
+            item.FrameContentSequence = [Dataset()]
+            item.FrameContentSequence[0].StackID = name
+            groups.append(item)
+            pixels.append(plane)
+    for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        if keyword in first.SharedFunctionalGroupsSequence[0]:
+            delattr(first.SharedFunctionalGroupsSequence[0], keyword)
+    first.PerFrameFunctionalGroupsSequence = groups
+    first.PixelData = np.stack(pixels).tobytes()
+    first.NumberOfFrames = len(groups)
+    return first
 
 
 def without_region(context: ResultContext) -> ResultContext:
