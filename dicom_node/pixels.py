@@ -15,6 +15,7 @@ from models.errors import Reason
 
 Stored = NDArray[np.integer[Any]]
 
+RUST_PANIC = "pyo3_runtime"  # module of the exception class, which cannot be imported
 DECODE_ERRORS = (*PARSE_ERRORS, RuntimeError)
 
 
@@ -30,10 +31,14 @@ def decode(dataset: FileDataset) -> Stored:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stored = np.asarray(pixel_array(dataset, raw=True))
-    except DECODE_ERRORS as error:
-        raise NotAVolumeError(
-            Reason.UNDECODABLE, f"The pixels cannot be decoded ({type(error).__name__})."
-        ) from None
+    except BaseException as error:
+        # A decoder written in Rust panics on a damaged frame, and a panic is no Exception: uncaught, one
+        # bad file would end the process.
+        if isinstance(error, DECODE_ERRORS) or type(error).__module__ == RUST_PANIC:
+            raise NotAVolumeError(
+                Reason.UNDECODABLE, f"The pixels cannot be decoded ({type(error).__name__})."
+            ) from None
+        raise
     return stored.reshape(-1, *stored.shape[-2:])
 
 
