@@ -60,6 +60,14 @@ def padding_of(dataset: Dataset, stored: Stored) -> NDArray[np.bool_] | None:
     return mask
 
 
+def is_inverted(dataset: Dataset) -> bool:
+    """Whether the least stored value is white, by photometry or by display shape (PS3.3 C.8.11.3)."""
+    return (
+        dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+        or dataset.get("PresentationLUTShape") == "INVERSE"
+    )
+
+
 def to_modality_values(
     dataset: Dataset, stored: Stored, rescale: Dataset | None = None
 ) -> NDArray[np.float32]:
@@ -79,7 +87,7 @@ def to_modality_values(
     """
     source = dataset if rescale is None else rescale
     values = np.asarray(apply_modality_lut(stored, source), dtype=np.float64)
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":  # the least stored value is white
+    if is_inverted(dataset):
         bits, is_signed = int(dataset.BitsStored), int(dataset.PixelRepresentation) == 1
         least = -(1 << (bits - 1)) if is_signed else 0
         ends = np.array([least, least + (1 << bits) - 1], dtype=stored.dtype)

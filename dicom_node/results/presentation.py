@@ -25,6 +25,7 @@ from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 from dicom_node.header import PARSE_ERRORS
 from dicom_node.identity import MANUFACTURER, MODEL_NAME
 from dicom_node.kinds import ResultKind
+from dicom_node.pixels import is_inverted
 from dicom_node.results import codes
 from dicom_node.results.context import ResultContext
 from dicom_node.results.envelope import anonymous_study, envelope, region, settle, text_of
@@ -146,8 +147,7 @@ def _annotation(
 
 def _keep_appearance(source: Dataset, state: Dataset) -> None:
     """Window, tables and polarity of the image: a presentation state overrides them all (PS3.4 N.2)."""
-    is_inverted = text_of(source, "PhotometricInterpretation") == "MONOCHROME1"
-    state.PresentationLUTShape = "INVERSE" if is_inverted else "IDENTITY"
+    state.PresentationLUTShape = "INVERSE" if is_inverted(source) else "IDENTITY"
     for add in (_add_rescale, _add_window):
         try:
             add(source, state)

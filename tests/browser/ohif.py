@@ -1,7 +1,8 @@
 """The published OHIF viewer in front of Orthanc's DICOMweb plugin, on one address of this machine.
 
 Neither is part of the product. The viewer is fetched by npm, or taken from ``VIGIL_OHIF`` (the folder
-``dist`` of the package ``@ohif/app``); the plugin is Debian's ``orthanc-dicomweb``, or ``VIGIL_ORTHANC_DICOMWEB``.
+``dist`` of the package ``@ohif/app``); the plugin is Debian's ``orthanc-dicomweb``, or what
+``VIGIL_ORTHANC_DICOMWEB`` names.
 """
 
 import mimetypes
