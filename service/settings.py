@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from dicom_node.kinds import ResultKind, read_kinds
 from service.errors import SettingsError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -72,6 +73,11 @@ class Settings(BaseSettings):
     max_voxels: int = Field(
         512 * 1024 * 1024, ge=1, description="Largest volume read for scoring, in voxels."
     )
+    results: str = Field(
+        "seg,sc,sr",
+        description="Kinds of results to build, by comma: seg, sc, sr, pm, ko, pr, seg_fractional, "
+        "seg_labelmap. What a study cannot have is left out; sr is always there.",
+    )
     infer_attempts: int = Field(3, ge=1, description="Attempts on a study before it counts as failed.")
     deliver_attempts: int = Field(
         60, ge=1, description="Attempts on a delivery, about a day, before it is undelivered."
@@ -81,6 +87,17 @@ class Settings(BaseSettings):
     )
     threads: int = Field(1, ge=1, description="Threads of one inference worker.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
+
+    @field_validator("results")
+    @classmethod
+    def _names_known_results(cls, value: str) -> str:
+        read_kinds(value)
+        return value
+
+    @property
+    def result_kinds(self) -> frozenset[ResultKind]:
+        """Kinds of results to build."""
+        return read_kinds(self.results)
 
     @property
     def spool_folder(self) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
 from models.predictor import AnyPredictor
@@ -46,6 +47,8 @@ class Triage:
         Names of the peers that get results.
     max_voxels, attempts : int
         Limits of one study.
+    kinds : frozenset of ResultKind
+        Results to build.
     """
 
     store: Store
@@ -56,6 +59,7 @@ class Triage:
     destinations: tuple[str, ...]
     max_voxels: int
     attempts: int
+    kinds: frozenset[ResultKind] = DEFAULT_KINDS
 
     def run(self, score_id: int) -> None:
         """Work on one score; harmless where it has ended."""
@@ -109,6 +113,7 @@ class Triage:
                 run_at=job.run_at,
                 software_version=__version__,
                 predecessor_sr=job.predecessor,
+                kinds=self.kinds,
             )
         )
 

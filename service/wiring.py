@@ -76,7 +76,12 @@ def config_digest(settings: Settings) -> str:
     """SHA-256 over everything besides the model that shapes a result."""
     # Asked of itself: its package has another name where it is made for a GPU.
     shaping = {"onnxruntime": runtime.VERSION, **{name: version(name) for name in SHAPING}}
-    content = {"vigil": __version__, "max_voxels": settings.max_voxels, **shaping}
+    content = {
+        "vigil": __version__,
+        "max_voxels": settings.max_voxels,
+        "results": sorted(settings.result_kinds),
+        **shaping,
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -103,6 +108,7 @@ def open_triage(settings: Settings, store: Store) -> Triage:
         config_digest=config_digest(settings),
         destinations=tuple(peer.name for peer in open_peers(settings).destinations),
         max_voxels=settings.max_voxels,
+        kinds=settings.result_kinds,
         attempts=settings.infer_attempts,
     )
 

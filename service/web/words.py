@@ -66,6 +66,11 @@ KINDS: dict[str, str] = {
     "seg": "Segmentation of the anomaly bands",
     "sc": "Heatmap pictures",
     "sr": "Structured report",
+    "seg_fractional": "Graded segmentation",
+    "seg_labelmap": "Label map",
+    "pm": "Parametric map",
+    "ko": "Key images",
+    "pr": "Outlines over the image",
 }
 
 ACTIONS: dict[str, str] = {

@@ -53,8 +53,16 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[Orthanc]:
-    """Orthanc with an empty store that takes everything, on free ports of this machine."""
+def orthanc(folder: Path, **settings: Any) -> Iterator[Orthanc]:
+    """Orthanc with an empty store that takes every class it knows, on free ports of this machine.
+
+    Parameters
+    ----------
+    folder : Path
+        Is made.
+    **settings
+        Of its configuration file, over those here.
+    """
     peer = Orthanc(free_port(), free_port())
     folder.mkdir(parents=True)
     (folder / "orthanc.json").write_text(
@@ -71,6 +79,7 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
                 "AuthenticationEnabled": False,
                 "Plugins": [],
                 "UnknownSopClassAccepted": False,
+                **settings,
             }
         )
     )
