@@ -69,6 +69,11 @@ class Settings(BaseSettings):
         return self.data / "spool"
 
     @property
+    def signals_folder(self) -> Path:
+        """What peers tell besides images, on its way from the receiver to the other roles."""
+        return self.data / "signals"
+
+    @property
     def results_folder(self) -> Path:
         """Result objects and pictures, by study key."""
         return self.data / "results"

@@ -6,10 +6,11 @@ import ssl
 from importlib.metadata import version
 from pathlib import Path
 
-from dicom_node.delivery import Destination, open_destination
+from dicom_node.delivery import Destinations
 from dicom_node.identity import load_or_make_secret
 from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
+from dicom_node.services.commitment import Mailbox
 from dicom_node.spool import Spool
 from models import runtime
 from models.artefact import CALIBRATION, Artefact, PictureArtefact, load_artefact
@@ -141,7 +142,7 @@ def open_triage(settings: Settings, store: Store) -> Triage:
             open_artefact(settings), threads=settings.threads, engines=settings.engines_folder
         ),
         config_digest=config_digest(settings),
-        destinations=tuple(peer.name for peer in open_peers(settings).destinations),
+        destinations=open_peers(settings).destinations_of,
         max_voxels=settings.max_voxels,
         attempts=settings.infer_attempts,
     )
@@ -149,16 +150,20 @@ def open_triage(settings: Settings, store: Store) -> Triage:
 
 def open_delivery(settings: Settings, store: Store) -> Delivery:
     """Return what the delivery worker does."""
-    destinations: dict[str, Destination] = {
-        peer.name: open_destination(peer, calling_aet=settings.aet)
-        for peer in open_peers(settings).destinations
-    }
+    mailbox = open_mailbox(settings)
+    mailbox.sweep()
     return Delivery(
         store=store,
         results_folder=settings.results_folder,
-        destinations=destinations,
+        destinations=Destinations(open_peers(settings), calling_aet=settings.aet),
         attempts=settings.deliver_attempts,
+        mailbox=mailbox,
     )
+
+
+def open_mailbox(settings: Settings) -> Mailbox:
+    """Return where commitment reports go from the receiver to the delivery."""
+    return Mailbox(settings.signals_folder / "commitment")
 
 
 def open_reaper(settings: Settings, store: Store) -> Reaper:
