@@ -4,6 +4,7 @@ import ssl
 import tempfile
 import time
 import weakref
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ from dicom_node.errors import PortInUseError, TlsUnboundedError
 from dicom_node.flow import Flow, end_quietly
 from dicom_node.handlers import Counters
 from dicom_node.peers import Peers
+from dicom_node.services.provider import Provider
 from dicom_node.spool import Spool
 
 MAX_ASSOCIATIONS = 64
@@ -55,6 +57,8 @@ class Receiver:
         A larger instance ends its association.
     max_associations : int
         More are rejected as transient.
+    services : Provider, optional
+        What is answered beside storage and verification.
     tls : ssl.SSLContext, optional
         Refused by `start` until the handshake is bounded.
     """
@@ -71,6 +75,7 @@ class Receiver:
         max_associations: int = MAX_ASSOCIATIONS,
         acse_timeout_s: float = ACSE_TIMEOUT_S,
         network_timeout_s: float = NETWORK_TIMEOUT_S,
+        services: Provider | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.counters = Counters()
@@ -79,6 +84,7 @@ class Receiver:
         self._peers = peers
         self._max_instance_bytes = max_instance_bytes
         self._network_timeout_s = network_timeout_s
+        self._services = services
         self._tls = tls
         self._server: ThreadedAssociationServer | None = None
         self._flows: weakref.WeakKeyDictionary[Any, Flow] = weakref.WeakKeyDictionary()
@@ -118,7 +124,7 @@ class Receiver:
         tempfile.tempdir = str(self._spool.incoming)
         try:
             self._server = self._entity.start_server(
-                self._address, block=False, contexts=_contexts(), evt_handlers=self._bindings()
+                self._address, block=False, contexts=self._contexts(), evt_handlers=self._bindings()
             )
         except OSError as error:
             host, port = self._address
@@ -152,6 +158,7 @@ class Receiver:
 
     def _bindings(self) -> list[Any]:
         return [
+            *(self._services.observers() if self._services else ()),
             (evt.EVT_CONN_OPEN, self._bound_connection),
             (evt.EVT_FSM_TRANSITION, self._connection_over),
             (evt.EVT_REQUESTED, handlers.reject_strangers, [self._peers, self.counters]),
@@ -159,7 +166,20 @@ class Receiver:
             (evt.EVT_DIMSE_RECV, lambda event: self._flows[event.assoc].message_complete(event.message)),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
+            *(
+                (kind, self._taken(run))
+                for kind, run in (self._services.handlers() if self._services else ())
+            ),
         ]
+
+    def _taken(self, handle: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Handler that counts its message as taken."""
+
+        def run(event: Any) -> Any:
+            self._flows[event.assoc].message_taken()
+            return handle(event)
+
+        return run
 
     def _bound_connection(self, event: Any) -> None:
         """EVT_CONN_OPEN comes before the association's threads start, so nothing is read unbounded."""
@@ -186,9 +206,9 @@ class Receiver:
         self._flows[event.assoc].message_taken(event.dataset_path)
         return handlers.handle_store(event, self._spool, self.counters)
 
-
-def _contexts() -> list[Any]:
-    return [
-        build_context(Verification, list(NATIVE)),
-        *(build_context(uid, list(TRANSFER_SYNTAXES)) for uid in storage_classes()),
-    ]
+    def _contexts(self) -> list[Any]:
+        return [
+            build_context(Verification, list(NATIVE)),
+            *(build_context(uid, list(TRANSFER_SYNTAXES)) for uid in storage_classes()),
+            *(self._services.contexts() if self._services else ()),
+        ]

@@ -46,6 +46,16 @@ class Settings(BaseSettings):
     quiet_s: float = Field(
         60.0, gt=0, description="Seconds without a new instance after which a study is complete, per sender."
     )
+    offer_commitment: bool = Field(
+        False,
+        description="Whether the node answers storage commitment requests. A modality may then delete what "
+        "the node holds: only where the node keeps studies for good.",
+    )
+    longest_wait_s: float = Field(
+        900.0,
+        gt=0,
+        description="Longest a quiet study waits for instances that its modality or archive announced.",
+    )
     free_mark_mb: int = Field(
         1024, ge=1, description="Free megabytes below which the node answers out of resources (0xA700)."
     )

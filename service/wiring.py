@@ -11,6 +11,9 @@ from dicom_node.identity import load_or_make_secret
 from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
 from dicom_node.services.commitment import Mailbox
+from dicom_node.services.commitment_provider import CommitmentProvider
+from dicom_node.services.provider import Provider
+from dicom_node.signals import Signals
 from dicom_node.spool import Spool
 from models import runtime
 from models.artefact import CALIBRATION, Artefact, PictureArtefact, load_artefact
@@ -110,7 +113,31 @@ def open_receiver(settings: Settings, spool: Spool, peers: Peers) -> Receiver:
         peers=peers,
         tls=tls,
         max_instance_bytes=settings.max_instance_mb * MB,
+        services=open_provider(settings, spool, peers),
     )
+
+
+def open_provider(settings: Settings, spool: Spool, peers: Peers) -> Provider:
+    """Return what the receiver answers beside storage."""
+    signals = open_signals(settings)
+    commitment = None
+    if settings.offer_commitment:
+        commitment = CommitmentProvider(
+            spool=spool,
+            signals=signals,
+            peers=peers,
+            folder=settings.signals_folder / "requests",
+            aet=settings.aet,
+        )
+        commitment.start()
+    return Provider(
+        spool=spool, signals=signals, mailbox=open_mailbox(settings), peers=peers, commitment=commitment
+    )
+
+
+def open_signals(settings: Settings) -> Signals:
+    """Return what peers tell about studies besides images."""
+    return Signals(settings.signals_folder)
 
 
 def config_digest(settings: Settings) -> str:
