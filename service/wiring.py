@@ -24,6 +24,7 @@ from models.scores import ModelIdentity
 from service import __version__
 from service.deliver import Delivery
 from service.errors import DatabaseError, SettingsError
+from service.inquiry import Inquiry
 from service.intake import Intake
 from service.reaper import Reaper
 from service.settings import Settings
@@ -156,6 +157,9 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
         model_hash=open_artefact(settings).sha256,
         config_digest=config_digest(settings),
         quiet_s=lambda sender: peers.quiet_s(sender, default=settings.quiet_s),
+        signals=open_signals(settings),
+        inquiry=Inquiry(peers=peers, spool=spool, calling_aet=settings.aet),
+        longest_wait_s=settings.longest_wait_s,
     )
 
 

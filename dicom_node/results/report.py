@@ -13,11 +13,11 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
-from dicom_node.identity import MANUFACTURER, MODEL_NAME
+from dicom_node.identity import MANUFACTURER, MODEL_NAME, device_uid
 from dicom_node.results import codes
 from dicom_node.results.codes import ResultKind
 from dicom_node.results.context import ResultContext, series_uid
-from dicom_node.results.envelope import device_uid, envelope, is_referable
+from dicom_node.results.envelope import envelope, is_referable
 from dicom_node.results.findings import band_groups, study_group
 from dicom_node.results.segmentation import has_segmentation, segmentation_uid
 
@@ -97,7 +97,7 @@ def _observer(context: ResultContext) -> ObservationContext:
         observer_device_context=ObserverContext(
             observer_type=codes.DEVICE,
             observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-                uid=device_uid(context),
+                uid=device_uid(context.model.sha256),
                 name=context.model.name,
                 manufacturer_name=MANUFACTURER,
                 model_name=MODEL_NAME,

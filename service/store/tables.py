@@ -115,6 +115,7 @@ class InstanceRow(Base):
     is_own: Mapped[bool]
     sender: Mapped[str]
     received_at: Mapped[datetime]
+    series: Mapped[str] = mapped_column(server_default="")  # pseudonym of its series
     patient: Mapped[str] = mapped_column(server_default="")  # pseudonyms of what says who the patient is
     first_revision: Mapped[int | None]  # number of the first revision that holds it
 

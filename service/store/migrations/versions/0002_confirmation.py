@@ -21,6 +21,7 @@ def upgrade() -> None:
     # What was delivered before confirmation existed has ended, whatever the peers file says now.
     op.execute("UPDATE vigil.delivery SET ended_at = now() WHERE status = 'delivered' AND ended_at IS NULL")
     op.add_column("study", sa.Column("flag", sa.Text(), nullable=True), schema="vigil")
-    op.add_column(
-        "instance", sa.Column("patient", sa.Text(), server_default="", nullable=False), schema="vigil"
-    )
+    for name in ("series", "patient"):
+        op.add_column(
+            "instance", sa.Column(name, sa.Text(), server_default="", nullable=False), schema="vigil"
+        )
