@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,6 +38,7 @@ from dicom_node.peers import Peers
 from dicom_node.receiving.association import FastServer, Server
 from dicom_node.receiving.block import Blocks
 from dicom_node.receiving.exchange import Context, Exchange
+from dicom_node.services.provider import Provider
 from dicom_node.spool import Spool
 
 MAX_ASSOCIATIONS = 64
@@ -67,6 +69,8 @@ class Receiver:
         A larger instance ends its association.
     max_associations : int
         More are rejected as transient.
+    services : Provider, optional
+        What is answered beside storage and verification.
     tls : ssl.SSLContext, optional
         Refused by `start` until the handshake is bounded.
     is_fast : bool
@@ -89,6 +93,7 @@ class Receiver:
         max_associations: int = MAX_ASSOCIATIONS,
         acse_timeout_s: float = ACSE_TIMEOUT_S,
         network_timeout_s: float = NETWORK_TIMEOUT_S,
+        services: Provider | None = None,
         tls: ssl.SSLContext | None = None,
         is_fast: bool = True,
         landing: Landing | None = None,
@@ -100,6 +105,7 @@ class Receiver:
         self._peers = peers
         self._max_instance_bytes = max_instance_bytes
         self._network_timeout_s = network_timeout_s
+        self._services = services
         self._tls = tls
         self._is_fast = is_fast and hasattr(os, "eventfd")
         self._landing = landing or FileLanding(spool)
@@ -154,7 +160,7 @@ class Receiver:
             way = {"server_class": FastServer, "open_exchange": self._open_exchange}
         server: Any = self._entity.make_server(
             self._address,
-            contexts=_contexts(),
+            contexts=self._contexts(),
             evt_handlers=self._bindings(),
             listener=self._listener,
             **way,
@@ -162,6 +168,13 @@ class Receiver:
         self._entity._servers.append(server)  # noqa: SLF001 - as `start_server` does
         threading.Thread(target=server.serve_forever, name="AcceptorServer", daemon=True).start()
         return server
+
+    def _contexts(self) -> list[Any]:
+        return [
+            build_context(Verification, list(NATIVE)),
+            *(build_context(uid, list(TRANSFER_SYNTAXES)) for uid in storage_classes()),
+            *(self._services.contexts() if self._services else ()),
+        ]
 
     def _open_exchange(self, association: Any) -> Exchange:
         storage = frozenset(storage_classes())
@@ -209,6 +222,7 @@ class Receiver:
 
     def _bindings(self) -> list[Any]:
         return [
+            *(self._services.observers() if self._services else ()),
             (evt.EVT_CONN_OPEN, self._bound_connection),
             (evt.EVT_FSM_TRANSITION, self._connection_over),
             (evt.EVT_REQUESTED, handlers.reject_strangers, [self._peers, self.counters]),
@@ -216,7 +230,20 @@ class Receiver:
             (evt.EVT_DIMSE_RECV, lambda event: self._flows[event.assoc].message_complete(event.message)),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
+            *(
+                (kind, self._taken(run))
+                for kind, run in (self._services.handlers() if self._services else ())
+            ),
         ]
+
+    def _taken(self, handle: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Handler that counts its message as taken."""
+
+        def run(event: Any) -> Any:
+            self._flows[event.assoc].message_taken()
+            return handle(event)
+
+        return run
 
     def _bound_connection(self, event: Any) -> None:
         """EVT_CONN_OPEN comes before the association's threads start, so nothing is read unbounded."""
@@ -262,10 +289,3 @@ def refuse_tls(tls: ssl.SSLContext | None) -> None:
             "This release does not serve TLS itself: one silent peer would block every other. "
             "Terminate TLS in front of the node and let it listen on a private address."
         )
-
-
-def _contexts() -> list[Any]:
-    return [
-        build_context(Verification, list(NATIVE)),
-        *(build_context(uid, list(TRANSFER_SYNTAXES)) for uid in storage_classes()),
-    ]

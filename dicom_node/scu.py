@@ -24,6 +24,7 @@ from dicom_node.errors import (
     DeliveryError,
     DestinationBusyError,
     DestinationRefusedError,
+    SopClassRefusedError,
     UnreadableInstanceError,
 )
 from dicom_node.identity import is_uid
@@ -199,7 +200,7 @@ def _send(association: Any, file: _Outgoing, accepted: set[tuple[str, str]]) -> 
         elif any((file.sop_class, str(native)) in accepted for native in NATIVE):
             answer = association.send_c_store(_native(file))
         else:
-            raise DestinationRefusedError("The destination does not accept this SOP class.")
+            raise SopClassRefusedError("The destination does not accept this SOP class.")
     except DeliveryError as error:
         return Receipt(path=file.path, status=error.status, error=error)
     except _BAD_DATA:
@@ -280,7 +281,7 @@ def _rejection(association: Any) -> DeliveryError | None:
     if association.is_rejected:
         return DestinationBusyError(f"The destination rejected the association: {answer.reason_str}.")
     if answer is not None and not association.accepted_contexts:
-        return DestinationRefusedError("The destination accepts none of the proposed SOP classes.")
+        return SopClassRefusedError("The destination accepts none of the proposed SOP classes.")
     return DestinationBusyError("The destination cannot be reached, or ended the association at once.")
 
 

@@ -17,6 +17,10 @@ from dicom_node.log.segments import SEGMENT_BYTES, Segments
 from dicom_node.peers import Peers
 from dicom_node.receiving.acceptors import Acceptors
 from dicom_node.scp import Receiver, refuse_tls
+from dicom_node.services.commitment import Mailbox
+from dicom_node.services.commitment_provider import CommitmentProvider
+from dicom_node.services.provider import Provider
+from dicom_node.signals import Signals
 from dicom_node.spool import Spool
 from service.errors import SettingsError
 from service.settings import Settings
@@ -42,6 +46,37 @@ def open_spool(settings: Settings) -> Spool:
         load_or_make_secret(settings.key_path),
         free_mark_bytes=settings.free_mark_mb * MB,
     )
+
+
+def open_signals(settings: Settings) -> Signals:
+    """What peers tell about studies besides images."""
+    return Signals(settings.signals_folder)
+
+
+def open_mailbox(settings: Settings) -> Mailbox:
+    """Where commitment reports go from the receiver to the delivery."""
+    return Mailbox(settings.signals_folder / "commitment")
+
+
+@contextmanager
+def _services(settings: Settings, spool: Spool, peers: Peers) -> Iterator[Provider]:
+    """What one acceptor answers beside storage."""
+    signals = open_signals(settings)
+    with ExitStack() as stack:
+        commitment = None
+        if settings.offer_commitment:
+            commitment = CommitmentProvider(
+                spool=spool,
+                signals=signals,
+                peers=peers,
+                folder=settings.signals_folder / "requests",
+                aet=settings.aet,
+            )
+            commitment.start()
+            stack.callback(commitment.stop)
+        yield Provider(
+            spool=spool, signals=signals, mailbox=open_mailbox(settings), peers=peers, commitment=commitment
+        )
 
 
 @contextmanager
@@ -92,6 +127,7 @@ def reception(
                 is_fast=settings.receiver == "fast",
                 landing=landing,
                 listener=listener,
+                services=stack.enter_context(_services(settings, spool, peers)),
             )
             yield stack.enter_context(receiver)
 

@@ -66,6 +66,16 @@ class Settings(BaseSettings):
     quiet_s: float = Field(
         60.0, gt=0, description="Seconds without a new instance after which a study is complete, per sender."
     )
+    offer_commitment: bool = Field(
+        False,
+        description="Whether the node answers storage commitment requests. A modality may then delete what "
+        "the node holds: only where the node keeps studies for good.",
+    )
+    longest_wait_s: float = Field(
+        900.0,
+        gt=0,
+        description="Longest a quiet study waits for instances that its modality or archive announced.",
+    )
     free_mark_mb: int = Field(
         1024, ge=1, description="Free megabytes below which the node answers out of resources (0xA700)."
     )
@@ -108,6 +118,11 @@ class Settings(BaseSettings):
     def log_folder(self) -> Path:
         """Segments of what was received and is no file of the spool yet."""
         return self.data / "log"
+
+    @property
+    def signals_folder(self) -> Path:
+        """What peers tell besides images, on its way from the receiver to the other roles."""
+        return self.data / "signals"
 
     @property
     def results_folder(self) -> Path:

@@ -4,6 +4,7 @@ One job is one model on one study revision. Running it twice, or on two workers,
 are a pure function of the job (I3, I4), and the first to store them wins.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,8 +44,8 @@ class Triage:
     predictor : AnyPredictor
     config_digest : str
         Of everything besides the model that a result depends on.
-    destinations : tuple of str
-        Names of the peers that get results.
+    destinations : callable
+        Kind of a result to the names of the peers that are sent it.
     max_voxels, attempts : int
         Limits of one study.
     kinds : frozenset of ResultKind
@@ -56,7 +57,7 @@ class Triage:
     objects: ResultFolder
     predictor: AnyPredictor
     config_digest: str
-    destinations: tuple[str, ...]
+    destinations: Callable[[str], Sequence[str]]
     max_voxels: int
     attempts: int
     kinds: frozenset[ResultKind] = DEFAULT_KINDS

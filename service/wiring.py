@@ -5,7 +5,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from dicom_node.delivery import Destination, open_destination
+from dicom_node.delivery import Destinations
 from dicom_node.peers import Peers
 from dicom_node.spool import Spool
 from models import runtime
@@ -17,9 +17,10 @@ from models.scores import ModelIdentity
 from service import __version__
 from service.deliver import Delivery
 from service.errors import DatabaseError
+from service.inquiry import Inquiry
 from service.intake import Intake
 from service.reaper import Reaper
-from service.reception import open_peers
+from service.reception import open_mailbox, open_peers, open_signals
 from service.settings import Settings
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
@@ -93,6 +94,9 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
         model_hash=open_artefact(settings).sha256,
         config_digest=config_digest(settings),
         quiet_s=lambda sender: peers.quiet_s(sender, default=settings.quiet_s),
+        signals=open_signals(settings),
+        inquiry=Inquiry(peers=peers, spool=spool, calling_aet=settings.aet),
+        longest_wait_s=settings.longest_wait_s,
     )
 
 
@@ -106,7 +110,7 @@ def open_triage(settings: Settings, store: Store) -> Triage:
             open_artefact(settings), threads=settings.threads, engines=settings.engines_folder
         ),
         config_digest=config_digest(settings),
-        destinations=tuple(peer.name for peer in open_peers(settings).destinations),
+        destinations=open_peers(settings).destinations_of,
         max_voxels=settings.max_voxels,
         kinds=settings.result_kinds,
         attempts=settings.infer_attempts,
@@ -115,15 +119,14 @@ def open_triage(settings: Settings, store: Store) -> Triage:
 
 def open_delivery(settings: Settings, store: Store) -> Delivery:
     """Return what the delivery worker does."""
-    destinations: dict[str, Destination] = {
-        peer.name: open_destination(peer, calling_aet=settings.aet)
-        for peer in open_peers(settings).destinations
-    }
+    mailbox = open_mailbox(settings)
+    mailbox.sweep()
     return Delivery(
         store=store,
         results_folder=settings.results_folder,
-        destinations=destinations,
+        destinations=Destinations(open_peers(settings), calling_aet=settings.aet),
         attempts=settings.deliver_attempts,
+        mailbox=mailbox,
     )
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset
 
-from dicom_node.identity import derive_uid
+from dicom_node.identity import derive_uid, result_series_uid
 from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from models.errors import Reason
 from models.scores import ModelIdentity, Scores
@@ -116,4 +116,4 @@ def series_uid(sop_instance_uid: str) -> str:
 
     A function of the instance alone, so that a later report can name the series of the one before.
     """
-    return derive_uid("result-series", sop_instance_uid)
+    return result_series_uid(sop_instance_uid)

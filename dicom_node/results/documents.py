@@ -6,10 +6,9 @@ from itertools import groupby
 from highdicom.sr import DeviceObserverIdentifyingAttributes, ObserverContext
 from pydicom.dataset import Dataset
 
-from dicom_node.identity import MANUFACTURER, MODEL_NAME
+from dicom_node.identity import MANUFACTURER, MODEL_NAME, device_uid
 from dicom_node.results import codes
 from dicom_node.results.context import ResultContext
-from dicom_node.results.envelope import device_uid
 
 _ROOT = (
     "ValueType",
@@ -34,7 +33,7 @@ def observer(context: ResultContext) -> ObserverContext:
     return ObserverContext(
         observer_type=codes.DEVICE,
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-            uid=device_uid(context),
+            uid=device_uid(context.model.sha256),
             name=context.model.name,
             manufacturer_name=MANUFACTURER,
             model_name=MODEL_NAME,

@@ -17,12 +17,11 @@ from pydicom.valuerep import DA, TM
 
 from dicom_node.header import PARSE_ERRORS
 from dicom_node.identity import (
-    CODING_SCHEME,
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION,
     MANUFACTURER,
     MODEL_NAME,
-    derive_uid,
+    device_uid,
 )
 from dicom_node.kinds import ResultKind
 from dicom_node.results import codes
@@ -258,15 +257,10 @@ def _algorithm(context: ResultContext, run_at: datetime) -> Dataset:
     item.Manufacturer = MANUFACTURER
     item.ManufacturerModelName = context.model.name[:64]
     item.SoftwareVersions = context.model.version[:64]
-    item.DeviceUID = device_uid(context)
+    item.DeviceUID = device_uid(context.model.sha256)
     item.ContributionDateTime = run_at.strftime("%Y%m%d%H%M%S%z")
     item.ContributionDescription = "Unsupervised anomaly ranking"
     return item
-
-
-def device_uid(context: ResultContext) -> str:
-    """UID of the model as a device."""
-    return derive_uid("device", CODING_SCHEME, context.model.sha256)
 
 
 def _file_meta(sop_class: UID, sop_instance: str) -> FileMetaDataset:
