@@ -65,7 +65,11 @@ def get_study(line: Line, study_uid: str, spool: Spool) -> Pulled:
     counters = Counters()
 
     def keep(event: Any) -> Any:
-        return handlers.handle_store(event, spool, counters)
+        try:
+            return handlers.handle_store(event, spool, counters)
+        finally:
+            if event.dataset_path is not None:  # pynetdicom removes it where it answers, not where it asks
+                event.dataset_path.unlink(missing_ok=True)
 
     before, tempfile.tempdir = tempfile.tempdir, str(spool.incoming)
     try:
