@@ -21,6 +21,7 @@ from models.errors import ModelError
 from service.engine import Pool
 from service.errors import TriageError
 from service.models_cli import models_app
+from service.peers_cli import peers_app, pull
 from service.settings import Settings, load_settings
 from service.telemetry import configure_logging
 
@@ -39,6 +40,8 @@ app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
 app.add_typer(models_app, name="models")
+app.add_typer(peers_app, name="peers")
+studies_app.command("pull")(pull)
 
 Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
 Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]

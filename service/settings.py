@@ -71,6 +71,11 @@ class Settings(BaseSettings):
         description="Whether the node answers storage commitment requests. A modality may then delete what "
         "the node holds: only where the node keeps studies for good.",
     )
+    accept_stow: bool = Field(
+        False,
+        description="Whether the API takes instances by STOW-RS. It asks for no name: only where everybody "
+        "who reaches it may send.",
+    )
     longest_wait_s: float = Field(
         900.0,
         gt=0,

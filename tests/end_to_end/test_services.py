@@ -1,5 +1,8 @@
 """The services beside storage, with peers nobody here wrote."""
 
+import shutil
+import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,17 +13,22 @@ import pytest
 from pydicom import dcmread
 
 from dicom_node.delivery import open_destination
+from dicom_node.errors import DestinationRefusedError
 from dicom_node.identity import derive_uid, instance_file_name
 from dicom_node.peers import Confirm, Peer, Peers, Role
 from dicom_node.scp import Receiver
-from dicom_node.services.association import line_to
+from dicom_node.services.association import Line, line_to
 from dicom_node.services.commitment import Mailbox, Reference
 from dicom_node.services.dicomweb import WebPeer
+from dicom_node.services.landing import land_study
+from dicom_node.services.modality_worklist import ordered_priority
+from dicom_node.services.probe import probe
 from dicom_node.services.provider import Provider
 from dicom_node.services.query import series_counts, studies_of
+from dicom_node.services.retrieve import get_study, move_study
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool
-from tests.end_to_end.peers import DICOMWEB, MISSING, Orthanc, orthanc
+from tests.end_to_end.peers import DICOMWEB, MISSING, Orthanc, free_port, orthanc
 from tests.phantoms import Phantom, mr_image, write
 
 pytestmark = [
@@ -34,6 +42,7 @@ SECRET = b"s" * 32
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     with orthanc(tmp_path_factory.mktemp("archive") / "orthanc", plugins=DICOMWEB) as running:
+        running.knows(aet="VIGIL", port=free_port())  # it answers queries of nodes it knows
         yield running
 
 
@@ -162,3 +171,134 @@ def test_what_is_no_dicom_is_refused_by_dicomweb(archive: Orthanc, tmp_path: Pat
     (receipt,) = open_destination(peer, calling_aet="VIGIL").send([tmp_path / "text.dcm"])
 
     assert not receipt.is_stored
+
+
+def test_a_study_is_fetched_by_c_get_into_the_spool(archive: Orthanc, tmp_path: Path) -> None:
+    peer = pacs(archive)
+    images = Phantom(name="get").datasets()
+    assert all(
+        receipt.is_stored
+        for receipt in open_destination(peer, calling_aet="VIGIL").send(write(tmp_path / "sent", images))
+    )
+    spool = Spool(tmp_path / "spool", SECRET, free_mark_bytes=0)
+
+    pulled = get_study(line_to(peer, calling_aet="VIGIL"), images[0].StudyInstanceUID, spool)
+
+    kept = spool.instances(spool.key_of(images[0].StudyInstanceUID))
+    assert (pulled.completed, pulled.failed) == (len(images), 0)
+    assert {dcmread(one.path).SOPInstanceUID for one in kept} == {image.SOPInstanceUID for image in images}
+    assert list(spool.incoming.iterdir()) == []
+
+
+def test_a_study_is_fetched_by_c_move_to_the_node(archive: Orthanc, tmp_path: Path) -> None:
+    peer = pacs(archive)
+    images = Phantom(name="move").datasets()
+    assert all(
+        receipt.is_stored
+        for receipt in open_destination(peer, calling_aet="VIGIL").send(write(tmp_path / "sent", images))
+    )
+    line = line_to(peer, calling_aet="VIGIL")
+    sender = peer.model_copy(update={"roles": frozenset({Role.SENDER})})
+    with node(tmp_path, Peers((sender,))) as (receiver, _):
+        archive.knows(aet="VIGIL", port=receiver.port)
+        pulled = move_study(line, images[0].StudyInstanceUID, destination_aet="VIGIL")
+        kept = list((tmp_path / "spool").glob("*/*.dcm"))
+        with pytest.raises(DestinationRefusedError):
+            move_study(line, images[0].StudyInstanceUID, destination_aet="NOBODY")
+
+    assert (pulled.completed, pulled.failed) == (len(images), 0)
+    assert len(kept) == len(images)
+
+
+@pytest.mark.skipif(not DICOMWEB, reason="orthanc-dicomweb is not installed")
+def test_a_study_is_fetched_by_wado_as_the_archive_holds_it(archive: Orthanc, tmp_path: Path) -> None:
+    peer = pacs(archive)
+    images = Phantom(name="wado").datasets()
+    sent = write(tmp_path / "sent", images)
+    assert all(receipt.is_stored for receipt in open_destination(peer, calling_aet="VIGIL").send(sent))
+    spool = Spool(tmp_path / "spool", SECRET, free_mark_bytes=0)
+    web = WebPeer(url=f"http://127.0.0.1:{archive.http_port}/dicom-web")
+
+    landed = land_study(web.retrieve_study(images[0].StudyInstanceUID), spool, source="web", limit=1024**2)
+
+    kept = spool.instances(spool.key_of(images[0].StudyInstanceUID))
+    assert [one.failure for one in landed] == [None] * len(images)
+    assert {one.header().sender for one in kept} == {"web"}
+    assert {dcmread(one.path).PixelData for one in kept} == {dcmread(path).PixelData for path in sent}
+
+
+def test_a_peer_is_tested_step_by_step(archive: Orthanc) -> None:
+    findings = {finding.step: finding for finding in probe(pacs(archive), calling_aet="VIGIL")}
+
+    assert [step for step, finding in findings.items() if not finding.is_ok] == ["worklist"]
+    assert not findings["worklist"].is_needed
+    assert {"name", "connection", "association", "echo", "result seg", "result sc", "result sr"} <= set(
+        findings
+    )
+
+
+def test_a_peer_that_is_away_is_told_from_one_that_does_not_exist() -> None:
+    away = Peer(name="a", aet="A", host="127.0.0.1", port=free_port(), roles=frozenset({Role.DESTINATION}))
+    unknown = away.model_copy(update={"host": "no-such-host.invalid"})
+
+    assert [(one.step, one.is_ok) for one in probe(away, calling_aet="VIGIL")] == [
+        ("name", True),
+        ("connection", False),
+    ]
+    assert [(one.step, one.is_ok) for one in probe(unknown, calling_aet="VIGIL")] == [("name", False)]
+
+
+ORDER = """
+(0008,0005) CS [ISO_IR 100]
+(0008,0050) SH [{accession}]
+(0010,0010) PN [DOE^JANE]
+(0010,0020) LO [4711]
+(0020,000d) UI [1.2.276.0.7230010.3.2.101]
+(0032,1060) LO [HEAD]
+(0040,0100) SQ
+(fffe,e000) -
+(0008,0060) CS [MR]
+(0040,0001) AE [MR1]
+(0040,0002) DA [20260101]
+(0040,0003) TM [120000]
+(0040,0006) PN [ROE]
+(0040,0007) LO [HEAD]
+(0040,0009) SH [SPD1]
+(0040,0010) SH [MR]
+(fffe,e00d) -
+(fffe,e0dd) -
+(0040,1001) SH [RP1]
+(0040,1003) SH [{priority}]
+"""
+
+
+@pytest.mark.skipif(not (shutil.which("wlmscpfs") and shutil.which("dump2dcm")), reason="no wlmscpfs")
+def test_the_worklist_says_how_urgent_an_order_is(tmp_path: Path) -> None:
+    folder = tmp_path / "WL"
+    folder.mkdir()
+    (folder / "lockfile").touch()
+    for accession, priority in (("ACC1", "STAT"), ("ACC2", "LOW")):
+        text = tmp_path / f"{accession}.dump"
+        text.write_text(ORDER.format(accession=accession, priority=priority))
+        subprocess.run(
+            ["dump2dcm", str(text), str(folder / f"{accession}.wl")], check=True, capture_output=True
+        )
+    port = free_port()
+    server = subprocess.Popen(["wlmscpfs", "-dfp", str(tmp_path), str(port)], stderr=subprocess.DEVNULL)
+    line = Line(host="127.0.0.1", port=port, calling_aet="VIGIL", called_aet="WL")
+    try:
+        wait_for(lambda: accepts_connections(port))
+        priorities = [ordered_priority(line, accession) for accession in ("ACC1", "ACC2", "ACC3")]
+    finally:
+        server.terminate()
+        server.wait(10)
+
+    assert priorities == ["STAT", "LOW", None]
+
+
+def accepts_connections(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

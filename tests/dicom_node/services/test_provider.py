@@ -221,7 +221,9 @@ def test_an_availability_notification_tells_its_study(node: Node, availability: 
 
     with calling(node, InstanceAvailabilityNotification) as association:
         status, _ = association.send_n_create(dataset, InstanceAvailabilityNotification, "1.2.3.8")
-        empty, _ = association.send_n_create(Dataset(), InstanceAvailabilityNotification, "1.2.3.7")
+        nothing = Dataset()
+        nothing.StudyInstanceUID = STUDY
+        empty, _ = association.send_n_create(nothing, InstanceAvailabilityNotification, "1.2.3.7")
 
     assert (status.Status, empty.Status) == (0x0000, 0x0120)
     assert node.of(STUDY) == (
