@@ -2,6 +2,7 @@
 
 import ssl
 import tempfile
+import threading
 import time
 import weakref
 from types import TracebackType
@@ -21,11 +22,12 @@ from dicom_node.contexts import (
     prepare_pynetdicom,
     storage_classes,
 )
-from dicom_node.errors import PortInUseError, TlsUnboundedError
+from dicom_node.errors import PortInUseError
 from dicom_node.flow import Flow, end_quietly
 from dicom_node.handlers import Counters
 from dicom_node.peers import Peers
 from dicom_node.spool import Spool
+from dicom_node.tls import TlsServer
 
 MAX_ASSOCIATIONS = 64
 ACSE_TIMEOUT_S = 10.0  # a connection that says nothing holds its place this long
@@ -56,7 +58,7 @@ class Receiver:
     max_associations : int
         More are rejected as transient.
     tls : ssl.SSLContext, optional
-        Refused by `start` until the handshake is bounded.
+        As of `dicom_node.tls.serving_context`; unset, connections are plain.
     """
 
     def __init__(
@@ -102,14 +104,7 @@ class Receiver:
         ------
         PortInUseError
             If the address is taken.
-        TlsUnboundedError
-            If TLS is asked for: pynetdicom performs the handshake in its accept loop, without a time limit.
         """
-        if self._tls is not None:
-            raise TlsUnboundedError(
-                "This release does not serve TLS itself: one silent peer would block every other. "
-                "Terminate TLS in front of the node and let it listen on a private address."
-            )
         prepare_pynetdicom()
         removed = self._spool.sweep()
         if removed:
@@ -117,15 +112,29 @@ class Receiver:
         # pynetdicom writes what it receives to a temporary file; here it is on the spool's own disk.
         tempfile.tempdir = str(self._spool.incoming)
         try:
-            self._server = self._entity.start_server(
-                self._address, block=False, contexts=_contexts(), evt_handlers=self._bindings()
-            )
+            self._server = self._serve()
         except OSError as error:
             host, port = self._address
             raise PortInUseError(
                 f"The node cannot listen on {host} port {port}: {error.strerror}. "
                 "Stop what uses the port, or set another with VIGIL_PORT."
             ) from error
+
+    def _serve(self) -> Any:
+        if self._tls is None:
+            return self._entity.start_server(
+                self._address, block=False, contexts=_contexts(), evt_handlers=self._bindings()
+            )
+        server: Any = self._entity.make_server(
+            self._address,
+            contexts=_contexts(),
+            evt_handlers=self._bindings(),
+            server_class=TlsServer,
+            tls=self._tls,
+        )
+        self._entity._servers.append(server)  # noqa: SLF001 - as `start_server` does
+        threading.Thread(target=server.serve_forever, name="AcceptorServer", daemon=True).start()
+        return server
 
     def stop(self) -> None:
         """Stop listening and abort what is under way; senders send again what got no answer."""

@@ -11,6 +11,7 @@ from dicom_node.identity import load_or_make_secret
 from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
 from dicom_node.spool import Spool
+from dicom_node.tls import serving_context
 from models import runtime
 from models.artefact import CALIBRATION, Artefact, PictureArtefact, load_artefact
 from models.calibration import identify, read_calibration
@@ -92,24 +93,32 @@ def open_spool(settings: Settings) -> Spool:
 
 def open_receiver(settings: Settings, spool: Spool, peers: Peers) -> Receiver:
     """Return the DICOM receiver; it does not listen yet."""
-    tls = None
-    if settings.tls_certificate is not None:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            tls.load_cert_chain(settings.tls_certificate)
-        except OSError as error:  # ssl.SSLError is one
-            raise SettingsError(
-                f"VIGIL_TLS_CERTIFICATE: the file cannot be used ({error.strerror})."
-            ) from error
     return Receiver(
         spool,
         aet=settings.aet,
         host=settings.host,
         port=settings.port,
         peers=peers,
-        tls=tls,
+        tls=_tls_of(settings),
         max_instance_bytes=settings.max_instance_mb * MB,
     )
+
+
+def _tls_of(settings: Settings) -> ssl.SSLContext | None:
+    """Return what the node shows its peers and whom it believes; None where connections are plain."""
+    if settings.tls_certificate is None:
+        return None
+    if settings.tls_authorities is None:
+        raise SettingsError(
+            "VIGIL_TLS_AUTHORITIES: name the authorities of your peers, for they must show a certificate too."
+        )
+    try:
+        return serving_context(settings.tls_certificate, settings.tls_authorities)
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(
+            "VIGIL_TLS_CERTIFICATE or VIGIL_TLS_AUTHORITIES: a file cannot be used "
+            f"({error.strerror or type(error).__name__})."
+        ) from error
 
 
 def config_digest(settings: Settings) -> str:
