@@ -2,7 +2,6 @@
 
 DicomNodeError
 ├── PortInUseError             the operator frees the port or sets another
-├── TlsUnboundedError          the operator terminates TLS in front of the node
 ├── PeersError                 the operator corrects the named field of the peers file
 ├── UnknownPeerError           the operator names a peer of the peers file
 ├── SecretError                the operator restores the file of the site secret
@@ -26,10 +25,6 @@ class DicomNodeError(Exception):
 
 class PortInUseError(DicomNodeError):
     """The node cannot listen. Stop what uses the port, or set another with VIGIL_PORT."""
-
-
-class TlsUnboundedError(DicomNodeError):
-    """The node does not serve TLS itself: one silent peer would block it. Terminate TLS in front of it."""
 
 
 class PeersError(DicomNodeError):

@@ -62,7 +62,7 @@ def padding_of(dataset: Dataset, stored: Stored) -> NDArray[np.bool_] | None:
 
 def is_inverted(dataset: Dataset) -> bool:
     """Whether the least stored value is white, by photometry or by display shape (PS3.3 C.8.11.3)."""
-    return (
+    return bool(
         dataset.get("PhotometricInterpretation") == "MONOCHROME1"
         or dataset.get("PresentationLUTShape") == "INVERSE"
     )

@@ -30,7 +30,7 @@ from dicom_node.contexts import (
     storage_classes,
 )
 from dicom_node.door import Door
-from dicom_node.errors import PortInUseError, TlsUnboundedError
+from dicom_node.errors import PortInUseError
 from dicom_node.flow import Flow, end_quietly
 from dicom_node.handlers import Counters
 from dicom_node.landing import FileLanding, Landing, Origin
@@ -40,6 +40,7 @@ from dicom_node.receiving.block import Blocks
 from dicom_node.receiving.exchange import Context, Exchange
 from dicom_node.services.provider import Provider
 from dicom_node.spool import Spool
+from dicom_node.tls import TlsServer
 
 MAX_ASSOCIATIONS = 64
 ACSE_TIMEOUT_S = 10.0  # a connection that says nothing holds its place this long
@@ -72,7 +73,7 @@ class Receiver:
     services : Provider, optional
         What is answered beside storage and verification.
     tls : ssl.SSLContext, optional
-        Refused by `start` until the handshake is bounded.
+        As of `dicom_node.tls.serving_context`; unset, connections are plain.
     is_fast : bool
         Whether C-STOREs take the fast way, where the system knows it (Linux).
     landing : Landing, optional
@@ -134,10 +135,7 @@ class Receiver:
         ------
         PortInUseError
             If the address is taken.
-        TlsUnboundedError
-            If TLS is asked for: pynetdicom performs the handshake in its accept loop, without a time limit.
         """
-        refuse_tls(self._tls)
         prepare_pynetdicom()
         removed = self._spool.sweep()
         if removed:
@@ -146,7 +144,7 @@ class Receiver:
         tempfile.tempdir = str(self._spool.incoming)
         try:
             self._server = self._serve()
-            self._server.verify_request = self._is_let_in
+            self._keep_the_door(self._server)
         except OSError as error:
             host, port = self._address
             raise PortInUseError(
@@ -156,7 +154,9 @@ class Receiver:
 
     def _serve(self) -> Any:
         way: dict[str, Any] = {"server_class": Server}
-        if self._is_fast:
+        if self._tls is not None:  # the fast way reads from plain sockets alone
+            way = {"server_class": TlsServer, "tls": self._tls}
+        elif self._is_fast:
             way = {"server_class": FastServer, "open_exchange": self._open_exchange}
         server: Any = self._entity.make_server(
             self._address,
@@ -258,10 +258,12 @@ class Receiver:
         connection.recv = flow.recv
         end_quietly(event.assoc, flow)
 
-    def _is_let_in(self, request: Any, client_address: Any) -> bool:
-        """Stands in for `socketserver.BaseServer.verify_request`, asked before a thread is started."""
-        del request
-        return self._door.admits(client_address[0])
+    def _keep_the_door(self, server: Any) -> None:
+        """Ask the door first, then the server itself, before a connection gets a thread."""
+        verify = server.verify_request
+        server.verify_request = lambda request, client: (
+            self._door.admits(client[0]) and verify(request, client)
+        )
 
     def _connection_over(self, event: Any) -> None:
         """EVT_FSM_TRANSITION to idle: the one event that comes however a connection ends (PS3.8 9.2.1)."""
@@ -280,12 +282,3 @@ class Receiver:
     def _store(self, event: Any) -> Any:
         self._flows[event.assoc].message_taken(event.dataset_path)
         return handlers.handle_store(event, self._spool, self.counters)
-
-
-def refuse_tls(tls: ssl.SSLContext | None) -> None:
-    """Raise TlsUnboundedError if TLS is asked for."""
-    if tls is not None:
-        raise TlsUnboundedError(
-            "This release does not serve TLS itself: one silent peer would block every other. "
-            "Terminate TLS in front of the node and let it listen on a private address."
-        )

@@ -37,9 +37,9 @@ class Way(StrEnum):
 @peers_app.command("list")
 def list_peers(data: Data = None, peers: PeersFile = None, as_json: AsJson = False) -> None:
     """Print every peer with its profile."""
-    from service import wiring
+    from service import reception
 
-    known = wiring.open_peers(_settings(data=data, peers=peers))
+    known = reception.open_peers(_settings(data=data, peers=peers))
     if as_json:
         _print_json({"peers": [peer.model_dump(mode="json", exclude_none=True) for peer in known.all]})
         return
@@ -57,10 +57,10 @@ def probe_peer(
 ) -> None:
     """Test a peer step by step; fail where it lacks what its profile needs."""
     from dicom_node.services.probe import probe
-    from service import wiring
+    from service import reception
 
     settings = _settings(data=data, peers=peers, aet=aet)
-    peer = wiring.open_peers(settings).named(name)
+    peer = reception.open_peers(settings).named(name)
     findings = []
     for finding in probe(peer, calling_aet=settings.aet):
         findings.append(finding)
@@ -85,10 +85,10 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Fetch studies from an archive by accession number; they are then taken in like any other."""
-    from service import wiring
+    from service import reception
 
     settings = _settings(data=data, peers=peers, aet=aet)
-    archive = wiring.open_peers(settings).named(peer)
+    archive = reception.open_peers(settings).named(peer)
     rows = []
     for number, accession in enumerate(_accessions(accession_file), start=1):
         # An accession number is an identity: rows are told by their place in the file.
@@ -114,7 +114,7 @@ def _pull(settings: Settings, archive: Peer, accession: str, way: Way) -> tuple[
     from dicom_node.services.landing import land_study
     from dicom_node.services.query import studies_of
     from dicom_node.services.retrieve import get_study, move_study
-    from service import wiring
+    from service import reception
 
     completed = failed = 0
     if archive.protocol == "dicomweb":
@@ -122,9 +122,9 @@ def _pull(settings: Settings, archive: Peer, accession: str, way: Way) -> tuple[
         for study in web.studies_of(accession):
             landed = land_study(
                 web.retrieve_study(study),
-                wiring.open_spool(settings),
+                reception.open_spool(settings),
                 source=archive.aet or archive.name,
-                limit=settings.max_instance_mb * wiring.MB,
+                limit=settings.max_instance_mb * reception.MB,
             )
             failed += sum(one.failure is not None for one in landed)
             completed += sum(one.failure is None for one in landed)
@@ -134,7 +134,7 @@ def _pull(settings: Settings, archive: Peer, accession: str, way: Way) -> tuple[
         pulled = (
             move_study(line, study, destination_aet=settings.aet)
             if way is Way.MOVE
-            else get_study(line, study, wiring.open_spool(settings))
+            else get_study(line, study, reception.open_spool(settings))
         )
         completed += pulled.completed
         failed += pulled.failed

@@ -16,12 +16,13 @@ from dicom_node.log.landing import LogLanding
 from dicom_node.log.segments import SEGMENT_BYTES, Segments
 from dicom_node.peers import Peers
 from dicom_node.receiving.acceptors import Acceptors
-from dicom_node.scp import Receiver, refuse_tls
+from dicom_node.scp import Receiver
 from dicom_node.services.commitment import Mailbox
 from dicom_node.services.commitment_provider import CommitmentProvider
 from dicom_node.services.provider import Provider
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool
+from dicom_node.tls import serving_context
 from service.errors import SettingsError
 from service.settings import Settings
 
@@ -96,7 +97,6 @@ def reception(
         If the log cannot be prepared, or the address is taken.
     """
     tls = _tls(settings)
-    refuse_tls(tls)
     segments = Segments(settings.log_folder, count=max(settings.log_mb * MB // SEGMENT_BYTES, 1))
     is_ours = segments.lock(LOCK_TIMEOUT_S)
     if is_ours:
@@ -149,11 +149,17 @@ def reception(
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """Return what the node shows its peers and whom it believes; None where connections are plain."""
     if settings.tls_certificate is None:
         return None
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    if settings.tls_authorities is None:
+        raise SettingsError(
+            "VIGIL_TLS_AUTHORITIES: name the authorities of your peers, for they must show a certificate too."
+        )
     try:
-        tls.load_cert_chain(settings.tls_certificate)
+        return serving_context(settings.tls_certificate, settings.tls_authorities)
     except OSError as error:  # ssl.SSLError is one
-        raise SettingsError(f"VIGIL_TLS_CERTIFICATE: the file cannot be used ({error.strerror}).") from error
-    return tls
+        raise SettingsError(
+            "VIGIL_TLS_CERTIFICATE or VIGIL_TLS_AUTHORITIES: a file cannot be used "
+            f"({error.strerror or type(error).__name__})."
+        ) from error

@@ -39,7 +39,10 @@ class Settings(BaseSettings):
     port: Port = Field(11112, description="Port of the node; 0 takes a free one.")
     tls_certificate: Path | None = Field(
         None,
-        description="PEM file of the node's certificate and key. This version refuses it: see SECURITY.md.",
+        description="PEM file of the node's certificate and key. Set: every peer needs a certificate too.",
+    )
+    tls_authorities: Path | None = Field(
+        None, description="PEM file of the authorities whose peers may connect; needed with a certificate."
     )
     api_host: str = Field("127.0.0.1", description="Address the API and pages listen on.")
     api_port: Port = Field(8080, description="Port of the API and pages; 0 takes a free one.")

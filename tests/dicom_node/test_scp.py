@@ -1,7 +1,6 @@
 import io
 import random
 import socket
-import ssl
 import struct
 import threading
 import time
@@ -29,7 +28,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.sop_class import Verification
 from structlog.testing import capture_logs
 
-from dicom_node.errors import PortInUseError, TlsUnboundedError
+from dicom_node.errors import PortInUseError
 from dicom_node.flow import LONGEST_PDU
 from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
@@ -368,20 +367,6 @@ def test_a_port_in_use_is_a_message_with_the_remedy(spool: Spool) -> None:
         pytest.raises(PortInUseError, match=f"port {receiver.port}.*VIGIL_PORT"),
     ):
         Receiver(spool, aet=AET, host="127.0.0.1", port=receiver.port, peers=Peers()).start()
-
-
-def test_tls_is_refused_until_its_handshake_is_bounded(spool: Spool) -> None:
-    receiver = Receiver(
-        spool,
-        aet=AET,
-        host="127.0.0.1",
-        port=0,
-        peers=Peers(),
-        tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
-    )
-
-    with pytest.raises(TlsUnboundedError, match="in front of the node"):
-        receiver.start()
 
 
 def test_the_log_of_a_day_names_nobody(
