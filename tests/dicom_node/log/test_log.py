@@ -117,7 +117,9 @@ def test_what_a_dead_receiver_left_is_recovered_without_its_torn_record(
     spool: Spool, segments: Segments, landing: LogLanding, tmp_path: Path
 ) -> None:
     sent = {instance_file_name(f"1.2.{n}"): keep(landing, f"1.2.{n}", b"%d" % n * 5000) for n in range(5)}
-    landing._closed.set()  # dead
+    landing._is_closed = True  # dead
+    landing._look.set()
+    landing._watch.join()
     (active,) = (tmp_path / "log").glob("active-*")
     content = bytearray(active.read_bytes())
     record = PAGE + 2 * PAGE  # head, and 5,400 bytes
@@ -125,7 +127,8 @@ def test_what_a_dead_receiver_left_is_recovered_without_its_torn_record(
     active.write_bytes(content)
     del sent[instance_file_name("1.2.1")]
 
-    assert Keeper(spool, Segments(tmp_path / "log", count=2, segment_bytes=SEGMENT)).recover() == 1
+    # Its segment, and the next it had ready.
+    assert Keeper(spool, Segments(tmp_path / "log", count=2, segment_bytes=SEGMENT)).recover() == 2
     assert spooled(spool) == sent
     assert names(segments) == ["spare", "spare"]
 
