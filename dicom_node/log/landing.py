@@ -56,6 +56,7 @@ class LogLanding:
         self._next: _Open | None = None
         self._last_record = 0.0
         self._lock = threading.Lock()
+        self._taking = threading.Lock()  # of the next segment; taken behind the other lock or alone
         self._is_closed = False
         self._look = threading.Event()
         self._watch = threading.Thread(target=self._watch_over, name="log", daemon=True)
@@ -108,7 +109,8 @@ class LogLanding:
             if self._open is None:
                 if size > self._segments.segment_bytes:
                     raise SpoolFullError("The log's segments are too small.")
-                opened, self._next = self._next or self._take(), None
+                with self._taking:
+                    opened, self._next = self._next or self._take(), None
                 opened.segment = self._segments.begin(opened.segment)
                 self._open = opened
                 self._look.set()  # for the one after it
@@ -144,11 +146,8 @@ class LogLanding:
     def _watch_over(self) -> None:
         """Have the next segment ready, and hand over one that rests."""
         while not self._is_closed:
-            if self._next is None:
-                with suppress(SpoolFullError, OSError):  # whoever needs one will be told
-                    taken = self._take()
-                    with self._lock:
-                        self._next = taken
+            with self._taking, suppress(SpoolFullError, OSError):  # whoever needs one will be told
+                self._next = self._next or self._take()
             self._look.wait(REST_S)
             self._look.clear()
             with self._lock:

@@ -118,9 +118,9 @@ def print_row(case: str, name: str, rounds: list[list[Cell]]) -> None:
         key: statistics.median(getattr(cell, key) for cell in mine)
         for key in ("rate", "p50_ms", "p95_ms", "cpu_ms", "peak_mb")
     }
-    errors = {cell.error for cell in mine if cell.error}
+    errors = " ".join({cell.error for cell in mine if cell.error})
     print(f"{case:8} {name:12} {middle['rate']:8.1f} {ratio} {wanted:>10} {middle['p50_ms']:7.2f} "
-          f"{middle['p95_ms']:7.2f} {middle['cpu_ms']:7.3f} {middle['peak_mb']:8.0f} {' '.join(errors)}")  # fmt: skip
+          f"{middle['p95_ms']:7.2f} {middle['cpu_ms']:7.3f} {middle['peak_mb']:8.0f} {errors}")  # fmt: skip
 
 
 def measure(name: str, case: str, place: Path | None) -> Cell:
