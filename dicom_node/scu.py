@@ -16,8 +16,10 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRBigEndian
 from pynetdicom import build_context, evt
+from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification
 
+from dicom_node.caller import ACSE_TIMEOUT_S, CONNECT_TIMEOUT_S, Caller, Entity
 from dicom_node.contexts import MAX_PDU_BYTES, NATIVE, application_entity, prepare_pynetdicom
 from dicom_node.elements import read_file_meta, text_of
 from dicom_node.errors import (
@@ -34,11 +36,11 @@ from dicom_node.keys import (
     TRANSFER_SYNTAX_UID,
 )
 
-CONNECT_TIMEOUT_S = 10.0
-ACSE_TIMEOUT_S = 30.0
 DIMSE_TIMEOUT_S = 60.0  # an archive may write to slow disks before it answers
 NETWORK_TIMEOUT_S = 60.0
 MOST_CONTEXTS = 128  # context ids are odd numbers below 256 (PS3.8 9.3.2.2)
+
+__all__ = ["Entity", "Receipt", "send_files", "verify"]
 
 SUCCESS = 0x0000
 _WARNINGS = (0xB000, 0xB006, 0xB007)  # stored: with coercion, elements discarded, other class (PS3.4 B.2.3)
@@ -71,28 +73,13 @@ class Receipt:
         return self.error is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entity:
-    """Whom to call, and as whom.
-
-    Attributes
-    ----------
-    host : str
-    port : int
-    calling_aet, called_aet : str
-    """
-
-    host: str
-    port: int
-    calling_aet: str
-    called_aet: str
-
-
 @dataclass(frozen=True, slots=True)
 class _Outgoing:
     path: Path
     sop_class: str
+    sop_instance: str
     syntax: str
+    start: int  # of the data set
 
     def contexts(self) -> set[tuple[str, str]]:
         """Class and syntax of every context that may carry the file."""
@@ -160,12 +147,15 @@ def _examine(path: Path) -> _Outgoing | Receipt:
     try:
         with path.open("rb") as file:
             meta = read_file_meta(file)
+            start = file.tell()
     except (UnreadableInstanceError, OSError):
         return _unsendable(path, "The file cannot be read as DICOM; it was not sent.")
-    sop_class, syntax = text_of(meta, MEDIA_SOP_CLASS_UID), text_of(meta, TRANSFER_SYNTAX_UID)
-    if not all(is_uid(uid) for uid in (sop_class, syntax, text_of(meta, MEDIA_SOP_INSTANCE_UID))):
+    sop_class, sop_instance, syntax = (
+        text_of(meta, tag) for tag in (MEDIA_SOP_CLASS_UID, MEDIA_SOP_INSTANCE_UID, TRANSFER_SYNTAX_UID)
+    )
+    if not all(is_uid(uid) for uid in (sop_class, sop_instance, syntax)):
         return _unsendable(path, "The file meta information lacks a proper UID; the file was not sent.")
-    return _Outgoing(path, sop_class, syntax)
+    return _Outgoing(path, sop_class, sop_instance, syntax, start)
 
 
 def _unsendable(path: Path, why: str) -> Receipt:
@@ -180,27 +170,18 @@ def _send_batch(batch: Sequence[_Outgoing | Receipt], entity: Entity) -> Iterato
     with ExitStack() as stack:
         contexts = set().union(*(file.contexts() for file in files))
         try:
-            association = stack.enter_context(_association(entity, contexts))
+            caller = stack.enter_context(Caller.call(entity, contexts))
         except DeliveryError as error:
             for item in batch:
                 yield item if isinstance(item, Receipt) else Receipt(path=item.path, status=None, error=error)
             return
-        accepted = {
-            (str(context.abstract_syntax), str(context.transfer_syntax[0]))
-            for context in association.accepted_contexts
-        }
         for item in batch:
-            yield item if isinstance(item, Receipt) else _send(association, item, accepted)
+            yield item if isinstance(item, Receipt) else _send(caller, item)
 
 
-def _send(association: Any, file: _Outgoing, accepted: set[tuple[str, str]]) -> Receipt:
+def _send(caller: Caller, file: _Outgoing) -> Receipt:
     try:
-        if (file.sop_class, file.syntax) in accepted:
-            answer = association.send_c_store(file.path)  # the bytes of the file, as they are
-        elif any((file.sop_class, str(native)) in accepted for native in NATIVE):
-            answer = association.send_c_store(_native(file))
-        else:
-            raise SopClassRefusedError("The destination does not accept this SOP class.")
+        status = _store(caller, file)
     except DeliveryError as error:
         return Receipt(path=file.path, status=error.status, error=error)
     except _BAD_DATA:
@@ -210,8 +191,29 @@ def _send(association: Any, file: _Outgoing, accepted: set[tuple[str, str]]) -> 
         return Receipt(
             path=file.path, status=None, error=DestinationBusyError("The association ended early.")
         )
-    status = answer.get("Status")
     return Receipt(path=file.path, status=status, error=_error_of(status))
+
+
+def _store(caller: Caller, file: _Outgoing) -> int:
+    context_id = caller.accepted.get((file.sop_class, file.syntax))
+    if context_id is not None:  # the bytes of the file, as they are
+        return caller.store_file(
+            file.path,
+            file.start,
+            context_id=context_id,
+            sop_class=file.sop_class,
+            sop_instance=file.sop_instance,
+        )
+    for native in NATIVE:
+        context_id = caller.accepted.get((file.sop_class, str(native)))
+        if context_id is not None:
+            data = encode(_native(file), native.is_implicit_VR, native.is_little_endian)
+            if data is None:
+                raise ValueError("not encoded")
+            return caller.store_bytes(
+                data, context_id=context_id, sop_class=file.sop_class, sop_instance=file.sop_instance
+            )
+    raise SopClassRefusedError("The destination does not accept this SOP class.")
 
 
 def _native(file: _Outgoing) -> Dataset:

@@ -18,11 +18,11 @@ from rich.table import Table
 
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
-from service.engine import Pool
 from service.errors import TriageError
 from service.models_cli import models_app
 from service.peers_cli import peers_app, pull
 from service.settings import Settings, load_settings
+from service.study import Pool
 from service.telemetry import configure_logging
 
 EXIT_FAILED = 1

@@ -19,6 +19,13 @@ class State(StrEnum):
     FAILED = "failed"  # retries are used up; a person decides
 
 
+class Pool(StrEnum):
+    """Queues with workers of their own, so that delivery never waits behind inference."""
+
+    INFER = "infer"
+    DELIVER = "deliver"
+
+
 class DeliveryStatus(StrEnum):
     """Where one result stands with one destination."""
 

@@ -8,6 +8,7 @@ the log runs low, and only then is the segment used again.
 ::
 
     <data>/log/spare.<generation>                        ready to be written
+               ready-<owner>.0.<generation>              a receiver's next
                active-<owner>.<begun>.<generation>       written by one living receiver
                sealed.<begun>.<end>.<generation>         complete; the keeper's
 

@@ -59,7 +59,7 @@ class Keeper:
 
         Called before any receiver runs.
         """
-        self.segments.abandon("")
+        self.segments.abandon()
         return self.empty()
 
     def step(self) -> None:

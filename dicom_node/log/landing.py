@@ -5,6 +5,7 @@ import os
 import threading
 import time
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -52,10 +53,14 @@ class LogLanding:
         self._segments = segments
         self._owner = owner
         self._open: _Open | None = None
+        self._next: _Open | None = None
         self._last_record = 0.0
         self._lock = threading.Lock()
-        self._closed = threading.Event()
-        self._watch: threading.Thread | None = None
+        self._taking = threading.Lock()  # of the next segment; taken behind the other lock or alone
+        self._is_closed = False
+        self._look = threading.Event()
+        self._watch = threading.Thread(target=self._watch_over, name="log", daemon=True)
+        self._watch.start()
 
     def has_room(self) -> bool:
         """Whether free space is above the mark; a full log says so when it is written to."""
@@ -87,11 +92,15 @@ class LogLanding:
 
     def close(self) -> None:
         """Hand everything to the keeper. Nothing may be kept afterwards."""
-        self._closed.set()
+        self._is_closed = True
+        self._look.set()
+        self._watch.join()
         with self._lock:
             self._retire()
-        if self._watch is not None:
-            self._watch.join()
+            if self._next is not None:
+                os.close(self._next.descriptor)
+                self._segments.recycle(self._next.segment)
+                self._next = None
 
     def _reserve(self, size: int) -> tuple[_Open, int]:
         with self._lock:
@@ -100,9 +109,11 @@ class LogLanding:
             if self._open is None:
                 if size > self._segments.segment_bytes:
                     raise SpoolFullError("The log's segments are too small.")
-                segment = self._segments.take(self._owner)
-                self._open = _Open(segment, open_segment(segment.path))
-                self._start_watching()
+                with self._taking:
+                    opened, self._next = self._next or self._take(), None
+                opened.segment = self._segments.begin(opened.segment)
+                self._open = opened
+                self._look.set()  # for the one after it
             target = self._open
             at = target.end
             target.end += size
@@ -128,13 +139,17 @@ class LogLanding:
         os.close(target.descriptor)
         self._segments.seal(target.segment, target.end)
 
-    def _start_watching(self) -> None:
-        if self._watch is None:
-            self._watch = threading.Thread(target=self._watch_rest, name="log-rest", daemon=True)
-            self._watch.start()
+    def _take(self) -> _Open:
+        segment = self._segments.take(self._owner)
+        return _Open(segment, open_segment(segment.path))
 
-    def _watch_rest(self) -> None:
-        while not self._closed.wait(REST_S):
+    def _watch_over(self) -> None:
+        """Have the next segment ready, and hand over one that rests."""
+        while not self._is_closed:
+            with self._taking, suppress(SpoolFullError, OSError):  # whoever needs one will be told
+                self._next = self._next or self._take()
+            self._look.wait(REST_S)
+            self._look.clear()
             with self._lock:
                 target = self._open
                 if target is None or target.writers:

@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dicom_node.draft import set_direct
@@ -104,26 +104,37 @@ class Segments:
             If the log has reached its largest size, or the disk has no room.
         """
         while True:
-            spare = next(iter(self._all("spare")), None)
+            spare = next(iter(self._all("spare.")), None)
             if spare is None:
                 if len(self._all()) >= self._count * _GROWTH:
                     raise SpoolFullError("The log is full: the disk does not keep up.")
                 spare = self._make(written=False)
             generation = spare.name.rsplit(".", 1)[1]
-            begun = time.time_ns()
-            active = self._folder / f"active-{owner}.{begun}.{generation}"
+            ready = self._folder / f"ready-{owner}.0.{generation}"
             with suppress(FileNotFoundError):  # another process was faster
-                spare.rename(active)
+                spare.rename(ready)
                 sync_folder(self._folder)
-                return Segment(active, bytes.fromhex(generation), begun, self.segment_bytes, is_whole=False)
+                return Segment(ready, bytes.fromhex(generation), 0, self.segment_bytes, is_whole=False)
+
+    def begin(self, segment: Segment) -> Segment:
+        """Begin to write to a segment that was taken. Either name is recovered, so nothing is synced."""
+        owner = segment.path.name.split(".")[0].removeprefix("ready-")
+        begun = time.time_ns()
+        active = self._folder / f"active-{owner}.{begun}.{segment.generation.hex()}"
+        segment.path.rename(active)
+        return replace(segment, path=active, begun_ns=begun)
 
     def seal(self, segment: Segment, end: int) -> None:
         """Hand a segment over to the keeper; nothing will be written to it."""
         segment.path.rename(self._folder / f"sealed.{segment.begun_ns}.{end}.{segment.generation.hex()}")
 
-    def abandon(self, owner: str) -> int:
-        """Hand over what a dead receiver left; return how many segments."""
-        left = self._all(f"active-{owner}")
+    def abandon(self, owner: str | None = None) -> int:
+        """Hand over what a dead receiver, or every receiver, left; return how many segments."""
+        left = [
+            path
+            for state in ("active-", "ready-")
+            for path in self._all(state if owner is None else f"{state}{owner}.")
+        ]
         for path in left:
             _, begun, generation = path.name.split(".")
             path.rename(self._folder / f"sealed.{begun}.torn.{generation}")
@@ -132,7 +143,7 @@ class Segments:
     def sealed(self) -> list[Segment]:
         """Segments that wait for the keeper, oldest first."""
         found = []
-        for path in self._all("sealed"):
+        for path in self._all("sealed."):
             _, begun, end, generation = path.name.split(".")
             is_whole = end != "torn"
             size = int(end) if is_whole else path.stat().st_size
@@ -156,10 +167,10 @@ class Segments:
 
     def is_low(self) -> bool:
         """Whether half of what the log may grow to is in use."""
-        return (len(self._all()) - len(self._all("spare"))) * 2 > self._count * _GROWTH
+        return (len(self._all()) - len(self._all("spare."))) * 2 > self._count * _GROWTH
 
     def _all(self, state: str = "") -> list[Path]:
-        states = ("spare", "active-", "sealed")
+        states = ("spare.", "ready-", "active-", "sealed.")
         with os.scandir(self._folder) as entries:
             names = [entry.name for entry in entries if entry.name.startswith(states)]
         return sorted(self._folder / name for name in names if name.startswith(state))
