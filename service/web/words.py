@@ -57,6 +57,7 @@ REASONS: dict[str, str] = {
     Reason.WRONG_EXTENT: "The field of view or the size of the organ is outside the model's range.",
     Reason.NOT_SKULL_STRIPPED: "The model expects the brain alone; the skull is present.",
     Reason.WRONG_AGE: "The age is outside the model's range.",
+    Reason.MIXED_PATIENTS: "The images of one series name different patients.",
     "attempts_used_up": "Every attempt to score it failed.",
     "superseded": "A newer revision or model took its place.",
 }
