@@ -291,6 +291,8 @@ def _frames(instances: Sequence[InstanceHeader]) -> list[Frame]:
     """
     if not all(instance.sop_class_uid in IMAGE_CLASSES for instance in instances):
         raise NotAVolumeError(Reason.NO_IMAGES, "The series holds no images of a class that is triaged.")
+    if len({str(instance.dataset.get("PatientID") or "").strip() for instance in instances} - {""}) > 1:
+        raise NotAVolumeError(Reason.MIXED_PATIENTS, "The images of the series name different patients.")
     if any("LOCALIZER" in instance.acquisition.image_type for instance in instances):
         raise NotAVolumeError(Reason.LOCALISER, "The series is a localiser.")
     grey = {"MONOCHROME1", "MONOCHROME2"}

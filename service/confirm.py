@@ -20,7 +20,15 @@ from service import engine
 from service.engine import Pool
 from service.store import Store, audit, deliveries
 from service.store.deliveries import DeliveryJob
-from service.study import DeliveryStatus
+from service.study import (
+    COMMITMENT_FAILED,
+    COMMITMENT_NOT_OFFERED,
+    COMMITMENT_TIMEOUT,
+    CONFIRMATION_NOT_OFFERED,
+    CONFIRMATION_TIMEOUT,
+    MISSING_AT_DESTINATION,
+    DeliveryStatus,
+)
 
 ACTOR = "delivery"
 SETTLE_S = 1.0  # after success, so that a study's results share one request
@@ -30,14 +38,6 @@ MISSES_BEFORE_RESEND = 4  # an archive's index may lag behind its answers
 CLASS_CONFLICT = 0x0119  # another class holds this UID there (PS3.3 C.14.1.1): a person must look
 
 COMMITMENT, QUERY = "commitment", "query"  # what made a result stored
-# Codes of a fallback. `sop_class_refused` comes from the attempt to send.
-SOP_CLASS_REFUSED = "sop_class_refused"
-COMMITMENT_NOT_OFFERED = "commitment_not_offered"
-COMMITMENT_TIMEOUT = "commitment_timeout"
-COMMITMENT_FAILED = "commitment_failed"
-CONFIRMATION_NOT_OFFERED = "confirmation_not_offered"
-CONFIRMATION_TIMEOUT = "confirmation_timeout"
-MISSING_AT_DESTINATION = "missing_at_destination"
 
 log = structlog.get_logger(__name__)
 

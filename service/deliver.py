@@ -13,12 +13,12 @@ from dicom_node.errors import DeliveryError, DestinationRefusedError, SopClassRe
 from dicom_node.peers import Confirm
 from dicom_node.services.commitment import Mailbox
 from service import engine
-from service.confirm import SETTLE_S, SOP_CLASS_REFUSED, Confirmation
+from service.confirm import SETTLE_S, Confirmation
 from service.engine import Pool
 from service.errors import Answer, answer_to
 from service.store import Store, audit, deliveries
 from service.store.deliveries import DeliveryJob
-from service.study import DeliveryStatus
+from service.study import SOP_CLASS_REFUSED, DeliveryStatus
 
 ACTOR = "delivery"
 FIRST_PAUSE_S = 2.0

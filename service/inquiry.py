@@ -56,11 +56,14 @@ class Inquiry:
     spool : Spool
     calling_aet : str
         Our own AE title.
+    in_background : bool
+        False leaves it to the caller to call `step`.
     """
 
     peers: Peers
     spool: Spool
     calling_aet: str
+    in_background: bool = True
     _studies: dict[str, _Asked] = field(default_factory=dict)
     _rests_until: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -104,7 +107,7 @@ class Inquiry:
                     return None
                 asked = self._studies[key] = _Asked(time.monotonic())
             asked.wanted_at = time.monotonic()
-        if self._thread is None:
+        if self.in_background and self._thread is None:
             self._thread = threading.Thread(target=self._run, name="inquiry", daemon=True)
             self._thread.start()
         return asked

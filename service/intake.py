@@ -23,6 +23,7 @@ from service.engine import DATABASE_AWAY, Pool
 from service.inquiry import Inquiry
 from service.store import Store, audit, jobs, studies
 from service.store.studies import Arrival, PendingStudy
+from service.study import PATIENT_CONFLICT
 
 ACTOR = "node"
 # File systems stamp folders in ticks of some milliseconds: a folder this young may change under its stamp.
@@ -124,7 +125,7 @@ class Intake:
                         "study.flagged",
                         actor=ACTOR,
                         study_key=key,
-                        flag=studies.PATIENT_CONFLICT,
+                        flag=PATIENT_CONFLICT,
                     )
             if outcome.is_new:
                 log.info("study received", study=key)

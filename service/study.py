@@ -88,5 +88,17 @@ def band(state: State) -> Band:
     return Band.RANKED if state is State.SCORED else Band.PENDING
 
 
+# Codes of a fallback: why a delivery took another way than its destination's profile wants.
+SOP_CLASS_REFUSED = "sop_class_refused"
+COMMITMENT_NOT_OFFERED = "commitment_not_offered"
+COMMITMENT_TIMEOUT = "commitment_timeout"
+COMMITMENT_FAILED = "commitment_failed"
+CONFIRMATION_NOT_OFFERED = "confirmation_not_offered"
+CONFIRMATION_TIMEOUT = "confirmation_timeout"
+MISSING_AT_DESTINATION = "missing_at_destination"
+
+# Flag of a study whose instances do not agree on who the patient is.
+PATIENT_CONFLICT = "patient_conflict"
+
 # Deliveries that count as "the destination has it".
 ARRIVED = frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.STORED})

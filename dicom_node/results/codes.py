@@ -157,5 +157,6 @@ REASONS: Final = MappingProxyType(
         Reason.WRONG_EXTENT: vigil("NA-20", "Field of view or organ size outside the model card"),
         Reason.NOT_SKULL_STRIPPED: vigil("NA-21", "Not skull-stripped"),
         Reason.WRONG_AGE: vigil("NA-22", "Age outside the model card"),
+        Reason.MIXED_PATIENTS: vigil("NA-23", "Several patients in the series"),
     }
 )

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service.store.tables import InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import State, move
+from service.study import PATIENT_CONFLICT, State, move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +85,6 @@ class Revision:
     content_hash: str
     priority: int
 
-
-PATIENT_CONFLICT = "patient_conflict"  # flag: its instances do not agree on who the patient is
 
 # Modalities that say what was made of a study rather than what was imaged.
 _NOT_IMAGED = frozenset({"", "OT", "SR", "SEG", "PR", "KO", "DOC", "PM"})

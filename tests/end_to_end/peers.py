@@ -56,6 +56,9 @@ class Orthanc:
         httpx.put(base, json={"AET": aet, "Host": "127.0.0.1", "Port": port}, timeout=30).raise_for_status()
         return base
 
+    def delete(self, instance: str) -> None:
+        httpx.delete(f"http://127.0.0.1:{self.http_port}/instances/{instance}", timeout=30).raise_for_status()
+
     def forward(self, instances: list[str], *, aet: str, port: int) -> None:
         """Send instances to another node, as an archive does that routes what it gets."""
         base = self.knows(aet=aet, port=port)

@@ -1,5 +1,6 @@
 """The services beside storage, with peers nobody here wrote."""
 
+import dataclasses
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from dicom_node.delivery import open_destination
+from dicom_node.delivery import Destinations, open_destination
 from dicom_node.errors import DestinationRefusedError
 from dicom_node.identity import derive_uid, instance_file_name
 from dicom_node.peers import Confirm, Peer, Peers, Role
@@ -28,8 +29,15 @@ from dicom_node.services.query import series_counts, studies_of
 from dicom_node.services.retrieve import get_study, move_study
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool
+from service.deliver import Delivery
+from service.store import Store, jobs, studies
+from service.store.jobs import StoredResult
+from service.store.tables import DeliveryRow
+from service.study import DeliveryStatus
 from tests.end_to_end.peers import DICOMWEB, MISSING, Orthanc, free_port, orthanc
 from tests.phantoms import Phantom, mr_image, write
+from tests.service.test_jobs import SCORED
+from tests.service.test_studies import KEY, NOON, arrival
 
 pytestmark = [
     pytest.mark.peers,
@@ -302,3 +310,90 @@ def accepts_connections(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("way", [Confirm.COMMITMENT, Confirm.QUERY])
+def test_a_result_ends_as_stored_at_orthanc(
+    archive: Orthanc, store: Store, tmp_path: Path, way: Confirm
+) -> None:
+    delivery_id = a_waiting_result(store, tmp_path / "results")
+    peer = pacs(archive, way)
+    peers = Peers((peer,))
+    with node(tmp_path, peers) as (receiver, mailbox):
+        archive.knows(aet="VIGIL", port=receiver.port)
+        delivery = Delivery(
+            store=store,
+            results_folder=tmp_path / "results",
+            destinations=Destinations(peers, calling_aet="VIGIL"),
+            attempts=3,
+            mailbox=mailbox,
+        )
+        wait_for(lambda: ended(store, delivery, delivery_id))
+
+    with store.transaction() as session:
+        row = session.get(DeliveryRow, delivery_id)
+        assert row is not None
+        assert (row.status, row.confirmed_by, row.fallback) == (DeliveryStatus.STORED, way.value, None)
+        assert row.attempts == 1
+
+
+@pytest.mark.postgres
+def test_a_result_that_orthanc_lost_is_sent_again(archive: Orthanc, store: Store, tmp_path: Path) -> None:
+    delivery_id = a_waiting_result(store, tmp_path / "results")
+    peers = Peers((pacs(archive, Confirm.QUERY),))
+    delivery = Delivery(
+        store=store,
+        results_folder=tmp_path / "results",
+        destinations=Destinations(peers, calling_aet="VIGIL"),
+        attempts=3,
+        mailbox=Mailbox(tmp_path / "signals"),
+    )
+    before = set(archive.instances())
+    delivery.run(delivery_id)
+    (lost,) = set(archive.instances()) - before
+    archive.delete(lost)
+
+    wait_for(lambda: ended(store, delivery, delivery_id))
+
+    with store.transaction() as session:
+        row = session.get(DeliveryRow, delivery_id)
+        assert row is not None
+        assert (row.status, row.attempts, row.fallback) == (
+            DeliveryStatus.STORED,
+            2,
+            "missing_at_destination",
+        )
+    assert set(archive.instances()) - before == {lost}  # Orthanc derives its names from the UIDs
+
+
+def ended(store: Store, delivery: Delivery, delivery_id: int) -> bool:
+    delivery.run(delivery_id)
+    with store.transaction() as session:
+        row = session.get(DeliveryRow, delivery_id)
+        return row is not None and row.ended_at is not None
+
+
+def a_waiting_result(store: Store, results: Path) -> int:
+    """A result of its own file that waits to be sent to the archive."""
+    name = f"stored-{results.parent.name}"
+    (path,) = write(results, [mr_image(name, 0, np.zeros((4, 4), np.uint16))])
+    one = reference(path)
+    result = StoredResult(
+        kind="sr",
+        sop_class_uid=one.sop_class_uid,
+        sop_instance_uid=one.sop_instance_uid,
+        path=path.name,
+        sha256="0" * 64,
+        bytes=path.stat().st_size,
+    )
+    with store.transaction() as session:
+        studies.register(session, KEY, [arrival("a")])
+        revision = studies.complete(session, KEY, completed_by="quiet_period", now=NOON)
+        assert revision is not None
+        score_id = jobs.queue(session, revision.id, model_hash="m", config_digest="c", run_at=NOON)
+        job = jobs.begin(session, score_id or 0)
+        assert job is not None
+        outcome = dataclasses.replace(SCORED, results=(result,))
+        (delivery_id,) = jobs.record(session, job, outcome, lambda _: ["pacs"]) or []
+    return delivery_id
