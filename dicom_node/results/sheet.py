@@ -14,7 +14,7 @@ import numpy as np
 import rle
 from numpy.typing import NDArray
 
-from dicom_node.results.canvas import MARGIN, TOP, Layout
+from dicom_node.results.canvas import Layout
 
 _PLANES: Final = 3
 _HEADER: Final = struct.Struct("<16I")  # number of segments, offset of each from the start of the header
@@ -48,12 +48,12 @@ class Sheet:
         template : uint8, shape (layout.height, layout.width, 3)
         layout : Layout
         """
-        bottom = TOP + layout.panel_height
+        bottom = layout.top + layout.panel_height
         right = layout.right_panel + layout.panel_width
         return cls(
-            margin=rle.rle.encode_row(bytes(MARGIN)),
-            gap=rle.rle.encode_row(bytes(layout.right_panel - MARGIN - layout.panel_width)),
-            tails=tuple(_rows(template[TOP:bottom, right:, plane]) for plane in range(_PLANES)),
+            margin=rle.rle.encode_row(bytes(layout.margin)),
+            gap=rle.rle.encode_row(bytes(layout.right_panel - layout.margin - layout.panel_width)),
+            tails=tuple(_rows(template[layout.top : bottom, right:, plane]) for plane in range(_PLANES)),
             feet=tuple(b"".join(_rows(template[bottom:, :, plane])) for plane in range(_PLANES)),
         )
 
@@ -68,7 +68,7 @@ class Sheet:
 
         Parameters
         ----------
-        title : uint8, shape (TOP, layout.width, 3)
+        title : uint8, shape (layout.top, layout.width, 3)
         left : uint8, shape (layout.panel_height, layout.panel_width)
         right : uint8, shape (layout.panel_height, layout.panel_width, 3)
             Read in coloured rows alone; the others are those of the left panel.

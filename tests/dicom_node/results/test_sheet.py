@@ -4,7 +4,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless, SecondaryCaptureImageStorage
 
-from dicom_node.results.canvas import MARGIN, TOP, Layout
+from dicom_node.results.canvas import Layout
 from dicom_node.results.sheet import Sheet
 
 
@@ -24,20 +24,22 @@ def decoded(frame: bytes, layout: Layout) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(4))
 def test_pieces_make_the_whole_picture(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    layout = Layout(panel_height=int(rng.integers(1, 40)), panel_width=int(rng.integers(1, 300)))
+    layout = Layout(
+        panel_height=int(rng.integers(1, 40)), panel_width=int(rng.integers(1, 300)), zoom=1 + seed % 2
+    )
     template = rng.integers(0, 3, (layout.height, layout.width, 3)).astype(np.uint8)  # with long runs
     left = rng.integers(0, 3, (layout.panel_height, layout.panel_width)).astype(np.uint8)
     right = rng.integers(0, 256, (*left.shape, 3)).astype(np.uint8)
     is_coloured = rng.random(layout.panel_height) < 0.5
-    title = rng.integers(0, 256, (TOP, layout.width, 3)).astype(np.uint8)
+    title = rng.integers(0, 256, (layout.top, layout.width, 3)).astype(np.uint8)
 
     picture = decoded(Sheet.of(template, layout).compress(title, left, right, is_coloured), layout)
 
     expected = template.copy()
-    expected[:TOP] = title
-    panels = slice(TOP, TOP + layout.panel_height)
+    expected[: layout.top] = title
+    panels = slice(layout.top, layout.top + layout.panel_height)
     expected[panels, : layout.right_panel] = 0
-    expected[panels, MARGIN : MARGIN + layout.panel_width] = left[..., np.newaxis]
+    expected[panels, layout.margin : layout.margin + layout.panel_width] = left[..., np.newaxis]
     shown = np.where(is_coloured[:, np.newaxis, np.newaxis], right, left[..., np.newaxis])
     expected[panels, layout.right_panel : layout.right_panel + layout.panel_width] = shown
     np.testing.assert_array_equal(picture, expected)
