@@ -60,7 +60,7 @@ def open_mailbox(settings: Settings) -> Mailbox:
 
 
 @contextmanager
-def _services(settings: Settings, spool: Spool, peers: Peers) -> Iterator[Provider]:
+def _services(settings: Settings, spool: Spool, peers: Peers, segments: Segments) -> Iterator[Provider]:
     """What one acceptor answers beside storage."""
     signals = open_signals(settings)
     with ExitStack() as stack:
@@ -72,6 +72,7 @@ def _services(settings: Settings, spool: Spool, peers: Peers) -> Iterator[Provid
                 peers=peers,
                 folder=settings.signals_folder / "requests",
                 aet=settings.aet,
+                is_settled=lambda: segments.is_at_rest() and not segments.sealed(),
             )
             commitment.start()
             stack.callback(commitment.stop)
@@ -127,7 +128,7 @@ def reception(
                 is_fast=settings.receiver == "fast",
                 landing=landing,
                 listener=listener,
-                services=stack.enter_context(_services(settings, spool, peers)),
+                services=stack.enter_context(_services(settings, spool, peers, segments)),
             )
             yield stack.enter_context(receiver)
 

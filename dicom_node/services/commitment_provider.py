@@ -11,7 +11,7 @@ import json
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ INVALID_ARGUMENT, NO_SUCH_ACTION, NOT_AUTHORISED = 0x0115, 0x0123, 0x0124
 LOOK_S = 0.5  # between two looks at the requests
 OTHERS_S = 5.0  # before a request that another acceptor took is looked at
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 600.0
+SETTLED_AFTER_S = 60.0  # the log is emptied long before, whatever else arrives
 GIVEN_UP_AFTER_S = 86_400.0
 
 log = structlog.get_logger(__name__)
@@ -63,14 +64,26 @@ class CommitmentProvider:
         Of the requests that wait for their report.
     aet : str
         Our own AE title.
+    is_settled : callable, optional
+        Whether everything received is in the spool already; unset, it always is.
     """
 
-    def __init__(self, *, spool: Spool, signals: Signals, peers: Peers, folder: Path, aet: str) -> None:
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        signals: Signals,
+        peers: Peers,
+        folder: Path,
+        aet: str,
+        is_settled: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._spool = spool
         self._signals = signals
         self._peers = peers
         self._folder = folder
         self._aet = aet
+        self._is_settled = is_settled
         self._associations: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self._due: dict[str, tuple[float, float]] = {}  # by file name: when again, and the pause after that
         self._stop = threading.Event()
@@ -147,7 +160,11 @@ class CommitmentProvider:
             log.error("commitment report given up: the peer was away for a day")
             return
         references = [(str(sop_class), str(uid)) for sop_class, uid in content["references"]]
+        # Asked before the look: what settles in between is found.
+        may_be_on_its_way = not self._is_settled() and time.time() - content["at"] < SETTLED_AFTER_S
         information = self._answer(content["transaction"], references)
+        if may_be_on_its_way and "FailedSOPSequence" in information:
+            raise DeliveryError("Instances are on their way to the spool.")
         event_type = SOME_FAILED if "FailedSOPSequence" in information else ALL_HELD
         same = self._associations.pop(path.name, None)
         if same is not None and same.is_established and _sent(same, information, event_type):
