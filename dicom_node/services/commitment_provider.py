@@ -125,15 +125,15 @@ class CommitmentProvider:
         }
         write_durably(self._folder / name, json.dumps(content).encode())
         self._associations[name] = event.assoc
-        self._due[name] = (time.monotonic() + LOOK_S, FIRST_PAUSE_S)  # after the answer to this message
         return SUCCESS
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):
             for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else ():
-                # A request of another acceptor is left to it at first: it has the association.
-                due, pause = self._due.setdefault(path.name, (time.monotonic() + OTHERS_S, FIRST_PAUSE_S))
-                if time.monotonic() < due:
+                # Not before the request is answered; and another acceptor, which has the association, goes first.
+                wait_s = LOOK_S if path.name in self._associations else OTHERS_S
+                due, pause = self._due.get(path.name, (0.0, FIRST_PAUSE_S))
+                if time.monotonic() < due or _age_s(path) < wait_s:
                     continue
                 try:
                     self._report_alone(path)
@@ -216,6 +216,13 @@ class CommitmentProvider:
             if len(found) == len(wanted):
                 break
         return found
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:  # another process of this node has reported it
+        return 0.0
 
 
 def _sent(opened: Any, information: Dataset, event_type: int) -> bool:

@@ -7,8 +7,7 @@ data set is kept byte for byte; the file meta information before it is ours, as 
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Self
 
 import structlog
@@ -155,12 +154,31 @@ class Landing:
         file, self._file = self._file, None
         landed = Landed(sop_class_uid="", sop_instance_uid="", failure=self._failure or CANNOT_UNDERSTAND)
         if file is not None:
-            with file, suppress(UnreadableInstanceError):
+            with file:
                 if self._failure is None:
-                    landed = self._store(file)
+                    landed = self._store_or_keep(file)
         if landed.failure is not None:
             log.warning("instance refused", reason=f"0x{landed.failure:04X}")
         self.landed.append(landed)
+
+    def _store_or_keep(self, file: BinaryIO) -> Landed:
+        """Store a part; what cannot be stored for its content is kept in quarantine (I2)."""
+        refused = Landed(sop_class_uid="", sop_instance_uid="", failure=CANNOT_UNDERSTAND)
+        reason = "unreadable"
+        try:
+            landed = self._store(file)
+            if landed.failure != MISMATCH:
+                return landed
+            refused, reason = landed, "mismatch"
+        except UnreadableInstanceError:
+            pass
+        except SpoolFullError:
+            return replace(refused, failure=OUT_OF_RESOURCES)
+        try:
+            self._spool.quarantine(_parts(b"", file, 0), reason)
+        except SpoolFullError:
+            return replace(refused, failure=OUT_OF_RESOURCES)
+        return refused
 
     def _store(self, file: BinaryIO) -> Landed:
         file.seek(0)
@@ -172,15 +190,9 @@ class Landing:
         failure = self._failure_of(keys, announced, syntax)
         head = _head(keys, syntax, self._source)
         if failure is None:
-            try:
-                outcome = self._spool.store(keys.study_uid, keys.sop_instance_uid, _parts(head, file, start))
-            except SpoolFullError:
-                failure = OUT_OF_RESOURCES
-            else:
-                if outcome.kind is StoreKind.CONFLICT:
-                    log.warning(
-                        "second data set under a known UID, kept in quarantine", study=outcome.study_key
-                    )
+            outcome = self._spool.store(keys.study_uid, keys.sop_instance_uid, _parts(head, file, start))
+            if outcome.kind is StoreKind.CONFLICT:
+                log.warning("second data set under a known UID, kept in quarantine", study=outcome.study_key)
         return Landed(
             sop_class_uid=keys.sop_class_uid, sop_instance_uid=keys.sop_instance_uid, failure=failure
         )

@@ -1,6 +1,7 @@
 """The answering services beside storage, as the receiver registers them, and what each peer may propose."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import structlog
@@ -85,6 +86,13 @@ class Provider:
     def admit(self, event: Any) -> None:
         """EVT_REQUESTED: hold a known peer to its profile; who is unknown is rejected elsewhere."""
         association = event.assoc
+        try:
+            self._hold_to_profile(association)
+        except Exception as error:  # noqa: BLE001 - pynetdicom would swallow it and offer everything
+            log.error("profile not applied, no service offered", error=type(error).__name__)  # noqa: TRY400 - the cause may quote the peer (I9)
+            association.acceptor.supported_contexts = []
+
+    def _hold_to_profile(self, association: Any) -> None:
         peers = self._calling(association)
         limit = max((peer.max_associations or 0 for peer in peers), default=0)
         if limit and _open_from(association) > limit:
@@ -116,8 +124,8 @@ class Provider:
                 if named.get(uid):
                     syntaxes = [syntax for syntax in context.transfer_syntax if str(syntax) in named[uid]]
                     may = bool(syntaxes)
-                    if may:
-                        context = build_context(uid, syntaxes)  # noqa: PLW2901 - the one given serves all peers
+                    context = copy(context)  # noqa: PLW2901 - another association may share it
+                    context.transfer_syntax = syntaxes or context.transfer_syntax
             if may:
                 allowed.append(context)
         return allowed

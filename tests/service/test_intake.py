@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -9,16 +9,24 @@ from pydicom.dataset import FileDataset
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from dicom_node.identity import MANUFACTURER, MODEL_NAME, instance_file_name
+from dicom_node.identity import (
+    MANUFACTURER,
+    MODEL_NAME,
+    instance_file_name,
+    result_series_uid,
+    series_key,
+)
+from dicom_node.peers import Peers
 from dicom_node.results import build_results, encode
 from dicom_node.signals import Signal, SignalKind, Signals
 from dicom_node.spool import Spool, SpooledInstance
 from service import engine
 from service.engine import Pool
+from service.inquiry import Inquiry
 from service.intake import Intake
 from service.store import Store
 from service.store.tables import AuditRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import State
+from service.study import Priority, State
 from tests.conftest import empty
 from tests.dicom_node.results.scenes import PHANTOM, context_of
 from tests.phantoms import Phantom, write
@@ -342,3 +350,68 @@ def test_an_own_result_is_known_whatever_an_archive_did_to_it(
 
     assert site.states() == []
     assert len(list(site.spool.studies())) == 1
+
+
+class Told(Inquiry):
+    """Peers that have answered already."""
+
+    answer: Mapping[str, int] | None = None
+    urgency: Priority | None = None
+
+    def counts(self, key: str) -> Mapping[str, int] | None:  # noqa: ARG002 - as the real one
+        return self.answer
+
+    def priority(self, key: str) -> Priority | None:  # noqa: ARG002 - as the real one
+        return self.urgency
+
+
+@pytest.fixture
+def told(site: Site) -> Told:
+    site.intake.inquiry = told = Told(peers=Peers(), spool=site.spool, calling_aet="VIGIL")
+    return told
+
+
+def test_an_archive_that_counts_as_many_completes_a_study_whatever_it_holds_of_ours(
+    site: Site, told: Told
+) -> None:
+    slices = Phantom().datasets()
+    series = series_key(slices[0].SeriesInstanceUID)
+    site.receive(slices[:5])
+    told.answer = {series: 5}
+    site.intake.step(now())
+    with site.store.transaction() as session:
+        session.add(
+            ResultRow(
+                score_id=session.scalars(select(ScoreRow.id)).one(),
+                kind="sr",
+                sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+                sop_instance_uid="1.2.3.4",
+                path="x",
+                sha256="0",
+                bytes=1,
+            )
+        )
+
+    site.receive(slices[5:])
+    site.intake.step(now())  # the archive has not got it yet
+    between = completed_by(site)
+    told.answer = {series: 6, series_key(result_series_uid("1.2.3.4")): 1}
+    site.intake.step(now())
+
+    assert between == ["archive_count"]
+    assert completed_by(site) == ["archive_count", "archive_count"]
+
+
+def test_an_order_raises_the_priority_of_its_study_and_never_lowers_it(site: Site, told: Told) -> None:
+    slices = Phantom().datasets()
+    priorities = []
+    for part, urgency in ((slices[:4], Priority.STAT), (slices[4:], Priority.URGENT)):
+        told.urgency = urgency
+        site.receive(part)
+        site.intake.step(now() + LATER)
+        with site.store.transaction() as session:
+            priorities.append(session.scalars(select(StudyRow.priority)).one())
+
+    assert priorities == [Priority.STAT, Priority.STAT]
+    with site.store.transaction() as session:
+        assert session.scalars(select(AuditRow.action)).all().count("study.prioritised") == 1

@@ -281,6 +281,24 @@ def test_a_peer_holds_no_more_associations_than_its_profile_allows(tmp_path: Pat
         assert second.is_rejected
 
 
+class UnusablePeers(Peers):
+    """Peers whose profiles cannot be read, while who may call is known."""
+
+    def calling(self, calling_aet: str, address: str) -> tuple[Peer, ...]:  # noqa: ARG002 - as the real one
+        raise RuntimeError("unforeseen")
+
+    def accepts(self, calling_aet: str, address: str) -> bool:  # noqa: ARG002 - as the real one
+        return True
+
+
+def test_a_profile_that_cannot_be_applied_offers_nothing(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, UnusablePeers((peer(),))) as node,
+        calling(node, Verification) as association,
+    ):
+        assert not association.is_established
+
+
 def wait_for(condition: Callable[[], object], seconds: float = 15.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

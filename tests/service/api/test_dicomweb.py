@@ -65,6 +65,8 @@ def test_one_bad_part_fails_alone(client: TestClient, settings: Settings, tmp_pa
     assert answer.status_code == 202
     assert answer.json()["00081198"]["Value"][0]["00081197"]["Value"] == [0xC000]
     assert len(spooled(settings)) == 1
+    (kept,) = (settings.data / "quarantine").iterdir()
+    assert kept.read_bytes() == b"no DICOM"
 
 
 def test_a_part_beyond_the_limit_fails_and_the_next_is_taken(
@@ -95,6 +97,7 @@ def test_an_instance_of_another_study_is_not_taken(
 
     assert (other.status_code, same.status_code) == (409, 200)
     assert len(spooled(settings)) == 1
+    assert [kept.suffixes[0] for kept in (settings.data / "quarantine").iterdir()] == [".mismatch"]
 
 
 @pytest.mark.parametrize(
