@@ -1,9 +1,11 @@
-"""Parametric map: the anomaly map itself, for viewers that can lay it over its source (PS3.3 A.75)."""
+"""Parametric map: the anomaly map itself, for viewers that can lay it over its source (PS3.3 A.75).
 
-from typing import Final
+Float Pixel Data, four times the bytes of compressed integers: the viewers that show parametric maps at all
+(OHIF, 3D Slicer) read nothing else.
+"""
 
 import numpy as np
-from highdicom import VOILUTTransformation
+from highdicom import VOILUTFunctionValues, VOILUTTransformation
 from highdicom.pm import (
     DerivedPixelContrastValues,
     ImageFlavorValues,
@@ -11,7 +13,7 @@ from highdicom.pm import (
     RealWorldValueMapping,
 )
 from pydicom.dataset import Dataset
-from pydicom.uid import ParametricMapStorage, RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, ParametricMapStorage
 
 from dicom_node.identity import MANUFACTURER, MODEL_NAME
 from dicom_node.kinds import ResultKind
@@ -20,11 +22,9 @@ from dicom_node.results.context import ResultContext
 from dicom_node.results.envelope import envelope, may_show_a_face, region, settle
 from dicom_node.results.sources import name_source_frames, on_source_planes, segmentable_sources
 
-_HIGHEST: Final = 65535  # stored value of map value 1: half a step is far below what the model can tell apart
-
 
 def build_parametric_map(context: ResultContext) -> Dataset | None:
-    """Map of every slice in 16 bits, with the mapping back to 0 to 1.
+    """Map of every slice, 0 to 1, as it is.
 
     Parameters
     ----------
@@ -34,19 +34,19 @@ def build_parametric_map(context: ResultContext) -> Dataset | None:
     -------
     Dataset or None
         None where there are no scores, or where the sources have no frame of reference: the standard has no
-        parametric map without one. Values differ from the map by half of 1/65535 at most.
+        parametric map without one.
     """
     if context.scores is None:
         return None
     sources = segmentable_sources(context)
     if not sources:
         return None
-    values = np.clip(np.nan_to_num(context.scores.map), 0.0, 1.0)
+    values = np.clip(np.nan_to_num(context.scores.map, nan=0.0), 0.0, 1.0).astype(np.float32)
     outer = envelope(context, ResultKind.PARAMETRIC_MAP, ParametricMapStorage, "OT")
     outer.update(region(context.sources[0]))
     made = ParametricMap(
         source_images=sources,
-        pixel_array=on_source_planes(context, np.rint(values * np.float32(_HIGHEST)).astype(np.uint16)),
+        pixel_array=on_source_planes(context, values),
         series_instance_uid=outer.SeriesInstanceUID,
         series_number=outer.SeriesNumber,
         sop_instance_uid=outer.SOPInstanceUID,
@@ -61,16 +61,18 @@ def build_parametric_map(context: ResultContext) -> Dataset | None:
                 lut_label=codes.CONTENT_LABEL,
                 lut_explanation="Anomaly map, 0 to 1, high is unusual",
                 unit=codes.NO_UNITS,
-                value_range=(0, _HIGHEST),
-                slope=1.0 / _HIGHEST,
+                value_range=(0.0, 1.0),
+                slope=1.0,
                 intercept=0.0,
                 quantity_definition=codes.ANOMALY_MAP_VALUE,
             )
         ],
         voi_lut_transformations=[
-            VOILUTTransformation(window_center=(_HIGHEST + 1) / 2, window_width=_HIGHEST + 1)
+            VOILUTTransformation(
+                window_center=0.5, window_width=1.0, voi_lut_function=VOILUTFunctionValues.LINEAR_EXACT
+            )
         ],
-        transfer_syntax_uid=RLELossless,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
         content_description="Anomaly map, not for diagnostic use",
         content_label=codes.CONTENT_LABEL,
         content_qualification=codes.CONTENT_QUALIFICATION,

@@ -16,7 +16,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from dicom_node.results import build_results, encode
+from dicom_node.results import DEFAULT_KINDS, ResultKind, build_results, encode
 from dicom_node.scu import send_files
 from models.aggregation import find_regions
 from tests.browser import ohif
@@ -141,7 +141,11 @@ def study(folder: Path) -> tuple[list[Path], dict[str, str]]:
     regions = find_regions(
         hot, BANDS[0], affine=context.volume.affine, voxel_mm3=context.volume.voxel_mm3, min_mm3=30.0
     )
-    context = replace(context, scores=replace(context.scores, map=hot, regions=regions))
+    context = replace(
+        context,
+        scores=replace(context.scores, map=hot, regions=regions),
+        kinds=DEFAULT_KINDS | {ResultKind.PARAMETRIC_MAP},
+    )
     uids = {"study": context.study_uid, "source": str(datasets[0].SeriesInstanceUID)}
     for result in build_results(context):
         (folder / f"{result.kind}.dcm").write_bytes(encode(result.dataset))
@@ -171,3 +175,7 @@ def test_the_secondary_capture_is_shown_with_its_colour_bar(shown: Shown) -> Non
     picture = shown.open("sc")
     assert coloured(picture[:, -180:]) > 2000  # the bar stands at the right
     assert "AI anomaly overlay - not for diagnostic use" in shown.text()
+
+
+def test_the_parametric_map_lies_over_its_source(shown: Shown) -> None:
+    assert coloured(shown.open("pm")) > 500
