@@ -63,7 +63,13 @@ class Draft:
             return
         try:
             self.write(block.padded(PAGE))
-        finally:
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a file system that wants another alignment
+                raise
+            set_direct(self.descriptor, on=False)
+            os.lseek(self.descriptor, 0, os.SEEK_SET)
+            self.write(block.file)
+        else:
             set_direct(self.descriptor, on=False)
         os.ftruncate(self.descriptor, len(block.file))
 

@@ -13,6 +13,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -97,6 +98,8 @@ def compare(
         for case in cases:
             order = receivers[turn:] + receivers[:turn]
             found[case].append([measure(name, case, place) for name in order])
+            for cell in found[case][-1]:
+                print(f"round {number + 1} {case:8} {cell.receiver:12} {cell.rate:8.1f}", file=sys.stderr)
     print(f"{'case':8} {'receiver':12} {'rate':>8} {'ratio':>6} {'floor/goal':>10} "
           f"{'p50 ms':>7} {'p95 ms':>7} {'cpu ms':>7} {'peak MB':>8}")  # fmt: skip
     for case in cases:

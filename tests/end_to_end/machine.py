@@ -113,6 +113,7 @@ def machine(
         "VIGIL_DATA": str(data),
         "VIGIL_STALLED_S": "6",
         "VIGIL_FREE_MARK_MB": "64",
+        "VIGIL_LOG_MB": "64",
         "VIGIL_QUIET_S": str(quiet_s),
         **settings,
     }
