@@ -130,7 +130,7 @@ class CommitmentProvider:
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):
             for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else ():
-                # Not before the request is answered; and another acceptor, which has the association, goes first.
+                # Not before the request is answered; and whoever has its association goes first.
                 wait_s = LOOK_S if path.name in self._associations else OTHERS_S
                 due, pause = self._due.get(path.name, (0.0, FIRST_PAUSE_S))
                 if time.monotonic() < due or _age_s(path) < wait_s:
