@@ -1,5 +1,6 @@
 """The answering services beside storage, as the receiver registers them, and what each peer may propose."""
 
+import weakref
 from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any
@@ -24,6 +25,7 @@ from dicom_node.spool import Spool
 SERVICES = (ModalityPerformedProcedureStep, InstanceAvailabilityNotification)
 # PS3.7 annex C.
 PROCESSING_FAILURE, NO_SUCH_CLASS, NOT_AUTHORISED, OUT_OF_RESOURCES = 0x0110, 0x0118, 0x0124, 0x0213
+IDLE = "Sta1"  # of the upper layer's state machine (PS3.8 9.2.1)
 LIMIT_EXCEEDED = (2, 3, 2)  # PS3.8 table 9-21: transient, by the presentation service, local limit exceeded
 
 log = structlog.get_logger(__name__)
@@ -131,14 +133,19 @@ class Provider:
         return allowed
 
     def _opened(self, event: Any) -> None:
-        requestor = event.assoc.requestor
+        association = event.assoc
         try:
-            self._signals.association_opened(id(event.assoc), str(requestor.ae_title).strip())
+            self._signals.association_opened(id(association), str(association.requestor.ae_title).strip())
         except OSError as error:  # only an early completion can follow from it
             log.warning("open association not noted", error=type(error).__name__)
+            return
+        # A peer may have gone before we noted it: then nothing else would take the note back.
+        weakref.finalize(association, self._signals.association_closed, id(association))
+        if association.dul.state_machine.current_state == IDLE:
+            self._signals.association_closed(id(association))
 
     def _closed(self, event: Any) -> None:
-        if event.next_state == "Sta1":  # idle: however a connection ends (PS3.8 9.2.1)
+        if event.next_state == IDLE:  # however a connection ends
             self._signals.association_closed(id(event.assoc))
 
     def _create(self, event: Any) -> Any:

@@ -238,7 +238,7 @@ def test_an_availability_notification_tells_its_study(node: Node, availability: 
 def test_an_open_association_is_known_while_it_is_open(node: Node) -> None:
     with calling(node, Verification, aet="MR7") as association:
         assert association.is_established
-        assert node.signals.open_senders() == {"MR7"}
+        wait_for(lambda: node.signals.open_senders() == {"MR7"})  # noted just after it is accepted
     wait_for(lambda: not node.signals.open_senders())
 
 
