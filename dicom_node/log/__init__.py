@@ -5,9 +5,9 @@ record in a segment that was written before needs no journal: one write around t
 instance is durable. The keeper turns records into the spool's files afterwards, when the burst is over or
 the log runs low, and only then is the segment used again.
 
-It is the default because it measured better on every set (see docs/architecture.md for the numbers): 2.9
-times Orthanc's rate against 0.5 with files at one association of MR, 4.9 against 1.6 at eight, 4.6 against
-4.2 for CR.
+It is the default because it measured better on every set (docs/architecture.md has the numbers): 2.9 times
+Orthanc's rate against 0.5 with files at one association of MR, 4.9 against 1.6 at eight, 4.6 against 4.2
+for CR.
 
 ::
 
