@@ -51,6 +51,10 @@ GIVEN_UP_AFTER_S = 86_400.0
 log = structlog.get_logger(__name__)
 
 
+class _NotSettledError(Exception):
+    """Instances may be on their way to the spool: look again."""
+
+
 class CommitmentProvider:
     """Commits to what the spool holds.
 
@@ -137,6 +141,8 @@ class CommitmentProvider:
                     continue
                 try:
                     self._report_alone(path)
+                except _NotSettledError:
+                    continue
                 except Exception as error:  # noqa: BLE001 - one request must not end the thread
                     log.warning("commitment not reported yet", error=type(error).__name__)
                     self._due[path.name] = (time.monotonic() + pause, min(2 * pause, LONGEST_PAUSE_S))
@@ -164,7 +170,7 @@ class CommitmentProvider:
         may_be_on_its_way = not self._is_settled() and time.time() - content["at"] < SETTLED_AFTER_S
         information = self._answer(content["transaction"], references)
         if may_be_on_its_way and "FailedSOPSequence" in information:
-            raise DeliveryError("Instances are on their way to the spool.")
+            raise _NotSettledError
         event_type = SOME_FAILED if "FailedSOPSequence" in information else ALL_HELD
         same = self._associations.pop(path.name, None)
         if same is not None and same.is_established and _sent(same, information, event_type):

@@ -45,7 +45,14 @@ STEP = "1.2.3.9"
 class Node:
     """A receiver with its services."""
 
-    def __init__(self, folder: Path, peers: Peers, *, offers_commitment: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        peers: Peers,
+        *,
+        offers_commitment: bool = False,
+        is_settled: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.spool = Spool(folder / "spool", SECRET, free_mark_bytes=0)
         self.signals = Signals(folder / "signals")
         self.mailbox = Mailbox(folder / "signals" / "commitment")
@@ -57,6 +64,7 @@ class Node:
                 peers=peers,
                 folder=folder / "signals" / "requests",
                 aet="VIGIL",
+                is_settled=is_settled,
             )
         provider = Provider(
             spool=self.spool,
@@ -74,8 +82,8 @@ class Node:
 
 
 @contextmanager
-def running(folder: Path, peers: Peers, *, offers_commitment: bool = False) -> Iterator[Node]:
-    node = Node(folder, peers, offers_commitment=offers_commitment)
+def running(folder: Path, peers: Peers, **more: Any) -> Iterator[Node]:
+    node = Node(folder, peers, **more)
     with node.receiver:
         if node.commitment:
             node.commitment.start()
@@ -346,6 +354,26 @@ def test_commitment_is_reported_on_the_association_of_its_request(tmp_path: Path
     assert report.reason("1.2.4") == 0x0112
     assert signal.kind is SignalKind.COMMITMENT_REQUEST
     assert not list((tmp_path / "signals" / "requests").iterdir())
+
+
+def test_commitment_waits_for_what_is_still_in_the_log(tmp_path: Path) -> None:
+    (image, *_) = Phantom().datasets()
+    (path,) = write(tmp_path / "sent", [image])
+    looks: list[bool] = []
+
+    def is_settled() -> bool:
+        """Not at the first look; the instance becomes a file of the spool after the second was asked for."""
+        looks.append(True)
+        if len(looks) == 2:
+            node.spool.store(image.StudyInstanceUID, image.SOPInstanceUID, [path.read_bytes()])
+        return len(looks) > 2
+
+    with running(tmp_path, Peers((peer(),)), offers_commitment=True, is_settled=is_settled) as node:
+        reference = Reference(sop_class_uid=MRImageStorage, sop_instance_uid=image.SOPInstanceUID)
+        report = ask(node, tmp_path, reference).report("1.2.99")
+
+    assert report is not None
+    assert report.held == {instance_file_name(image.SOPInstanceUID)}
 
 
 def test_commitment_is_reported_on_a_new_association_where_the_first_has_gone(tmp_path: Path) -> None:
