@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import structlog
 
+from dicom_node.errors import DicomNodeError
 from dicom_node.identity import load_or_make_secret
 from dicom_node.landing import FileLanding, Landing
 from dicom_node.log.keeper import Keeper
@@ -95,19 +96,17 @@ def reception(
     Raises
     ------
     DicomNodeError
-        If the log cannot be prepared, or the address is taken.
+        If the address is taken.
     """
     tls = _tls(settings)
     segments = Segments(settings.log_folder, count=max(settings.log_mb * MB // SEGMENT_BYTES, 1))
     is_ours = segments.lock(LOCK_TIMEOUT_S)
     if is_ours:
-        # What an earlier run left is made into files whichever home new instances have.
-        Keeper(spool, segments).recover()
+        _recover(Keeper(spool, segments))
     else:
         log.warning("the log is in use by another node: instances are files at once")
-    is_logged = is_ours and settings.landing == "log" and settings.receiver == "fast"
-    if is_logged:
-        segments.prepare()
+    is_wanted = settings.landing == "log" and settings.receiver == "fast"
+    is_logged = is_ours and is_wanted and _has_prepared(segments)
 
     @contextmanager
     def serve(listener: socket.socket, name: str) -> Iterator[Receiver]:
@@ -147,6 +146,24 @@ def reception(
                 keeper.join()
     if is_ours:
         Keeper(spool, segments).empty()
+
+
+def _recover(keeper: Keeper) -> None:
+    """Make files of what an earlier run left, whichever home new instances have; a full disk delays it."""
+    try:
+        keeper.recover()
+    except (DicomNodeError, OSError) as error:
+        log.error("what is in the log waits for room on the disk", error=type(error).__name__)  # noqa: TRY400
+
+
+def _has_prepared(segments: Segments) -> bool:
+    """Whether the log can be used. The node starts without it too: a full disk is told to senders (I6)."""
+    try:
+        segments.prepare()
+    except (DicomNodeError, OSError) as error:
+        log.error("no room for the log: instances are files at once", error=type(error).__name__)  # noqa: TRY400
+        return False
+    return True
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -1,8 +1,8 @@
 """A whole node process against a network that means it harm: it lives, stays small, serves others."""
 
-import os
 import re
 import resource
+import shutil
 import socket
 import struct
 import subprocess
@@ -80,16 +80,11 @@ class Node:
 
 
 @contextmanager
-def running(data: Path, **settings: str) -> Iterator[Node]:
-    environment = {
-        **os.environ,
-        "VIGIL_ACSE_TIMEOUT_S": "2",
-        **{f"VIGIL_{name.upper()}": value for name, value in settings.items()},
-    }
+def running(data: Path, *, prefix: tuple[str, ...] = ()) -> Iterator[Node]:
     command = ["-m", "service.cli", "node", "--standalone", "--port", "0", "--aet", AET, "--data", str(data)]
     log = data.parent / "node.log"
     with log.open("wb") as file:
-        process = subprocess.Popen([sys.executable, *command], stderr=file, env=environment)
+        process = subprocess.Popen([*prefix, sys.executable, *command], stderr=file)
     try:
         deadline = time.monotonic() + 30
         while not (ready := re.search(r"ready: \S+ on \S+:(\d+)", log.read_text())):
@@ -311,3 +306,11 @@ def test_transfers_that_stop_half_way_leave_no_file(node: Node, tmp_path: Path) 
 
     settles(node, threads, descriptors)
     node.is_well(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
+def test_a_disk_without_room_for_the_log_still_takes_files(tmp_path: Path) -> None:
+    with running(tmp_path / "data", prefix=("prlimit", "--fsize=1048576", "--")) as node:
+        node.is_well(tmp_path / "sent")
+
+    assert "no room for the log" in (tmp_path / "node.log").read_text()
