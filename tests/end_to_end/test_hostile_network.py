@@ -1,27 +1,20 @@
 """A whole node process against a network that means it harm: it lives, stays small, serves others."""
 
-import re
-import resource
 import shutil
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.sop_class import MRImageStorage
 
-from dicom_node.scu import Entity, send_files, verify
-from tests.phantoms import mr_image, write
+from dicom_node.scu import verify
+from tests.end_to_end.node import AET, Node, running_node
 
-AET = "VIGIL"
 SETTLED_S = 20.0
 GROWTH_MB = 24.0  # of a process that has served thousands: allocator and thread stacks, no more
 BARE_CONNECTS = 1_000
@@ -30,76 +23,9 @@ MANY_BARE_CONNECTS = 10_000  # in the long suite
 pytestmark = pytest.mark.peers
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A running ``vigil node --standalone``."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    data: Path
-
-    @property
-    def entity(self) -> Entity:
-        return Entity(host="127.0.0.1", port=self.port, calling_aet="SCANNER", called_aet=AET)
-
-    def connect(self, *, source: str = "127.0.0.1") -> socket.socket:
-        opened = socket.create_connection(("127.0.0.1", self.port), timeout=10, source_address=(source, 0))
-        opened.settimeout(10)
-        return opened
-
-    def family(self) -> list[int]:
-        """Process ids of the node and what it forked."""
-        found = [self.process.pid]
-        for pid in found:
-            with suppress(OSError):
-                for task in Path(f"/proc/{pid}/task").iterdir():
-                    found += [int(child) for child in (task / "children").read_text().split()]
-        return list(dict.fromkeys(found))
-
-    def resident_mb(self) -> float:
-        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.family()]
-        return sum(pages) * resource.getpagesize() / 2**20
-
-    def threads(self) -> int:
-        return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in self.family())
-
-    def descriptors(self) -> int:
-        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.family())
-
-    def unfinished(self) -> list[Path]:
-        return [path for path in self.data.rglob("*.part") if path.is_file()]
-
-    def is_well(self, folder: Path) -> None:
-        """Assert that a good sender is served: C-ECHO, and an instance stored."""
-        verify(self.entity)
-        image = write(folder, [mr_image("good sender", 1, np.full((64, 64), 7, np.uint16))])
-        (receipt,) = send_files(
-            image, host="127.0.0.1", port=self.port, calling_aet="SCANNER", called_aet=AET
-        )
-        assert receipt.is_stored
-
-
-@contextmanager
-def running(data: Path, *, prefix: tuple[str, ...] = ()) -> Iterator[Node]:
-    command = ["-m", "service.cli", "node", "--standalone", "--port", "0", "--aet", AET, "--data", str(data)]
-    log = data.parent / "node.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen([*prefix, sys.executable, *command], stderr=file)
-    try:
-        deadline = time.monotonic() + 30
-        while not (ready := re.search(r"ready: \S+ on \S+:(\d+)", log.read_text())):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, "the node does not get ready"
-            time.sleep(0.05)
-        yield Node(process, int(ready[1]), data)
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    with running(tmp_path_factory.mktemp("hostile") / "data") as started:
+    with running_node(tmp_path_factory.mktemp("hostile") / "data") as started:
         yield started
 
 
@@ -310,7 +236,7 @@ def test_transfers_that_stop_half_way_leave_no_file(node: Node, tmp_path: Path) 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
 def test_a_disk_without_room_for_the_log_still_takes_files(tmp_path: Path) -> None:
-    with running(tmp_path / "data", prefix=("prlimit", "--fsize=1048576", "--")) as node:
+    with running_node(tmp_path / "data", prefix=("prlimit", "--fsize=1048576", "--")) as node:
         node.is_well(tmp_path / "sent")
 
     assert "no room for the log" in (tmp_path / "node.log").read_text()
