@@ -9,7 +9,6 @@ import socket
 import struct
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +18,7 @@ from dicom_node.contexts import MAX_PDU_BYTES
 from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from dicom_node.flow import LONGEST_PDU
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from dicom_node.line import Line
 from dicom_node.wire import (
     A_RELEASE_RQ,
     IS_COMMAND,
@@ -32,9 +32,6 @@ from dicom_node.wire import (
     heads,
 )
 
-CONNECT_TIMEOUT_S = 10.0
-ACSE_TIMEOUT_S = 30.0
-ANSWER_TIMEOUT_S = 60.0  # an archive may write to slow disks before it answers
 CHUNK = 4 * 1024 * 1024  # bytes of a file in memory
 MOST_PIECES = 512  # in one call; systems allow 1,024
 
@@ -43,23 +40,6 @@ _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 _ITEM = struct.Struct(">BBH")
 _TIMEVAL = struct.Struct("@ll")
 _LAST_MESSAGE = 0xFFFF
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entity:
-    """Whom to call, and as whom.
-
-    Attributes
-    ----------
-    host : str
-    port : int
-    calling_aet, called_aet : str
-    """
-
-    host: str
-    port: int
-    calling_aet: str
-    called_aet: str
 
 
 class Caller:
@@ -83,7 +63,7 @@ class Caller:
         self._pieces: list[bytes | memoryview] = []
 
     @classmethod
-    def call(cls, entity: Entity, contexts: Collection[tuple[str, str]]) -> Self:
+    def call(cls, line: Line, contexts: Collection[tuple[str, str]]) -> Self:
         """Negotiate an association; each context is a SOP class and one transfer syntax.
 
         Raises
@@ -95,18 +75,18 @@ class Caller:
             If the peer accepts none of the contexts.
         """
         try:
-            connection = socket.create_connection((entity.host, entity.port), CONNECT_TIMEOUT_S)
+            connection = socket.create_connection((line.host, line.port), line.timeouts.connect_s)
         except OSError as error:
             raise DestinationBusyError("The destination's host cannot be reached.") from error
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(ACSE_TIMEOUT_S)
+            connection.settimeout(line.timeouts.association_s)
             proposed = dict(enumerate(sorted(contexts)))
-            connection.sendall(_association_request(entity, proposed))
+            connection.sendall(_association_request(line, proposed))
             accepted, pdu_bytes = _negotiated(connection, proposed)
             # The kernel watches the time from here on: one call less for each read and write.
             connection.settimeout(None)
-            timeout = _TIMEVAL.pack(int(ANSWER_TIMEOUT_S), 0)
+            timeout = _TIMEVAL.pack(max(int(line.timeouts.answer_s), 1), 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
         except OSError as error:
@@ -250,7 +230,7 @@ def _command_of(body: bytes) -> tuple[bytes, bool]:
     return command, is_last
 
 
-def _association_request(entity: Entity, contexts: dict[int, tuple[str, str]]) -> bytes:
+def _association_request(line: Line, contexts: dict[int, tuple[str, str]]) -> bytes:
     """A-ASSOCIATE-RQ PDU (PS3.8 9.3.2, PS3.7 annex D.3.3)."""
     proposed = b"".join(
         _item(
@@ -266,8 +246,8 @@ def _association_request(entity: Entity, contexts: dict[int, tuple[str, str]]) -
     )
     body = (
         struct.pack(">HH", 1, 0)
-        + _title(entity.called_aet)
-        + _title(entity.calling_aet)
+        + _title(line.called_aet)
+        + _title(line.calling_aet)
         + bytes(32)
         + _item(0x10, _APPLICATION_CONTEXT.encode())
         + proposed

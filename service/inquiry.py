@@ -14,8 +14,8 @@ import structlog
 from dicom_node.errors import DeliveryError, UnreadableInstanceError
 from dicom_node.identity import series_key
 from dicom_node.keys import ReceivedHeader
+from dicom_node.line import line_to
 from dicom_node.peers import Peer, Peers, Role
-from dicom_node.services.association import line_to
 from dicom_node.services.dicomweb import WebPeer
 from dicom_node.services.modality_worklist import ordered_priority
 from dicom_node.services.query import series_counts

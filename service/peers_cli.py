@@ -109,7 +109,7 @@ def pull(
 
 def _pull(settings: Settings, archive: Peer, accession: str, way: Way) -> tuple[int, int]:
     """Instances that came, and instances that did not."""
-    from dicom_node.services.association import line_to
+    from dicom_node.line import line_to
     from dicom_node.services.dicomweb import WebPeer
     from dicom_node.services.landing import land_study
     from dicom_node.services.query import studies_of

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Self
 
 from dicom_node.keys import read_header
+from dicom_node.line import Line, line_to
 from dicom_node.peer import Confirm, Peer
-from dicom_node.scu import Entity, Receipt, send_files, verify
-from dicom_node.services.association import Line, line_to
+from dicom_node.scu import Receipt, send_files, verify
 from dicom_node.services.commitment import Mailbox, Reference, request_commitment
 from dicom_node.services.query import holds_instance
 
@@ -24,9 +24,6 @@ class DimseDestination:
     def __init__(self, peer: Peer, line: Line) -> None:
         self._peer = peer
         self._line = line
-        self._entity = Entity(
-            host=line.host, port=line.port, calling_aet=line.calling_aet, called_aet=line.called_aet
-        )
 
     @classmethod
     def open(cls, peer: Peer, calling_aet: str) -> Self:
@@ -51,18 +48,19 @@ class DimseDestination:
 
     def check(self) -> None:
         """Raise DeliveryError unless the peer answers a C-ECHO now."""
-        verify(self._entity)
+        verify(self._line)
 
     def send(self, paths: Sequence[Path]) -> list[Receipt]:
         """Send files; one receipt each, in order."""
-        entity = self._entity
+        line = self._line
         return list(
             send_files(
                 paths,
-                host=entity.host,
-                port=entity.port,
-                calling_aet=entity.calling_aet,
-                called_aet=entity.called_aet,
+                host=line.host,
+                port=line.port,
+                calling_aet=line.calling_aet,
+                called_aet=line.called_aet,
+                timeouts=line.timeouts,
             )
         )
 

@@ -2,55 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from pynetdicom import evt
 
 from dicom_node.contexts import MAX_PDU_BYTES, application_entity, prepare_pynetdicom
 from dicom_node.errors import DeliveryError, DestinationBusyError, NotOfferedError
-from dicom_node.peer import Peer, Timeouts
+from dicom_node.line import Line
 
 SUCCESS = 0x0000
 IDLE_S = 60.0  # an association nobody speaks on
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """Whom to call, as whom, and how long to wait.
-
-    Attributes
-    ----------
-    host : str
-    port : int
-    calling_aet, called_aet : str
-    timeouts : Timeouts
-    """
-
-    host: str
-    port: int
-    calling_aet: str
-    called_aet: str
-    timeouts: Timeouts = field(default_factory=Timeouts)
-
-
-def line_to(peer: Peer, *, calling_aet: str) -> Line:
-    """Line to a peer.
-
-    Raises
-    ------
-    ValueError
-        If the peer has no port; the peers file does not allow it for whoever is called.
-    """
-    if peer.port is None:
-        raise ValueError(f"peer {peer.name} has no port")
-    return Line(
-        host=peer.host,
-        port=peer.port,
-        calling_aet=calling_aet,
-        called_aet=peer.aet,
-        timeouts=peer.timeouts,
-    )
 
 
 @contextmanager

@@ -23,7 +23,8 @@ from dicom_node.contexts import NATIVE
 from dicom_node.durable import write_durably
 from dicom_node.errors import DestinationBusyError, NotOfferedError
 from dicom_node.identity import instance_file_name, is_uid
-from dicom_node.services.association import SUCCESS, Line, association
+from dicom_node.line import Line
+from dicom_node.services.association import SUCCESS, association
 
 COMMITMENT_INSTANCE: Final = "1.2.840.10008.1.20.1.1"  # well-known SOP instance (PS3.4 J.3.2)
 REQUEST = 1  # action type of a request (PS3.4 table J.3.2-1)

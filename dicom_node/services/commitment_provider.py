@@ -26,8 +26,9 @@ from dicom_node.contexts import NATIVE
 from dicom_node.durable import write_durably
 from dicom_node.errors import DeliveryError, UnreadableInstanceError
 from dicom_node.identity import instance_file_name, is_uid
+from dicom_node.line import line_to
 from dicom_node.peers import Peer, Peers
-from dicom_node.services.association import SUCCESS, association, line_to
+from dicom_node.services.association import SUCCESS, association
 from dicom_node.services.commitment import (
     ALL_HELD,
     COMMITMENT_INSTANCE,

@@ -4,7 +4,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 
-from dicom_node.services.association import Line
+from dicom_node.line import Line
 from dicom_node.services.query import find
 
 # Requested Procedure Priority (0040,1003), most urgent first (PS3.3 C.4.11).

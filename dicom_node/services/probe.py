@@ -22,8 +22,9 @@ from pynetdicom.sop_class import (
 
 from dicom_node.contexts import NATIVE
 from dicom_node.errors import DeliveryError
+from dicom_node.line import line_to
 from dicom_node.peers import Confirm, Peer, Role
-from dicom_node.services.association import SUCCESS, association, line_to
+from dicom_node.services.association import SUCCESS, association
 from dicom_node.services.dicomweb import WebPeer
 
 # Classes of the results every study gets.

@@ -8,7 +8,8 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from dicom_node.contexts import NATIVE
 from dicom_node.errors import DestinationBusyError, DestinationRefusedError
-from dicom_node.services.association import SUCCESS, Line, association
+from dicom_node.line import Line
+from dicom_node.services.association import SUCCESS, association
 
 PENDING = (0xFF00, 0xFF01)  # a match follows; optional keys were or were not supported (PS3.4 C.4.1.1.4)
 OUT_OF_RESOURCES = 0xA700

@@ -16,7 +16,8 @@ from dicom_node.contexts import NATIVE, TRANSFER_SYNTAXES
 from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from dicom_node.handlers import Counters
 from dicom_node.header import IMAGE_CLASSES
-from dicom_node.services.association import SUCCESS, Line, association
+from dicom_node.line import Line
+from dicom_node.services.association import SUCCESS, association
 from dicom_node.services.query import OUT_OF_RESOURCES, PENDING
 from dicom_node.spool import Spool
 

@@ -21,10 +21,11 @@ from pathlib import Path
 
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_node.caller import Caller, Entity
+from dicom_node.caller import Caller
 from dicom_node.elements import read_file_meta, text_of
 from dicom_node.identity import instance_file_name, load_or_make_secret
 from dicom_node.keys import MEDIA_SOP_INSTANCE_UID
+from dicom_node.line import Line
 from dicom_node.log.keeper import Keeper
 from dicom_node.log.segments import Segments
 from dicom_node.scu import send_files
@@ -280,8 +281,8 @@ def kill_in_a_burst(place: Path | None) -> None:
             raise SystemExit("an instance that was answered with success is lost")
 
 
-def _entity(receiver: Running) -> Entity:
-    return Entity(host="127.0.0.1", port=receiver.port, calling_aet="BENCHSCU", called_aet=AET)
+def _entity(receiver: Running) -> Line:
+    return Line(host="127.0.0.1", port=receiver.port, calling_aet="BENCHSCU", called_aet=AET)
 
 
 if __name__ == "__main__":

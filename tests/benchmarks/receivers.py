@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node.errors import DeliveryError
-from dicom_node.scu import Entity, verify
+from dicom_node.line import Line
+from dicom_node.scu import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 AET = "BENCHSCP"
@@ -106,7 +107,8 @@ def running(name: str, place: Path | None = None, *, traced: Path | None = None)
         command, variables = _command(name, work, port)
         if traced is not None:
             calls = "trace=fsync,fdatasync,sync_file_range,pwrite64,openat"
-            command = ["strace", "-f", "-qq", "-e", calls, "-o", str(traced), *command]
+            # The tracer stands aside (-D), so signals go to the receiver itself.
+            command = ["strace", "-D", "-f", "-qq", "-e", calls, "-o", str(traced), *command]
         with (work / "log").open("wb") as log:
             process = subprocess.Popen(
                 command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, "TCP_NODELAY": "1", **variables}
@@ -146,7 +148,7 @@ def _wait_until_alive(receiver: Running) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            verify(Entity(host="127.0.0.1", port=receiver.port, calling_aet="BENCHSCU", called_aet=AET))
+            verify(Line(host="127.0.0.1", port=receiver.port, calling_aet="BENCHSCU", called_aet=AET))
         except DeliveryError:
             if receiver.process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit((receiver.work / "log").read_text(errors="replace")[-800:]) from None

@@ -15,7 +15,8 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_node.caller import Caller, Entity
+from dicom_node.caller import Caller
+from dicom_node.line import Line
 from dicom_node.part10 import file_head
 from tests.phantoms import mr_image
 
@@ -86,7 +87,7 @@ def write_study(folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def send_studies(entity: Entity, name: str, associations: int, *, passes: int = 1) -> list[Sent]:
+def send_studies(entity: Line, name: str, associations: int, *, passes: int = 1) -> list[Sent]:
     """Send one study per association at the same moment, each from a process of its own."""
     context = multiprocessing.get_context("fork")
     ready, go, out = context.Semaphore(0), context.Event(), context.Queue()
@@ -106,7 +107,7 @@ def send_studies(entity: Entity, name: str, associations: int, *, passes: int = 
 
 
 def _send(
-    entity: Entity, name: str, study: int, passes: int, ready: Semaphore, go: Event, out: "Queue[Sent]"
+    entity: Line, name: str, study: int, passes: int, ready: Semaphore, go: Event, out: "Queue[Sent]"
 ) -> None:
     sop_class, _, _, count = SETS[name]
     instances = [instance(name, study, number) for number in range(count)]

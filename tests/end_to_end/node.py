@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dicom_node.scu import Entity, send_files, verify
+from dicom_node.line import Line
+from dicom_node.scu import send_files, verify
 from tests.phantoms import mr_image, write
 
 AET = "VIGIL"
@@ -30,8 +31,8 @@ class Node:
     data: Path
 
     @property
-    def entity(self) -> Entity:
-        return Entity(host="127.0.0.1", port=self.port, calling_aet="SCANNER", called_aet=AET)
+    def entity(self) -> Line:
+        return Line(host="127.0.0.1", port=self.port, calling_aet="SCANNER", called_aet=AET)
 
     def connect(self, *, source: str = "127.0.0.1") -> socket.socket:
         opened = socket.create_connection(("127.0.0.1", self.port), timeout=10, source_address=(source, 0))

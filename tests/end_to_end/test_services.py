@@ -16,9 +16,9 @@ from pydicom import dcmread
 from dicom_node.delivery import Destinations, open_destination
 from dicom_node.errors import DestinationRefusedError
 from dicom_node.identity import derive_uid, instance_file_name
+from dicom_node.line import Line, line_to
 from dicom_node.peers import Confirm, Peer, Peers, Role
 from dicom_node.scp import Receiver
-from dicom_node.services.association import Line, line_to
 from dicom_node.services.commitment import Mailbox, Reference
 from dicom_node.services.dicomweb import WebPeer
 from dicom_node.services.landing import land_study

@@ -22,9 +22,10 @@ import pytest
 import structlog
 
 from dicom_node.errors import DestinationBusyError
+from dicom_node.line import Line
 from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
-from dicom_node.scu import Entity, send_files, verify
+from dicom_node.scu import send_files, verify
 from dicom_node.spool import Spool
 from tests.fuzz.mutation import HEADER, Pdus, fragmented, mutated, split, values
 from tests.fuzz.recording import recording
@@ -72,8 +73,8 @@ def recorded(receiver: Receiver, tmp_path: Path) -> list[Pdus]:
     return conversations
 
 
-def entity(port: int) -> Entity:
-    return Entity(host="127.0.0.1", port=port, calling_aet="SCANNER", called_aet=AET)
+def entity(port: int) -> Line:
+    return Line(host="127.0.0.1", port=port, calling_aet="SCANNER", called_aet=AET)
 
 
 def send(paths: list[Path], port: int) -> list:

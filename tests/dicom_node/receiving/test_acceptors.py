@@ -15,10 +15,11 @@ import pytest
 
 from dicom_node.errors import PortInUseError
 from dicom_node.identity import instance_file_name, load_or_make_secret
+from dicom_node.line import Line
 from dicom_node.log.keeper import Keeper
 from dicom_node.log.segments import Segments
 from dicom_node.receiving.acceptors import listen
-from dicom_node.scu import Entity, send_files, verify
+from dicom_node.scu import send_files, verify
 from dicom_node.spool import Spool
 from tests.phantoms import mr_image, write
 
@@ -138,10 +139,10 @@ def test_a_dead_acceptor_is_replaced_and_the_port_never_closes(tmp_path: Path) -
 
         os.kill(min(before), signal.SIGKILL)
 
-        verify(Entity(host="127.0.0.1", port=port, calling_aet="SCANNER", called_aet="VIGIL"))
+        verify(Line(host="127.0.0.1", port=port, calling_aet="SCANNER", called_aet="VIGIL"))
         wait_until(lambda: len(set(children(master)) - {min(before)}) == 2)
         for _ in range(4):
-            verify(Entity(host="127.0.0.1", port=port, calling_aet="SCANNER", called_aet="VIGIL"))
+            verify(Line(host="127.0.0.1", port=port, calling_aet="SCANNER", called_aet="VIGIL"))
 
 
 def test_no_process_is_left_when_the_first_is_killed(tmp_path: Path) -> None:

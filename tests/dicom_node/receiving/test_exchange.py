@@ -17,8 +17,9 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom.sop_class import Verification
 
 from dicom_node import draft as draft_module
-from dicom_node.caller import Caller, Entity
+from dicom_node.caller import Caller
 from dicom_node.draft import Draft
+from dicom_node.line import Line
 from dicom_node.peers import Peers
 from dicom_node.receiving import exchange
 from dicom_node.receiving.block import CAPACITY
@@ -43,7 +44,7 @@ class Talk:
     """An association with a receiver, in bytes."""
 
     def __init__(self, receiver: Receiver) -> None:
-        entity = Entity(host="127.0.0.1", port=receiver.port, calling_aet="SCANNER", called_aet=AET)
+        entity = Line(host="127.0.0.1", port=receiver.port, calling_aet="SCANNER", called_aet=AET)
         contexts = {(str(uid), str(ExplicitVRLittleEndian)) for uid in (MRImageStorage, Verification)}
         self.caller = Caller.call(entity, contexts)
         self.connection: socket.socket = self.caller._connection

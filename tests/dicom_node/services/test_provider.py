@@ -21,10 +21,10 @@ from pynetdicom.sop_class import (
 from dicom_node.contexts import prepare_pynetdicom
 from dicom_node.errors import NotOfferedError
 from dicom_node.identity import instance_file_name
+from dicom_node.line import Line, line_to
 from dicom_node.peer import AllowedContext
 from dicom_node.peers import Confirm, Peer, Peers
 from dicom_node.scp import Receiver
-from dicom_node.services.association import Line, line_to
 from dicom_node.services.commitment import (
     COMMITMENT_INSTANCE,
     Mailbox,
