@@ -1,6 +1,7 @@
 """Files that survive power loss."""
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -11,3 +12,27 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Put a small file in place, whole or not at all; its folder is made where it is missing.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take it. What stood there before stands there still.
+    """
+    missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    for folder in missing:
+        sync_folder(folder.parent)

@@ -27,10 +27,10 @@ INFLATE_STEP = 64 * 1024
 
 _UNDEFINED = 0xFFFFFFFF
 _ENDS = (0xFFFEE00D, 0xFFFEE0DD)  # of an item, of a sequence
-_LONG_VRS = frozenset(
+LONG_VRS = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
-_SHORT_VRS = frozenset(
+SHORT_VRS = frozenset(
     (b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL",
      b"SS", b"ST", b"TM", b"UI", b"UL", b"US")
 )  # fmt: skip
@@ -142,9 +142,9 @@ class _Walker:
         if implicit or group == 0xFFFE:  # noqa: PLR2004 - items carry no VR (PS3.5 7.5)
             return _Element(tag, self._long.unpack_from(head, 4)[0], implicit)
         vr = head[4:6]
-        if vr in _SHORT_VRS:
+        if vr in SHORT_VRS:
             return _Element(tag, self._short.unpack_from(head, 6)[0], implicit)
-        if vr not in _LONG_VRS:
+        if vr not in LONG_VRS:
             raise UnreadableInstanceError("an element has no known value representation")
         length = self._long.unpack(self._exactly(4))[0]
         # An unknown sequence is encoded implicitly whatever surrounds it (PS3.5 6.2.2 note 4).
@@ -195,7 +195,7 @@ def _is_implicit(file: BinaryIO) -> bool:
     """Whether the first element carries no VR: some senders announce the other encoding."""
     head = file.read(6)
     file.seek(-len(head), io.SEEK_CUR)
-    return head[4:6] not in _SHORT_VRS | _LONG_VRS
+    return head[4:6] not in SHORT_VRS | LONG_VRS
 
 
 def _inflated_head(file: BinaryIO) -> BinaryIO:

@@ -2,15 +2,18 @@
 
 DicomNodeError
 ├── PortInUseError             the operator frees the port or sets another
-├── TlsUnboundedError          the operator terminates TLS in front of the node
 ├── PeersError                 the operator corrects the named field of the peers file
+├── UnknownPeerError           the operator names a peer of the peers file
 ├── SecretError                the operator restores the file of the site secret
 ├── SpoolFullError             the sender tries again; the operator frees disk space
 ├── UnreadableInstanceError    the sender must resend
+├── MalformedMessageError      the other end sends a proper HTTP message
 ├── NotAVolumeError            the study is shown as "not assessable" with the coded reason
 └── DeliveryError
     ├── DestinationBusyError       retried with growing pauses
     └── DestinationRefusedError    never retried; an operator decides
+        ├── SopClassRefusedError   the other results go on; an operator may allow the class and replay
+        └── NotOfferedError        the peer lacks the service that was asked for; another way is taken
 """
 
 from models.errors import NotAssessableError
@@ -24,12 +27,12 @@ class PortInUseError(DicomNodeError):
     """The node cannot listen. Stop what uses the port, or set another with VIGIL_PORT."""
 
 
-class TlsUnboundedError(DicomNodeError):
-    """The node does not serve TLS itself: one silent peer would block it. Terminate TLS in front of it."""
-
-
 class PeersError(DicomNodeError):
     """The peers file is not valid. Correct the field the message names."""
+
+
+class UnknownPeerError(DicomNodeError):
+    """No peer has this name. See them with ``vigil peers list``."""
 
 
 class SecretError(DicomNodeError):
@@ -42,6 +45,10 @@ class SpoolFullError(DicomNodeError):
 
 class UnreadableInstanceError(DicomNodeError):
     """The instance cannot be parsed. It is kept in quarantine; the sender must resend a good one."""
+
+
+class MalformedMessageError(DicomNodeError):
+    """The message is not what its header says. Send multipart/related with parts of application/dicom."""
 
 
 class NotAVolumeError(NotAssessableError, DicomNodeError):
@@ -68,3 +75,11 @@ class DestinationBusyError(DeliveryError):
 
 class DestinationRefusedError(DeliveryError):
     """The destination rejected the object. Check which SOP classes it accepts, then replay the study."""
+
+
+class SopClassRefusedError(DestinationRefusedError):
+    """The destination does not accept the object's SOP class. Its other results are sent all the same."""
+
+
+class NotOfferedError(DestinationRefusedError):
+    """The peer does not offer the service, or not to us. See what it offers with ``vigil peers test``."""

@@ -7,6 +7,7 @@ messages while a handler works. Here each of the three is bounded (I13), and so 
 import queue
 import socket
 import time
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ class Flow:
     """
 
     def __init__(self, connection: Any, *, max_message_bytes: int, pdu_timeout_s: float) -> None:
-        self._connection = connection
+        # Weak: flows are kept by association, and one that held it would keep it for ever.
+        self._association = weakref.ref(connection.assoc)
         self._socket: socket.socket = connection.socket
         self._max_message_bytes = max_message_bytes
         self._pdu_timeout_s = pdu_timeout_s
@@ -64,7 +66,8 @@ class Flow:
 
     def _is_on_disk(self) -> bool:
         """Whether what arrives goes to a file: the data set of a C-STORE does, all else is kept in memory."""
-        message = self._connection.assoc.dimse.message
+        association = self._association()
+        message = None if association is None else association.dimse.message
         return getattr(message, "_data_set_path", None) is not None  # no public way
 
     def message_complete(self, message: Any) -> None:

@@ -1,12 +1,12 @@
-"""Geometry and rescale of every frame: single-frame images, and enhanced objects with functional groups."""
+"""Geometry and rescale of every frame: of single images, pictures, and enhanced objects."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import NotAVolumeError
 from dicom_node.geometry import Plane
-from dicom_node.header import ENHANCED_CLASSES, PARSE_ERRORS, InstanceHeader, floats
+from dicom_node.header import ENHANCED_CLASSES, PARSE_ERRORS, PICTURE_CLASSES, InstanceHeader, floats
 from models.errors import Reason
 
 
@@ -23,12 +23,48 @@ class Frame:
     plane : Plane
     rescale : Dataset or None
         Pixel Value Transformation item, in enhanced objects that have one.
+    stack : str
+        Stack ID (0020,9056), in enhanced objects that name their stacks.
     """
 
     instance: InstanceHeader
     index: int
     plane: Plane
     rescale: Dataset | None
+    stack: str = ""
+
+
+def is_picture(instance: InstanceHeader) -> bool:
+    """Whether an image stands alone: a projection, or one ultrasound picture."""
+    return instance.sop_class_uid in PICTURE_CLASSES and instance.frames == 1
+
+
+def picture_frame(instance: InstanceHeader) -> Frame:
+    """The frame of a picture, as if it lay flat; a spacing nobody states is 1 mm."""
+    spacing = _picture_spacing(instance.dataset)
+    return Frame(
+        instance=instance,
+        index=0,
+        plane=Plane(
+            position_mm=(0.0, 0.0, 0.0),
+            orientation=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+            spacing_mm=spacing or (1.0, 1.0),
+            matrix=(instance.rows, instance.columns),
+        ),
+        rescale=None,
+    )
+
+
+def _picture_spacing(dataset: Dataset) -> tuple[float, float] | None:
+    """Row and column spacing: calibrated where it is, else that of the detector (PS3.3 10.7)."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        try:
+            spacing = floats(dataset.get(keyword), 2)
+        except PARSE_ERRORS:
+            continue
+        if spacing is not None and min(spacing) > 0:
+            return (spacing[0], spacing[1])
+    return None
 
 
 def frames_of(instance: InstanceHeader) -> list[Frame]:
@@ -61,7 +97,9 @@ def _enhanced_frames(instance: InstanceHeader) -> list[Frame]:
         orientation = _group("PlaneOrientationSequence", own, shared) or Dataset()
         measures = _group("PixelMeasuresSequence", own, shared) or Dataset()
         rescale = _group("PixelValueTransformationSequence", own, shared)
-        frames.append(_frame(instance, index, position, orientation, measures, rescale))
+        content = _group("FrameContentSequence", own, shared) or Dataset()
+        frame = _frame(instance, index, position, orientation, measures, rescale)
+        frames.append(replace(frame, stack=str(content.get("StackID") or "")))
     return frames
 
 

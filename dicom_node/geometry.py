@@ -110,6 +110,26 @@ def arrange(planes: Sequence[Plane]) -> Stack:
     )
 
 
+def lay_flat(plane: Plane) -> Stack:
+    """A single picture as a stack of one: columns run to the left, rows to the back, one millimetre deep.
+
+    It has no place in the patient; no result says that it has.
+    """
+    affine = np.diag([0.0, 0.0, 0.0, 1.0])
+    affine[2, 0] = 1.0
+    affine[1, 1], affine[0, 2] = plane.spacing_mm
+    return Stack(order=(0,), spacing_mm=(1.0, *plane.spacing_mm), affine=affine)
+
+
+def is_same_grid(first: Plane, second: Plane) -> bool:
+    """Whether two slices could belong to one stack: direction, spacing and matrix agree."""
+    return (
+        float(np.abs(np.subtract(first.orientation, second.orientation)).max()) <= SAME_DIRECTION
+        and first.matrix == second.matrix
+        and bool(np.allclose(first.spacing_mm, second.spacing_mm, rtol=SAME_SPACING))
+    )
+
+
 def _require_one_grid(planes: Sequence[Plane]) -> None:
     """Raise NotAVolumeError unless all slices share matrix, spacing and a right-angled orientation."""
     first = planes[0]

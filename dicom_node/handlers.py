@@ -1,4 +1,4 @@
-"""What happens on an association: pynetdicom event → spool → status. No other work in these threads.
+"""What happens on an association: instance → spool → status. No other work in these threads.
 
 Status of a C-STORE (PS3.4 B.2.3, PS3.7 C):
 
@@ -13,22 +13,21 @@ Status of a C-STORE (PS3.4 B.2.3, PS3.7 C):
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import structlog
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID
+from pydicom.dataset import Dataset
 
-from dicom_node.elements import PREAMBLE, PREFIX, read_file_meta
+from dicom_node.elements import read_file_meta
 from dicom_node.errors import SpoolFullError, UnreadableInstanceError
-from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dicom_node.keys import Keys, read_keys
+from dicom_node.part10 import file_head
 from dicom_node.peers import Peers
 from dicom_node.spool import CHUNK, StoreKind, StoreOutcome
+from dicom_node.wire import LONGEST_COMMENT
 
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
@@ -54,6 +53,31 @@ class Sink(Protocol):
 
     def quarantine(self, parts: Iterable[bytes], reason: str) -> Path:
         """Keep what cannot be stored."""
+
+
+class Incoming(Protocol):
+    """One instance as it was received, by whichever way."""
+
+    @property
+    def announced(self) -> tuple[str, str]:
+        """SOP class and instance UID of the request."""
+
+    def keys(self) -> Keys:
+        """Keys of the data set; raises UnreadableInstanceError."""
+
+    def keep(self, keys: Keys) -> StoreOutcome:
+        """Keep it, durable on return."""
+
+    def set_aside(self, reason: str) -> None:
+        """Keep it in quarantine, durable on return."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status of a C-STORE, and for a refusal a comment without identity."""
+
+    status: int
+    comment: str = ""
 
 
 class Counters:
@@ -103,7 +127,7 @@ def handle_echo(_event: Any) -> int:
 
 
 def handle_store(event: Any, sink: Sink, counters: Counters) -> Dataset:
-    """EVT_C_STORE: keep one instance.
+    """EVT_C_STORE: keep one instance that pynetdicom received into a file.
 
     Never raises: an exception here would leave the temporary file and tell the sender nothing it can use.
 
@@ -112,80 +136,98 @@ def handle_store(event: Any, sink: Sink, counters: Counters) -> Dataset:
     Dataset
         Status, and for a refusal an Error Comment without identity.
     """
+    answer = answer_to(lambda: _store(event, sink, counters), counters)
+    dataset = Dataset()
+    dataset.Status = answer.status
+    if answer.comment:
+        dataset.ErrorComment = answer.comment
+    return dataset
+
+
+def answer_to(work: Callable[[], Answer], counters: Counters) -> Answer:
+    """Do the work of one C-STORE; whatever goes wrong becomes an answer."""
     try:
-        return _store(event, sink, counters)
+        return work()
     except SpoolFullError:
-        return _refuse(counters, "full", OUT_OF_RESOURCES, "disk is full")
+        return refuse(counters, "full", OUT_OF_RESOURCES, "disk is full")
     except Exception:
         log.exception("instance not stored")
-        return _refuse(counters, "error", PROCESSING_FAILURE, "processing failure")
+        return refuse(counters, "error", PROCESSING_FAILURE, "processing failure")
 
 
-def _store(event: Any, sink: Sink, counters: Counters) -> Dataset:
-    if not sink.has_room():
-        return _refuse(counters, "full", OUT_OF_RESOURCES, "below the free-space mark")
-    path = event.dataset_path
-    if path is None:
-        return _refuse(counters, "unreadable", CANNOT_UNDERSTAND, "no data set")
-    syntax = str(event.context.transfer_syntax)
-    with path.open("rb") as file:
-        read_file_meta(file)  # pynetdicom's, which does not say who sent it
-        start = file.tell()
-        head = _file_head(event, syntax)
-        try:
-            keys = read_keys(file, syntax)
-        except UnreadableInstanceError as error:
-            sink.quarantine(_parts(head, file, start), "unreadable")
-            return _refuse(counters, "unreadable", CANNOT_UNDERSTAND, str(error))
-        if not _is_as_announced(event.request, keys):
-            sink.quarantine(_parts(head, file, start), "mismatch")
-            return _refuse(counters, "mismatch", CLASS_MISMATCH, "data set does not match the request")
-        outcome = sink.store(keys.study_uid, keys.sop_instance_uid, _parts(head, file, start))
+def admit(instance: Incoming, counters: Counters) -> Answer:
+    """Keep an instance that was received, in the spool or in quarantine."""
+    try:
+        keys = instance.keys()
+    except UnreadableInstanceError as error:
+        instance.set_aside("unreadable")
+        return refuse(counters, "unreadable", CANNOT_UNDERSTAND, str(error))
+    if instance.announced != (keys.sop_class_uid, keys.sop_instance_uid):
+        instance.set_aside("mismatch")
+        return refuse(counters, "mismatch", CLASS_MISMATCH, "data set does not match the request")
+    outcome = instance.keep(keys)
     counters.add(outcome.kind.value)
     if outcome.kind is StoreKind.CONFLICT:
         log.warning("second data set under a known UID, kept in quarantine", study=outcome.study_key)
-    return _status(SUCCESS)
+    return Answer(SUCCESS)
 
 
-def _is_as_announced(request: Any, keys: Keys) -> bool:
-    announced = (str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
-    return announced == (keys.sop_class_uid, keys.sop_instance_uid)
-
-
-def _file_head(event: Any, syntax: str) -> bytes:
-    """Preamble, prefix and file meta information with the Source AE Title (PS3.10 7.1)."""
-    meta = FileMetaDataset()
-    meta.FileMetaInformationGroupLength = 0  # counted when written
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = event.request.AffectedSOPClassUID
-    meta.MediaStorageSOPInstanceUID = event.request.AffectedSOPInstanceUID
-    meta.TransferSyntaxUID = UID(syntax)
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION
-    meta.SourceApplicationEntityTitle = str(event.assoc.requestor.ae_title).strip()
-    buffer = DicomBytesIO()
-    buffer.write(b"\0" * PREAMBLE + PREFIX)
-    write_file_meta_info(buffer, meta, enforce_standard=False)  # the UIDs stand as announced
-    return buffer.getvalue()
-
-
-def _parts(head: bytes, file: BinaryIO, start: int) -> Iterator[bytes]:
-    """Our file meta, then the data set as it came."""
-    yield head
-    file.seek(start)
-    while chunk := file.read(CHUNK):
-        yield chunk
-
-
-def _refuse(counters: Counters, code: str, status: int, comment: str) -> Dataset:
+def refuse(counters: Counters, code: str, status: int, comment: str) -> Answer:
+    """Count and tell a refusal."""
     counters.add(f"refused_{code}")
     log.warning("instance refused", code=code, status=f"0x{status:04X}", reason=comment)
-    return _status(status, comment)
+    return Answer(status, comment[:LONGEST_COMMENT])
 
 
-def _status(status: int, comment: str = "") -> Dataset:
-    answer = Dataset()
-    answer.Status = status
-    if comment:
-        answer.ErrorComment = comment[:64]  # LO
-    return answer
+@dataclass(frozen=True, slots=True)
+class _ReceivedFile:
+    """Instance in pynetdicom's temporary file, whose own file meta does not say who sent it."""
+
+    file: BinaryIO
+    start: int  # of the data set
+    announced: tuple[str, str]
+    syntax: str
+    sender: str
+    sink: Sink
+
+    def keys(self) -> Keys:
+        self.file.seek(self.start)
+        return read_keys(self.file, self.syntax)
+
+    def keep(self, keys: Keys) -> StoreOutcome:
+        return self.sink.store(keys.study_uid, keys.sop_instance_uid, self._parts())
+
+    def set_aside(self, reason: str) -> None:
+        self.sink.quarantine(self._parts(), reason)
+
+    def _parts(self) -> Iterator[bytes]:
+        """Our file meta, then the data set as it came."""
+        yield file_head(
+            sop_class=self.announced[0],
+            sop_instance=self.announced[1],
+            syntax=self.syntax,
+            sender=self.sender,
+        )
+        self.file.seek(self.start)
+        while chunk := self.file.read(CHUNK):
+            yield chunk
+
+
+def _store(event: Any, sink: Sink, counters: Counters) -> Answer:
+    if not sink.has_room():
+        return refuse(counters, "full", OUT_OF_RESOURCES, "below the free-space mark")
+    path = event.dataset_path
+    if path is None:
+        return refuse(counters, "unreadable", CANNOT_UNDERSTAND, "no data set")
+    request = event.request
+    with path.open("rb") as file:
+        read_file_meta(file)
+        received = _ReceivedFile(
+            file=file,
+            start=file.tell(),
+            announced=(str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)),
+            syntax=str(event.context.transfer_syntax),
+            sender=str(event.assoc.requestor.ae_title).strip(),
+            sink=sink,
+        )
+        return admit(received, counters)

@@ -78,6 +78,16 @@ IMAGE_CLASSES = frozenset(
         XRayAngiographicImageStorage,
     }
 )
+# Classes whose every image stands alone, without a place in space.
+PICTURE_CLASSES = frozenset(
+    {
+        ComputedRadiographyImageStorage,
+        DigitalXRayImageStorageForPresentation,
+        DigitalMammographyXRayImageStorageForPresentation,
+        UltrasoundImageStorage,
+        XRayAngiographicImageStorage,
+    }
+)
 ENHANCED_CLASSES = frozenset(
     {
         EnhancedCTImageStorage,

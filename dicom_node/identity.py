@@ -108,6 +108,16 @@ def derive_uid(kind: str, *parts: str) -> str:
     return f"2.25.{uuid.uuid5(_NAMESPACE, content).int}"
 
 
+def result_series_uid(sop_instance_uid: str) -> str:
+    """Series Instance UID of a result: each has a series of its own, derived from its own UID."""
+    return derive_uid("result-series", sop_instance_uid)
+
+
+def device_uid(model_hash: str) -> str:
+    """Device UID of a model, as results name it in their contributing equipment."""
+    return derive_uid("device", CODING_SCHEME, model_hash)
+
+
 IMPLEMENTATION_CLASS_UID = derive_uid("implementation-class")
 IMPLEMENTATION_VERSION = "VIGIL"
 
@@ -120,10 +130,12 @@ def is_uid(value: str) -> bool:
 def is_own(dataset: Dataset) -> bool:
     """Whether an object is one of Vigil's results, come back from an archive (I8).
 
-    An archive may coerce the patient and add its own elements. It leaves the equipment and the coding
-    schemes of an object alone; either is enough.
+    An archive may coerce the patient and rewrite texts. Any one of what it leaves alone is enough: equipment,
+    coding schemes, or the pair of UIDs, of which one follows from the other.
     """
     return is_own_mark(
+        sop_instance_uid=_text(dataset, "SOPInstanceUID"),
+        series_uid=_text(dataset, "SeriesInstanceUID"),
         manufacturer=_text(dataset, "Manufacturer"),
         model_name=_text(dataset, "ManufacturerModelName"),
         schemes=tuple(
@@ -133,9 +145,20 @@ def is_own(dataset: Dataset) -> bool:
     )
 
 
-def is_own_mark(*, manufacturer: str, model_name: str, schemes: tuple[str, ...]) -> bool:
-    """Whether equipment or coding schemes are Vigil's."""
-    return (manufacturer, model_name) == (MANUFACTURER, MODEL_NAME) or CODING_SCHEME in schemes
+def is_own_mark(
+    *,
+    manufacturer: str,
+    model_name: str,
+    schemes: tuple[str, ...],
+    sop_instance_uid: str = "",
+    series_uid: str = "",
+) -> bool:
+    """Whether equipment, coding schemes or UIDs are Vigil's."""
+    return (
+        (manufacturer, model_name) == (MANUFACTURER, MODEL_NAME)
+        or CODING_SCHEME in schemes
+        or (bool(sop_instance_uid) and series_uid == result_series_uid(sop_instance_uid))
+    )
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

@@ -18,6 +18,13 @@ MEDIA_SOP_INSTANCE_UID = 0x00020003
 TRANSFER_SYNTAX_UID = 0x00020010
 SOURCE_AET = 0x00020016
 CHARACTER_SET = 0x00080005
+ACCESSION_NUMBER = 0x00080050
+PATIENT_NAME = 0x00100010
+PATIENT_ID = 0x00100020
+ISSUER = 0x00100021
+BIRTH_DATE = 0x00100030
+DEVICE_UID = 0x00181002
+CONTRIBUTING_EQUIPMENT = 0x0018A001
 SOP_CLASS_UID = 0x00080016
 SOP_INSTANCE_UID = 0x00080018
 MODALITY = 0x00080060
@@ -32,7 +39,8 @@ SERIES_UID = 0x0020000E
 KEYS = (SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID)
 WANTED = (
     CHARACTER_SET, MODALITY, MANUFACTURER, CODING_SCHEMES, STUDY_DESCRIPTION, SERIES_DESCRIPTION,
-    MODEL_NAME, SERIES_UID, *KEYS,
+    MODEL_NAME, SERIES_UID, ACCESSION_NUMBER, PATIENT_NAME, PATIENT_ID, ISSUER, BIRTH_DATE, DEVICE_UID,
+    CONTRIBUTING_EQUIPMENT, *KEYS,
 )  # fmt: skip
 
 _NOT_PRINTED = re.compile(r"[\x00-\x1f\x7f]+")
@@ -49,7 +57,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedHeader:
-    """What the intake stores of one instance. The UIDs never leave the process.
+    """What the intake asks of one instance. UIDs, accession number and patient never leave the process.
 
     Attributes
     ----------
@@ -60,6 +68,12 @@ class ReceivedHeader:
         One of Vigil's results, come back.
     sender : str
         AE title that sent it to us, from (0002,0016).
+    accession_number : str
+        Empty where unstated.
+    patient : tuple of str
+        Id with its issuer, birth date, and name without case and punctuation; each empty where unstated.
+    device_uids : frozenset of str
+        Of the equipment that made the object or contributed to it.
     """
 
     study_uid: str
@@ -73,6 +87,9 @@ class ReceivedHeader:
     manufacturer: str
     is_own: bool
     sender: str
+    accession_number: str
+    patient: tuple[str, str, str]
+    device_uids: frozenset[str]
 
 
 def read_header(path: Path) -> ReceivedHeader:
@@ -104,8 +121,13 @@ def read_header(path: Path) -> ReceivedHeader:
             manufacturer=text_of(found, MANUFACTURER),
             model_name=text_of(found, MODEL_NAME),
             schemes=tuple(_designators(found.get(CODING_SCHEMES, b""))),
+            sop_instance_uid=text_of(found, SOP_INSTANCE_UID),
+            series_uid=text_of(found, SERIES_UID),
         ),
         sender=text_of(meta, SOURCE_AET),
+        accession_number=_prose(found, ACCESSION_NUMBER, encodings),
+        patient=_patient(found, encodings),
+        device_uids=_devices(found),
     )
 
 
@@ -122,6 +144,28 @@ def read_keys(file: BinaryIO, transfer_syntax_uid: str) -> Keys:
     if not all(is_uid(key) for key in keys):
         raise UnreadableInstanceError("SOP class, SOP instance or study UID is missing or malformed")
     return Keys(sop_class_uid=keys[0], sop_instance_uid=keys[1], study_uid=keys[2])
+
+
+def _patient(found: dict[int, bytes], encodings: list[str]) -> tuple[str, str, str]:
+    number = _prose(found, PATIENT_ID, encodings)
+    # Senders differ in how they write a name down; only its letters tell patients apart.
+    name = _prose(found, PATIENT_NAME, encodings).partition("=")[0]
+    letters = "".join(character for character in name.casefold() if character.isalnum())
+    issuer = _prose(found, ISSUER, encodings)
+    return f"{number}\x1f{issuer}" if number else "", text_of(found, BIRTH_DATE), letters
+
+
+def _devices(found: dict[int, bytes]) -> frozenset[str]:
+    """Device UIDs, those of the contributing equipment's raw items among them.
+
+    What follows the header of an element (0018,1002), explicit or implicit, up to its length.
+    """
+    nested = re.findall(
+        rb"\x18\x00\x02\x10(?:UI)?[\x00-\x40]\x00(?:\x00\x00)?([0-9.]{1,64})",
+        found.get(CONTRIBUTING_EQUIPMENT, b""),
+    )
+    uids = {uid.decode("ascii") for uid in nested} | {text_of(found, DEVICE_UID)}
+    return frozenset(uids - {""})
 
 
 def _prose(found: dict[int, bytes], tag: int, encodings: list[str]) -> str:

@@ -8,79 +8,34 @@
 
 An AE title is no proof of identity, so a sender is bound to its address: a literal, a network
 (``10.1.0.0/16``) or a host name. Without the file any AE title is accepted, from this machine alone.
+
+The file is read again when it changes. A new file that is not valid changes nothing but the log.
 """
 
+import hashlib
 import ipaddress
+import os
 import socket
-from enum import StrEnum
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from threading import Lock
+from typing import Self
 
+import structlog
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from dicom_node.errors import PeersError
+from dicom_node.errors import PeersError, UnknownPeerError
+from dicom_node.peer import Confirm, Peer, Role
 
-AeTitle = Annotated[
-    str, StringConstraints(strip_whitespace=True, pattern=r"^[\x20-\x5b\x5d-\x7e]{1,16}$")
-]  # PS3.5 table 6.2-1: no backslash, no control characters
+__all__ = ["Confirm", "Peer", "Peers", "Role"]
+
 LONGEST_FILE = 1_000_000  # bytes
+LOOK_AGAIN_S = 1.0  # between two looks at the file
 
-
-class Role(StrEnum):
-    """What a peer does."""
-
-    SENDER = "sender"  # may open associations to us
-    DESTINATION = "destination"  # is sent every result
-
-
-class Peer(BaseModel):
-    """One system on the other end of an association.
-
-    Attributes
-    ----------
-    name : str
-        What people call it; appears in the worklist, in metrics and in the audit trail.
-    aet : str
-        AE title, up to 16 characters.
-    host : str
-        Address, network or host name.
-    port : int, optional
-        Needed by destinations.
-    roles : frozenset of Role
-    quiet_s : float, optional
-        Seconds without an instance after which this sender's study is complete.
-    protocol : str
-        How results go there: a key of `dicom_node.delivery.DESTINATIONS`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    aet: AeTitle
-    host: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=253)]
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    roles: Annotated[frozenset[Role], Field(min_length=1)]
-    quiet_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    protocol: Literal["dimse"] = "dimse"
-
-    @model_validator(mode="after")
-    def _can_be_reached(self) -> Self:
-        if Role.DESTINATION in self.roles:
-            if self.port is None:
-                raise ValueError("a destination needs a port")
-            if "/" in self.host:
-                raise ValueError("a destination needs one host, not a network")
-        return self
-
-    def is_at(self, address: str) -> bool:
-        """Whether an address is this peer's; a host name that cannot be resolved is nobody's."""
-        remote = _address(address)
-        try:
-            return remote in ipaddress.ip_network(self.host, strict=False)
-        except ValueError:
-            return remote in _resolve(self.host)
+log = structlog.get_logger(__name__)
 
 
 class _File(BaseModel):
@@ -97,8 +52,19 @@ class _File(BaseModel):
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the file said, and how to see that it has changed."""
+
+    peers: tuple[Peer, ...] | None
+    stamp: tuple[int, int, int] | None  # time of change, size, inode; None: no file
+    sha256: str
+
+
 class Peers:
     """Every peer, or the rule for a machine that has no peers file.
+
+    Any thread may ask. Peers that came from a file follow the file.
 
     Parameters
     ----------
@@ -107,7 +73,10 @@ class Peers:
     """
 
     def __init__(self, peers: tuple[Peer, ...] | None = None) -> None:
-        self._peers = peers
+        self._read = _Read(peers, None, "")
+        self._path: Path | None = None
+        self._look_at = 0.0
+        self._lock = Lock()
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -118,35 +87,94 @@ class Peers:
         PeersError
             Naming the field and what is wrong with it.
         """
-        try:
-            with path.open("rb") as file:
-                content = file.read(LONGEST_FILE + 1)
-        except FileNotFoundError:
-            return cls(None)
-        except OSError as error:
-            raise PeersError(f"{path.name} cannot be read: {error.strerror}.") from error
-        if len(content) > LONGEST_FILE:
-            raise PeersError(f"{path.name} is longer than {LONGEST_FILE} bytes.")
-        try:
-            parsed = _File.model_validate(yaml.safe_load(content))
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            place = f", line {mark.line + 1}" if mark else ""
-            raise PeersError(f"{path.name} is not YAML{place}.") from error
-        except ValidationError as error:
-            raise PeersError("; ".join(_told(path, item) for item in error.errors())) from error
-        return cls(parsed.peers)
+        peers = cls()
+        peers._read = _read(path)
+        peers._path = path
+        peers._look_at = time.monotonic() + LOOK_AGAIN_S
+        return peers
+
+    def refresh(self) -> bool:
+        """Read the file again if it changed; return whether there are new peers.
+
+        A file that is not valid, or is gone, leaves the peers as they are and is told once in the log: a
+        node that worked must not fall back to letting in whoever calls from its own machine.
+        """
+        path, before = self._path, self._read
+        if path is None or _stamp(path) == before.stamp:
+            return False
+        with self._lock:
+            before = self._read
+            stamp = _stamp(path)
+            if stamp == before.stamp:
+                return False
+            try:
+                read = _read(path, must_be_there=True)
+            except PeersError as error:
+                log.error("peers file not taken over, the peers stay as they are", problem=str(error))  # noqa: TRY400 - the message is the whole story
+                self._read = _Read(before.peers, stamp, before.sha256)
+                return False
+            self._read = read
+        if read.sha256 == before.sha256:
+            return False
+        log.info("peers file read again", peers=len(read.peers or ()))
+        return True
+
+    @property
+    def all(self) -> tuple[Peer, ...]:
+        """Every peer, in the order of the file."""
+        return self._current() or ()
 
     @property
     def destinations(self) -> tuple[Peer, ...]:
-        """Peers that get every result, in the order of the file."""
-        return tuple(peer for peer in self._peers or () if Role.DESTINATION in peer.roles)
+        """Peers that are sent results, in the order of the file."""
+        return self.with_role(Role.DESTINATION)
+
+    def with_role(self, role: Role) -> tuple[Peer, ...]:
+        """Peers of one role, in the order of the file."""
+        return tuple(peer for peer in self.all if role in peer.roles)
+
+    def named(self, name: str) -> Peer:
+        """Peer of a name.
+
+        Raises
+        ------
+        UnknownPeerError
+            If no peer is called so.
+        """
+        for peer in self.all:
+            if peer.name == name:
+                return peer
+        raise UnknownPeerError(f"No peer is named {name}. See them with `vigil peers list`.")
+
+    def destinations_of(self, kind: str) -> tuple[str, ...]:
+        """Names of the destinations that are sent results of a kind."""
+        return tuple(peer.name for peer in self.destinations if peer.wants(kind))
 
     def accepts(self, calling_aet: str, address: str) -> bool:
-        """Whether a sender with this AE title and address may open an association."""
-        if self._peers is None:
+        """Whether a peer with this AE title and address may open an association.
+
+        Senders may, and destinations that report on storage commitment. What each may do on it is decided
+        by its presentation contexts.
+        """
+        if self._current() is None:
             return _address(address).is_loopback
-        return any(peer.is_at(address) for peer in self._senders(calling_aet))
+        return bool(self.calling(calling_aet, address))
+
+    def calling(self, calling_aet: str, address: str) -> tuple[Peer, ...]:
+        """Peers that may open an association with this AE title from this address."""
+        wanted = calling_aet.strip()
+        return tuple(
+            peer
+            for peer in self.all
+            if peer.aet == wanted
+            and (Role.SENDER in peer.roles or peer.confirm is Confirm.COMMITMENT)
+            and is_at(peer, address)
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is no peers file: any AE title is a sender, from this machine alone."""
+        return self._current() is None
 
     def quiet_s(self, sender: str, *, default: float) -> float:
         """Seconds without an instance after which a sender's study is complete.
@@ -158,12 +186,57 @@ class Peers:
         default : float
             For senders that state none.
         """
-        stated = [peer.quiet_s for peer in self._senders(sender) if peer.quiet_s is not None]
-        return max(stated, default=default)
+        wanted = sender.strip()
+        senders = [peer for peer in self.with_role(Role.SENDER) if peer.aet == wanted]
+        return max((peer.quiet_s for peer in senders if peer.quiet_s is not None), default=default)
 
-    def _senders(self, aet: str) -> list[Peer]:
-        wanted = aet.strip()
-        return [peer for peer in self._peers or () if Role.SENDER in peer.roles and peer.aet == wanted]
+    def _current(self) -> tuple[Peer, ...] | None:
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_AGAIN_S
+            self.refresh()
+        return self._read.peers
+
+
+def is_at(peer: Peer, address: str) -> bool:
+    """Whether an address is a peer's; a host name that cannot be resolved is nobody's."""
+    remote = _address(address)
+    try:
+        return remote in ipaddress.ip_network(peer.host, strict=False)
+    except ValueError:
+        return remote in _resolve(peer.host)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+def _read(path: Path, *, must_be_there: bool = False) -> _Read:
+    try:
+        with path.open("rb") as file:
+            state = os.fstat(file.fileno())
+            content = file.read(LONGEST_FILE + 1)
+    except FileNotFoundError as error:
+        if must_be_there:
+            raise PeersError(f"{path.name} is gone.") from error
+        return _Read(None, None, "")
+    except OSError as error:
+        raise PeersError(f"{path.name} cannot be read: {error.strerror}.") from error
+    if len(content) > LONGEST_FILE:
+        raise PeersError(f"{path.name} is longer than {LONGEST_FILE} bytes.")
+    try:
+        parsed = _File.model_validate(yaml.safe_load(content))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise PeersError(f"{path.name} is not YAML{place}.") from error
+    except ValidationError as error:
+        raise PeersError("; ".join(_told(path, item) for item in error.errors())) from error
+    stamp = (state.st_mtime_ns, state.st_size, state.st_ino)
+    return _Read(parsed.peers, stamp, hashlib.sha256(content).hexdigest())
 
 
 def _told(path: Path, item: ErrorDetails) -> str:

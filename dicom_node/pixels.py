@@ -15,6 +15,7 @@ from models.errors import Reason
 
 Stored = NDArray[np.integer[Any]]
 
+RUST_PANIC = "pyo3_runtime"  # module of the exception class, which cannot be imported
 DECODE_ERRORS = (*PARSE_ERRORS, RuntimeError)
 
 
@@ -30,10 +31,14 @@ def decode(dataset: FileDataset) -> Stored:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stored = np.asarray(pixel_array(dataset, raw=True))
-    except DECODE_ERRORS as error:
-        raise NotAVolumeError(
-            Reason.UNDECODABLE, f"The pixels cannot be decoded ({type(error).__name__})."
-        ) from None
+    except BaseException as error:
+        # A decoder written in Rust panics on a damaged frame, and a panic is no Exception: uncaught, one
+        # bad file would end the process.
+        if isinstance(error, DECODE_ERRORS) or type(error).__module__ == RUST_PANIC:
+            raise NotAVolumeError(
+                Reason.UNDECODABLE, f"The pixels cannot be decoded ({type(error).__name__})."
+            ) from None
+        raise
     return stored.reshape(-1, *stored.shape[-2:])
 
 
@@ -55,6 +60,14 @@ def padding_of(dataset: Dataset, stored: Stored) -> NDArray[np.bool_] | None:
     return mask
 
 
+def is_inverted(dataset: Dataset) -> bool:
+    """Whether the least stored value is white, by photometry or by display shape (PS3.3 C.8.11.3)."""
+    return bool(
+        dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+        or dataset.get("PresentationLUTShape") == "INVERSE"
+    )
+
+
 def to_modality_values(
     dataset: Dataset, stored: Stored, rescale: Dataset | None = None
 ) -> NDArray[np.float32]:
@@ -74,7 +87,7 @@ def to_modality_values(
     """
     source = dataset if rescale is None else rescale
     values = np.asarray(apply_modality_lut(stored, source), dtype=np.float64)
-    if dataset.get("PhotometricInterpretation") == "MONOCHROME1":  # the least stored value is white
+    if is_inverted(dataset):
         bits, is_signed = int(dataset.BitsStored), int(dataset.PixelRepresentation) == 1
         least = -(1 << (bits - 1)) if is_signed else 0
         ends = np.array([least, least + (1 << bits) - 1], dtype=stored.dtype)

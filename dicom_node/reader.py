@@ -1,7 +1,8 @@
 """Spooled instances to series, and a series to a `Volume`, or a coded reason why not.
 
 Nothing a file claims is believed before it is bounded (I13), and every file is accounted for: one that
-cannot be read is a series of its own with the reason.
+cannot be read is a series of its own with the reason. A series that holds several stacks, each of them
+regular, is several; so is one of radiographs, each of them a picture alone.
 """
 
 from collections import defaultdict
@@ -13,29 +14,33 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from dicom_node.errors import NotAVolumeError, UnreadableInstanceError
-from dicom_node.frames import Frame, frames_of
-from dicom_node.geometry import Stack, arrange
-from dicom_node.header import IMAGE_CLASSES, InstanceHeader, read_dataset, read_instance
+from dicom_node.frames import Frame, frames_of, is_picture, picture_frame
+from dicom_node.geometry import Stack, arrange, is_same_grid, lay_flat
+from dicom_node.header import IMAGE_CLASSES, PARSE_ERRORS, InstanceHeader, read_dataset, read_instance
 from dicom_node.identity import series_key
 from dicom_node.pixels import DECODE_ERRORS, decode, padding_of, to_modality_values
 from models.errors import Reason
 from models.volume import Acquisition, Volume
 
+FEWEST_IN_STACK = 8  # three planes of a few slices are a scout, whatever their Image Type says
+MOST_STACKS = 16  # more directions in one series are no stacks but turns
 UNREADABLE_KEY = "unreadable"  # in place of the pseudonym where no Series Instance UID can be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Instances of one series, and whether they make a volume as far as their headers say.
+    """Instances of one series or of one stack in it, and whether they make a volume by their headers.
 
     Attributes
     ----------
     series_uid : str
         Never logged.
     key : str
-        Pseudonym of the series.
+        Pseudonym of the series, with a number where it holds several stacks or pictures.
     paths : tuple of Path
         In geometric order where there is one.
+    frames : tuple of int or None
+        Frames, from 0, of an enhanced object that holds several stacks; None: all there are.
     acquisition : Acquisition
         Of the first instance; what is true of any instance (lossy, text, contrast) is true of the series.
     is_image : bool
@@ -49,6 +54,7 @@ class Series:
     series_uid: str
     key: str
     paths: tuple[Path, ...]
+    frames: tuple[int, ...] | None = None
     acquisition: Acquisition
     is_image: bool
     reason: Reason | None
@@ -77,7 +83,7 @@ def list_series(paths: Sequence[Path]) -> tuple[Series, ...]:
             unreadable.append(path)
         else:
             readable[instance.series_uid].append(instance)
-    series = [_gate(series_uid, instances) for series_uid, instances in readable.items()]
+    series = [one for series_uid, instances in readable.items() for one in _gate(series_uid, instances)]
     if unreadable:
         series.append(
             Series(
@@ -123,7 +129,10 @@ def read_volume(series: Series, *, max_voxels: int) -> Volume:
         instances = [read_instance(path) for path in series.paths]
     except UnreadableInstanceError as error:
         raise NotAVolumeError(Reason.UNREADABLE, str(error)) from error
-    frames, stack = _stack(instances)
+    frames = _frames(instances)
+    if series.frames is not None:
+        frames = [frames[index] for index in series.frames]
+    stack = _arrange(frames)
     rows, columns = frames[0].plane.matrix
     if len(frames) * rows * columns > max_voxels:
         raise NotAVolumeError(
@@ -160,7 +169,7 @@ def _read_instance_into(
         raise NotAVolumeError(Reason.UNREADABLE, str(error)) from error
     stored = decode(dataset)
     mine = [frame for frame in frames if frame.instance.path == path]
-    if stored.shape != (len(mine), *voxels.shape[1:]):
+    if stored.shape != (mine[0].instance.frames, *voxels.shape[1:]):
         raise NotAVolumeError(Reason.UNDECODABLE, "The pixels are not of the size the header states.")
     try:
         for frame in mine:
@@ -175,26 +184,89 @@ def _read_instance_into(
         ) from None
 
 
-def _gate(series_uid: str, instances: list[InstanceHeader]) -> Series:
-    """Return the series with its slices in order, or with the reason why they have none."""
-    paths = tuple(instance.path for instance in instances)
-    reason: Reason | None = None
-    detail = ""
-    try:
-        frames, stack = _stack(instances)
-        # An enhanced object holds all its frames: its path stands once.
-        paths = tuple(dict.fromkeys(frames[index].instance.path for index in stack.order))
-    except NotAVolumeError as error:
-        reason, detail = error.reason, error.detail
-    return Series(
+def _gate(series_uid: str, instances: list[InstanceHeader]) -> list[Series]:
+    """Return the series, its stacks or its pictures, in order, or with the reason why there is no order."""
+    whole = Series(
         series_uid=series_uid,
         key=series_key(series_uid),
-        paths=paths,
+        paths=tuple(instance.path for instance in instances),
         acquisition=_acquisition_of(instances),
         is_image=any(instance.sop_class_uid in IMAGE_CLASSES for instance in instances),
-        reason=reason,
-        detail=detail,
+        reason=None,
+        detail="",
     )
+    try:
+        parts = _parts(_frames(instances))
+    except NotAVolumeError as error:
+        return [replace(whole, reason=error.reason, detail=error.detail)]
+    many = len(parts) > 1
+    return [
+        replace(
+            whole,
+            key=f"{whole.key}-{number}" if many else whole.key,
+            paths=tuple(dict.fromkeys(frame.instance.path for frame in part)),
+            frames=tuple(frame.index for frame in part) if many and part[0].instance.frames > 1 else None,
+            acquisition=_acquisition_of([frame.instance for frame in part]),
+        )
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
+def _parts(frames: list[Frame]) -> list[list[Frame]]:
+    """Split frames into pictures or regular stacks, each in geometric order; the largest stack first.
+
+    A series is split only where all of it is stacks: one with an odd image in it is refused as it stands.
+
+    Raises
+    ------
+    NotAVolumeError
+        With the coded reason.
+    """
+    if is_picture(frames[0].instance):
+        return [[frame] for frame in sorted(frames, key=_number)]
+    try:
+        stack = arrange([frame.plane for frame in frames])
+    except NotAVolumeError as error:
+        groups = _groups(frames)
+        if len(groups) == 1 or min(map(len, groups)) < FEWEST_IN_STACK:
+            raise
+        try:
+            stacks = [arrange([frame.plane for frame in group]) for group in groups]
+        except NotAVolumeError:
+            raise error from None
+        ordered = [[group[index] for index in one.order] for group, one in zip(groups, stacks, strict=True)]
+        return sorted(ordered, key=len, reverse=True)
+    return [[frames[index] for index in stack.order]]
+
+
+def _groups(frames: list[Frame]) -> list[list[Frame]]:
+    """Frames that share direction, spacing, matrix and Stack ID."""
+    groups: list[list[Frame]] = []
+    for frame in frames:
+        for group in groups:
+            if frame.stack == group[0].stack and is_same_grid(frame.plane, group[0].plane):
+                group.append(frame)
+                break
+        else:
+            if len(groups) == MOST_STACKS:
+                return [frames]
+            groups.append([frame])
+    return groups
+
+
+def _number(frame: Frame) -> tuple[int, str]:
+    """Order of pictures: as they were numbered, then by name."""
+    try:
+        number = int(frame.instance.dataset.get("InstanceNumber") or 0)
+    except PARSE_ERRORS:
+        number = 0
+    return number, frame.instance.path.name
+
+
+def _arrange(frames: Sequence[Frame]) -> Stack:
+    if is_picture(frames[0].instance):
+        return lay_flat(frames[0].plane)
+    return arrange([frame.plane for frame in frames])
 
 
 def _acquisition_of(instances: Sequence[InstanceHeader]) -> Acquisition:
@@ -209,8 +281,8 @@ def _acquisition_of(instances: Sequence[InstanceHeader]) -> Acquisition:
     )
 
 
-def _stack(instances: Sequence[InstanceHeader]) -> tuple[list[Frame], Stack]:
-    """Return frames and their order in space.
+def _frames(instances: Sequence[InstanceHeader]) -> list[Frame]:
+    """Return the frames of images that can make volumes or pictures.
 
     Raises
     ------
@@ -219,6 +291,8 @@ def _stack(instances: Sequence[InstanceHeader]) -> tuple[list[Frame], Stack]:
     """
     if not all(instance.sop_class_uid in IMAGE_CLASSES for instance in instances):
         raise NotAVolumeError(Reason.NO_IMAGES, "The series holds no images of a class that is triaged.")
+    if len({str(instance.dataset.get("PatientID") or "").strip() for instance in instances} - {""}) > 1:
+        raise NotAVolumeError(Reason.MIXED_PATIENTS, "The images of the series name different patients.")
     if any("LOCALIZER" in instance.acquisition.image_type for instance in instances):
         raise NotAVolumeError(Reason.LOCALISER, "The series is a localiser.")
     grey = {"MONOCHROME1", "MONOCHROME2"}
@@ -230,5 +304,6 @@ def _stack(instances: Sequence[InstanceHeader]) -> tuple[list[Frame], Stack]:
         raise NotAVolumeError(Reason.MULTIFRAME, "Several multi-frame objects in one series.")
     if len({str(instance.dataset.get("FrameOfReferenceUID") or "") for instance in instances}) > 1:
         raise NotAVolumeError(Reason.MIXED_GEOMETRY, "The series mixes frames of reference.")
-    frames = [frame for instance in instances for frame in frames_of(instance)]
-    return frames, arrange([frame.plane for frame in frames])
+    if all(is_picture(instance) for instance in instances):
+        return [picture_frame(instance) for instance in instances]
+    return [frame for instance in instances for frame in frames_of(instance)]

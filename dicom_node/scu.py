@@ -5,25 +5,27 @@ the destination accepts decides whether bytes go out as they are or are transcod
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, ExplicitVRBigEndian
-from pynetdicom import build_context, evt
+from pynetdicom import build_context
+from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification
 
-from dicom_node.contexts import MAX_PDU_BYTES, NATIVE, application_entity, prepare_pynetdicom
+from dicom_node.caller import Caller
+from dicom_node.contexts import NATIVE
 from dicom_node.elements import read_file_meta, text_of
 from dicom_node.errors import (
     DeliveryError,
     DestinationBusyError,
     DestinationRefusedError,
+    SopClassRefusedError,
     UnreadableInstanceError,
 )
 from dicom_node.identity import is_uid
@@ -32,11 +34,10 @@ from dicom_node.keys import (
     MEDIA_SOP_INSTANCE_UID,
     TRANSFER_SYNTAX_UID,
 )
+from dicom_node.line import Line
+from dicom_node.peer import Timeouts
+from dicom_node.services.association import association
 
-CONNECT_TIMEOUT_S = 10.0
-ACSE_TIMEOUT_S = 30.0
-DIMSE_TIMEOUT_S = 60.0  # an archive may write to slow disks before it answers
-NETWORK_TIMEOUT_S = 60.0
 MOST_CONTEXTS = 128  # context ids are odd numbers below 256 (PS3.8 9.3.2.2)
 
 SUCCESS = 0x0000
@@ -70,28 +71,13 @@ class Receipt:
         return self.error is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entity:
-    """Whom to call, and as whom.
-
-    Attributes
-    ----------
-    host : str
-    port : int
-    calling_aet, called_aet : str
-    """
-
-    host: str
-    port: int
-    calling_aet: str
-    called_aet: str
-
-
 @dataclass(frozen=True, slots=True)
 class _Outgoing:
     path: Path
     sop_class: str
+    sop_instance: str
     syntax: str
+    start: int  # of the data set
 
     def contexts(self) -> set[tuple[str, str]]:
         """Class and syntax of every context that may carry the file."""
@@ -99,7 +85,13 @@ class _Outgoing:
 
 
 def send_files(
-    paths: Sequence[Path], *, host: str, port: int, calling_aet: str, called_aet: str
+    paths: Sequence[Path],
+    *,
+    host: str,
+    port: int,
+    calling_aet: str,
+    called_aet: str,
+    timeouts: Timeouts | None = None,
 ) -> Iterator[Receipt]:
     """Send files by C-STORE; receipts come one by one, in the order of the files.
 
@@ -110,18 +102,25 @@ def send_files(
     host : str
     port : int
     calling_aet, called_aet : str
+    timeouts : Timeouts, optional
 
     Yields
     ------
     Receipt
         Nothing is raised for a file or a destination: the receipt says what happened.
     """
-    entity = Entity(host=host, port=port, calling_aet=calling_aet, called_aet=called_aet)
+    line = Line(
+        host=host,
+        port=port,
+        calling_aet=calling_aet,
+        called_aet=called_aet,
+        timeouts=timeouts or Timeouts(),
+    )
     for batch in _batches(paths):
-        yield from _send_batch(batch, entity)
+        yield from _send_batch(batch, line)
 
 
-def verify(entity: Entity) -> None:
+def verify(line: Line) -> None:
     """Ask whether the peer is alive: C-ECHO.
 
     Raises
@@ -131,9 +130,8 @@ def verify(entity: Entity) -> None:
     DestinationRefusedError
         If it offers no verification, or answers with a failure.
     """
-    contexts = {(str(Verification), str(native)) for native in NATIVE}
-    with _association(entity, contexts) as association:
-        answer = association.send_c_echo()
+    with association(line, [build_context(Verification, list(NATIVE))]) as opened:
+        answer = opened.send_c_echo()
     error = _error_of(answer.get("Status"))
     if error is not None:
         raise error
@@ -159,19 +157,22 @@ def _examine(path: Path) -> _Outgoing | Receipt:
     try:
         with path.open("rb") as file:
             meta = read_file_meta(file)
+            start = file.tell()
     except (UnreadableInstanceError, OSError):
         return _unsendable(path, "The file cannot be read as DICOM; it was not sent.")
-    sop_class, syntax = text_of(meta, MEDIA_SOP_CLASS_UID), text_of(meta, TRANSFER_SYNTAX_UID)
-    if not all(is_uid(uid) for uid in (sop_class, syntax, text_of(meta, MEDIA_SOP_INSTANCE_UID))):
+    sop_class, sop_instance, syntax = (
+        text_of(meta, tag) for tag in (MEDIA_SOP_CLASS_UID, MEDIA_SOP_INSTANCE_UID, TRANSFER_SYNTAX_UID)
+    )
+    if not all(is_uid(uid) for uid in (sop_class, sop_instance, syntax)):
         return _unsendable(path, "The file meta information lacks a proper UID; the file was not sent.")
-    return _Outgoing(path, sop_class, syntax)
+    return _Outgoing(path, sop_class, sop_instance, syntax, start)
 
 
 def _unsendable(path: Path, why: str) -> Receipt:
     return Receipt(path=path, status=None, error=DestinationRefusedError(why))
 
 
-def _send_batch(batch: Sequence[_Outgoing | Receipt], entity: Entity) -> Iterator[Receipt]:
+def _send_batch(batch: Sequence[_Outgoing | Receipt], line: Line) -> Iterator[Receipt]:
     files = [item for item in batch if isinstance(item, _Outgoing)]
     if not files:
         yield from (item for item in batch if isinstance(item, Receipt))
@@ -179,27 +180,18 @@ def _send_batch(batch: Sequence[_Outgoing | Receipt], entity: Entity) -> Iterato
     with ExitStack() as stack:
         contexts = set().union(*(file.contexts() for file in files))
         try:
-            association = stack.enter_context(_association(entity, contexts))
+            caller = stack.enter_context(Caller.call(line, contexts))
         except DeliveryError as error:
             for item in batch:
                 yield item if isinstance(item, Receipt) else Receipt(path=item.path, status=None, error=error)
             return
-        accepted = {
-            (str(context.abstract_syntax), str(context.transfer_syntax[0]))
-            for context in association.accepted_contexts
-        }
         for item in batch:
-            yield item if isinstance(item, Receipt) else _send(association, item, accepted)
+            yield item if isinstance(item, Receipt) else _send(caller, item)
 
 
-def _send(association: Any, file: _Outgoing, accepted: set[tuple[str, str]]) -> Receipt:
+def _send(caller: Caller, file: _Outgoing) -> Receipt:
     try:
-        if (file.sop_class, file.syntax) in accepted:
-            answer = association.send_c_store(file.path)  # the bytes of the file, as they are
-        elif any((file.sop_class, str(native)) in accepted for native in NATIVE):
-            answer = association.send_c_store(_native(file))
-        else:
-            raise DestinationRefusedError("The destination does not accept this SOP class.")
+        status = _store(caller, file)
     except DeliveryError as error:
         return Receipt(path=file.path, status=error.status, error=error)
     except _BAD_DATA:
@@ -209,8 +201,29 @@ def _send(association: Any, file: _Outgoing, accepted: set[tuple[str, str]]) -> 
         return Receipt(
             path=file.path, status=None, error=DestinationBusyError("The association ended early.")
         )
-    status = answer.get("Status")
     return Receipt(path=file.path, status=status, error=_error_of(status))
+
+
+def _store(caller: Caller, file: _Outgoing) -> int:
+    context_id = caller.accepted.get((file.sop_class, file.syntax))
+    if context_id is not None:  # the bytes of the file, as they are
+        return caller.store_file(
+            file.path,
+            file.start,
+            context_id=context_id,
+            sop_class=file.sop_class,
+            sop_instance=file.sop_instance,
+        )
+    for native in NATIVE:
+        context_id = caller.accepted.get((file.sop_class, str(native)))
+        if context_id is not None:
+            data = encode(_native(file), native.is_implicit_VR, native.is_little_endian)
+            if data is None:
+                raise ValueError("not encoded")
+            return caller.store_bytes(
+                data, context_id=context_id, sop_class=file.sop_class, sop_instance=file.sop_instance
+            )
+    raise SopClassRefusedError("The destination does not accept this SOP class.")
 
 
 def _native(file: _Outgoing) -> Dataset:
@@ -226,62 +239,6 @@ def _native(file: _Outgoing) -> Dataset:
                 "The destination needs native pixels; these cannot be decoded."
             ) from None
     return dataset
-
-
-@contextmanager
-def _association(entity: Entity, contexts: set[tuple[str, str]]) -> Iterator[Any]:
-    """Association that is released, and its socket closed, however the block ends.
-
-    Raises
-    ------
-    DestinationBusyError
-        If there is none: nobody listens, or the peer rejects it. Both may pass, or an operator sees the
-        delivery wait.
-    DestinationRefusedError
-        If the peer accepts none of the contexts.
-    """
-    prepare_pynetdicom()
-    application = application_entity(entity.calling_aet)
-    application.connection_timeout = CONNECT_TIMEOUT_S
-    application.acse_timeout = ACSE_TIMEOUT_S
-    application.dimse_timeout = DIMSE_TIMEOUT_S
-    application.network_timeout = NETWORK_TIMEOUT_S
-    sockets: list[Any] = []  # pynetdicom leaves one open where the peer went first
-    try:
-        association = application.associate(
-            entity.host,
-            entity.port,
-            ae_title=entity.called_aet,
-            max_pdu=MAX_PDU_BYTES,
-            contexts=[build_context(sop_class, [syntax]) for sop_class, syntax in sorted(contexts)],
-            evt_handlers=[
-                (evt.EVT_CONN_OPEN, lambda event: sockets.append(event.assoc.dul.socket.socket)),
-            ],
-        )
-        error = _rejection(association)
-        if error is not None:
-            raise error
-        try:
-            yield association
-        finally:
-            if association.is_established:
-                association.release()
-    except OSError as error:  # a host name that cannot be resolved
-        raise DestinationBusyError("The destination's host cannot be reached.") from error
-    finally:
-        for opened in sockets:
-            opened.close()
-
-
-def _rejection(association: Any) -> DeliveryError | None:
-    if association.is_established:
-        return None
-    answer = association.acceptor.primitive
-    if association.is_rejected:
-        return DestinationBusyError(f"The destination rejected the association: {answer.reason_str}.")
-    if answer is not None and not association.accepted_contexts:
-        return DestinationRefusedError("The destination accepts none of the proposed SOP classes.")
-    return DestinationBusyError("The destination cannot be reached, or ended the association at once.")
 
 
 def _error_of(status: int | None) -> DeliveryError | None:

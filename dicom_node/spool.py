@@ -10,29 +10,26 @@ The folder is the index (I1, I6): nothing else has to be alive to receive, and e
 be rebuilt from it. A file that stands in a study folder is complete and never changes (I2).
 """
 
-import errno
 import hashlib
 import os
-import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from threading import Lock
 
+from dicom_node.draft import Draft, full_disk_told, open_draft
 from dicom_node.durable import sync_folder
 from dicom_node.elements import read_file_meta
-from dicom_node.errors import SpoolFullError
 from dicom_node.identity import STUDY_KEY, instance_file_name, study_key
 from dicom_node.keys import ReceivedHeader, read_header
 
 CHUNK = 1024 * 1024  # bytes copied at a time
 LEFT_OVER_S = 3600.0  # a file this long untouched in .incoming belongs to no living association
 MOST_REMEMBERED = 10_000  # study folders known to be durable
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class StoreKind(StrEnum):
@@ -144,23 +141,60 @@ class Spool:
         UnreadableInstanceError
             If the parts, or the file that holds this UID already, are no Part 10 file.
         """
-        key = study_key(self._secret, study_uid)
-        folder = self._root / key
-        final = folder / instance_file_name(sop_instance_uid)
-        with self._draft(parts) as draft:
-            folder.mkdir(exist_ok=True, mode=0o700)
-            try:
-                final.hardlink_to(draft)  # unlike rename, never replaces what another association put there
-                kind = StoreKind.STORED
-            except FileExistsError:
-                kind = StoreKind.DUPLICATE
-                if _data_set_digest(final) != _data_set_digest(draft):
-                    kind = StoreKind.CONFLICT
-                    self._link_to_quarantine(draft, "uid_conflict")
-        # Also for a copy: the first may still be on its way to the disk in another thread.
-        sync_folder(folder)
-        self._make_folder_durable(key)
-        return StoreOutcome(kind=kind, study_key=key, path=final)
+        with self.draft() as draft:
+            for part in parts:
+                draft.write(part)
+            return self.place(draft, study_uid, sop_instance_uid)
+
+    @contextmanager
+    def draft(self) -> Iterator[Draft]:
+        """File that `place` or `set_aside` may keep; gone afterwards where neither did.
+
+        Raises
+        ------
+        SpoolFullError
+            If the disk has no room for what the block writes. Nothing is left behind.
+        """
+        with full_disk_told(), open_draft(self.incoming) as draft:
+            yield draft
+
+    def place(self, draft: Draft, study_uid: str, sop_instance_uid: str) -> StoreOutcome:
+        """Keep a draft as an instance of a study; as `store`, whose other half is writing the draft."""
+        (outcome,) = self.place_all([(draft, self.key_of(study_uid), instance_file_name(sop_instance_uid))])
+        return outcome
+
+    def place_all(self, drafts: Sequence[tuple[Draft, str, str]]) -> list[StoreOutcome]:
+        """Keep drafts under their study keys and file names; all are durable on return."""
+        for draft, _, _ in drafts:
+            draft.sync()
+        outcomes: list[StoreOutcome] = []
+        with ExitStack() as stack:
+            folders: dict[str, int] = {}
+            for draft, key, name in drafts:
+                if key not in folders:
+                    folders[key] = stack.enter_context(self._study_folder(key))
+                kind = self._link(draft, folders[key], self.path_of(key, name))
+                outcomes.append(StoreOutcome(kind=kind, study_key=key, path=self.path_of(key, name)))
+            # Also for a copy: the first may still be on its way to the disk in another thread.
+            for folder in folders.values():
+                os.fsync(folder)
+        for key in folders:
+            self._make_folder_durable(key)
+        return outcomes
+
+    def path_of(self, key: str, file_name: str) -> Path:
+        """Where an instance stands, or will stand."""
+        return self._root / key / file_name
+
+    def _link(self, draft: Draft, folder: int, final: Path) -> StoreKind:
+        try:
+            draft.link(folder, final.name)  # never replaces what another association put there
+        except FileExistsError:
+            if _data_set_digest(final) == _data_set_digest(draft.path):
+                return StoreKind.DUPLICATE
+            self._link_to_quarantine(draft, "uid_conflict")
+            return StoreKind.CONFLICT
+        return StoreKind.STORED
 
     def quarantine(self, parts: Iterable[bytes], reason: str) -> Path:
         """Keep what cannot be stored, durable; the same bytes again take no more room.
@@ -176,8 +210,15 @@ class Spool:
         SpoolFullError
             If the disk has no room.
         """
-        with self._draft(parts) as draft:
-            return self._link_to_quarantine(draft, reason)
+        with self.draft() as draft:
+            for part in parts:
+                draft.write(part)
+            return self.set_aside(draft, reason)
+
+    def set_aside(self, draft: Draft, reason: str) -> Path:
+        """Keep a draft in quarantine; as `quarantine`, whose other half is writing the draft."""
+        draft.sync()
+        return self._link_to_quarantine(draft, reason)
 
     def sweep(self, *, older_than_s: float = LEFT_OVER_S) -> int:
         """Remove unfinished files that no living association can own; return how many.
@@ -229,30 +270,30 @@ class Spool:
         return sorted(found, key=lambda instance: (instance.mtime_ns, instance.file_name))
 
     @contextmanager
-    def _draft(self, parts: Iterable[bytes]) -> Iterator[Path]:
-        """File of the parts, synced, gone afterwards: whoever wants to keep it makes a link."""
-        draft = self.incoming / f"{secrets.token_hex(16)}.part"
+    def _study_folder(self, key: str) -> Iterator[int]:
+        """Descriptor of a study's folder, made where it is missing."""
+        folder = self._root / key
         try:
-            with draft.open("xb") as file:
-                for part in parts:
-                    file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            yield draft
-        except OSError as error:
-            if error.errno in _DISK_FULL:
-                raise SpoolFullError("The disk of the spool is full.") from error
-            raise
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            folder.mkdir(exist_ok=True, mode=0o700)
+            descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            yield descriptor
         finally:
-            draft.unlink(missing_ok=True)
+            os.close(descriptor)
 
-    def _link_to_quarantine(self, draft: Path, reason: str) -> Path:
-        with draft.open("rb") as file:
+    def _link_to_quarantine(self, draft: Draft, reason: str) -> Path:
+        with draft.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         final = self._quarantine / f"{digest[:32]}.{reason}.dcm"
-        with suppress(FileExistsError):
-            final.hardlink_to(draft)
-        sync_folder(self._quarantine)
+        folder = os.open(self._quarantine, os.O_RDONLY)
+        try:
+            with suppress(FileExistsError):
+                draft.link(folder, final.name)
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         return final
 
     def _make_folder_durable(self, key: str) -> None:

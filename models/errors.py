@@ -38,6 +38,7 @@ class Reason(StrEnum):
     WRONG_EXTENT = "wrong_extent"  # field of view or organ size outside the model card
     NOT_SKULL_STRIPPED = "not_skull_stripped"  # the model expects the brain alone
     WRONG_AGE = "wrong_age"  # age outside the model card
+    MIXED_PATIENTS = "mixed_patients"  # the images of one series name different patients
 
 
 class ModelError(Exception):

@@ -18,10 +18,11 @@ from rich.table import Table
 
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
-from service.engine import Pool
 from service.errors import TriageError
 from service.models_cli import models_app
+from service.peers_cli import peers_app, pull
 from service.settings import Settings, load_settings
+from service.study import Pool
 from service.telemetry import configure_logging
 
 EXIT_FAILED = 1
@@ -39,6 +40,8 @@ app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
 app.add_typer(models_app, name="models")
+app.add_typer(peers_app, name="peers")
+studies_app.command("pull")(pull)
 
 Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
 Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]
@@ -101,19 +104,23 @@ def node(
     peers: PeersFile = None,
 ) -> None:
     """Receive studies: one role, for many machines."""
-    from service import wiring
-    from service.node import run_intake
+    from service.reception import open_peers, open_spool, reception
 
     settings = _settings(data=data, aet=aet, port=port, peers=peers)
-    known = wiring.open_peers(settings)
-    spool = wiring.open_spool(settings)
-    with _stop_signals() as stop, wiring.open_receiver(settings, spool, known) as receiver:
-        _say(f"vigil node ready: {settings.aet} on {settings.host}:{receiver.port}")
+    known = open_peers(settings)
+    spool = open_spool(settings)
+    with _stop_signals() as stop, reception(settings, spool, known, on_loss=stop.set) as acceptors:
+        _say(f"vigil node ready: {settings.aet} on {settings.host}:{acceptors.port}")
         if standalone:
             stop.wait()
         else:
+            from service import wiring
+            from service.node import run_intake
+
             store = wiring.waiting_store(settings)
             run_intake(lambda: wiring.open_intake(settings, store, spool, known), stop)
+    if not acceptors.is_stopped_by_us:
+        sys.exit(EXIT_FAILED)
 
 
 @app.command()

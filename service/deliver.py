@@ -4,18 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 
 import structlog
 
 from dicom_node.delivery import Destination
-from dicom_node.errors import DeliveryError, DestinationRefusedError
+from dicom_node.errors import DeliveryError, DestinationRefusedError, SopClassRefusedError
+from dicom_node.peers import Confirm
+from dicom_node.services.commitment import Mailbox
 from service import engine
+from service.confirm import SETTLE_S, Confirmation
 from service.engine import Pool
 from service.errors import Answer, answer_to
 from service.store import Store, audit, deliveries
 from service.store.deliveries import DeliveryJob
-from service.study import DeliveryStatus
+from service.study import SOP_CLASS_REFUSED, DeliveryStatus
 
 ACTOR = "delivery"
 FIRST_PAUSE_S = 2.0
@@ -43,19 +46,20 @@ class Delivery:
         By the name in the peers file.
     attempts : int
         Attempts before a delivery is left to a person.
+    mailbox : Mailbox
+        Where commitment reports arrive.
     """
 
     store: Store
     results_folder: Path
     destinations: Mapping[str, Destination]
     attempts: int
-    _places: dict[str, BoundedSemaphore] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_places", {name: BoundedSemaphore(AT_ONCE) for name in self.destinations})
+    mailbox: Mailbox
+    _places: dict[str, BoundedSemaphore] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     def run(self, delivery_id: int) -> None:
-        """Make one attempt at a delivery; harmless where it has ended.
+        """Take the next step of a delivery, to send it or to confirm it; harmless where it has ended.
 
         Raises
         ------
@@ -66,12 +70,16 @@ class Delivery:
             waiting = deliveries.find(session, delivery_id)
         if waiting is None:
             return
-        place = self._places.get(waiting.destination, BoundedSemaphore())
+        with self._lock:  # the peers file may bring destinations while we run
+            place = self._places.setdefault(waiting.destination, BoundedSemaphore(AT_ONCE))
         if not place.acquire(blocking=False):
             self._step_aside(waiting)
             return
         try:
-            self._attempt(delivery_id)
+            if waiting.status is DeliveryStatus.WAITING:
+                self._attempt(delivery_id)
+            else:
+                self._confirmation().step(waiting, self.destinations.get(waiting.destination))
         finally:
             place.release()
 
@@ -96,18 +104,41 @@ class Delivery:
         receipt = destination.send([self.results_folder / job.path])[0]
         if receipt.error is not None:
             raise receipt.error
+        is_over = destination.confirm is Confirm.NONE
+        due = datetime.now(UTC) + timedelta(seconds=SETTLE_S)
         with self.store.transaction() as session:
             if deliveries.record(
-                session, delivery_id, status=DeliveryStatus.DELIVERED, answer=receipt.status
+                session,
+                delivery_id,
+                status=DeliveryStatus.DELIVERED,
+                answer=receipt.status,
+                next_attempt_at=None if is_over else due,
+                is_over=is_over,
             ):
                 audit.append(session, "result.delivered", actor=ACTOR, study_key=job.study_key, **_told(job))
+                if not is_over:
+                    engine.enqueue(session, Pool.DELIVER, delivery_id, priority=job.priority, not_before=due)
         log.info("result delivered", study=job.study_key, kind=job.kind, destination=job.destination)
+
+    def _confirmation(self) -> Confirmation:
+        return Confirmation(
+            store=self.store,
+            results_folder=self.results_folder,
+            mailbox=self.mailbox,
+            attempts=self.attempts,
+        )
 
     def failed(self, delivery_id: int, error: Exception) -> None:
         """Store a failed attempt: another one later, or the dead letter with its reason."""
         with self.store.transaction() as session:
             job = deliveries.find(session, delivery_id)
             if job is None:
+                return
+            if job.status is not DeliveryStatus.WAITING:  # a confirmation that failed unforeseen
+                due = datetime.now(UTC) + timedelta(seconds=pause_s(job.confirm_attempts + 1))
+                deliveries.postpone(session, delivery_id, due)
+                engine.enqueue(session, Pool.DELIVER, delivery_id, priority=job.priority, not_before=due)
+                log.warning("confirmation failed", study=job.study_key, exc_info=error)
                 return
             is_over = answer_to(error) is Answer.ASK or job.attempt >= self.attempts
             due = datetime.now(UTC) + timedelta(seconds=pause_s(job.attempt))
@@ -118,6 +149,7 @@ class Delivery:
                 status=status,
                 answer=getattr(error, "status", None),
                 error=str(error) if isinstance(error, DeliveryError) else type(error).__name__,
+                fallback=SOP_CLASS_REFUSED if isinstance(error, SopClassRefusedError) else None,
                 next_attempt_at=None if is_over else due,
             )
             if not is_recorded:  # a faster attempt has ended it

@@ -8,7 +8,6 @@ unique keys; the engine's `queueing_lock` is never used, for a sibling holding i
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 import procrastinate
 from procrastinate.exceptions import ConnectorException
@@ -19,17 +18,13 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
+from service import study
+
+Pool = study.Pool
 TASKS = {"infer": "vigil.infer", "deliver": "vigil.deliver"}
 # How a database that went away shows, through our own queries and through the engine's.
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError, ConnectorException)
 KEEP_FAILED_HOURS = 24  # a finished row serves nobody but the person looking into a failure
-
-
-class Pool(StrEnum):
-    """Queues with workers of their own, so that delivery never waits behind inference."""
-
-    INFER = "infer"
-    DELIVER = "deliver"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

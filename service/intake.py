@@ -8,20 +8,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
 
 from dicom_node.errors import UnreadableInstanceError
+from dicom_node.identity import device_uid, result_series_uid, series_key
 from dicom_node.keys import ReceivedHeader
+from dicom_node.signals import Signals
 from dicom_node.spool import Spool, SpooledInstance
 from service import engine
+from service.completeness import Evidence, Trigger, decide
 from service.engine import DATABASE_AWAY, Pool
+from service.inquiry import Inquiry
 from service.store import Store, audit, jobs, studies
-from service.store.studies import Arrival
+from service.store.studies import Arrival, PendingStudy
+from service.study import PATIENT_CONFLICT
 
 ACTOR = "node"
-QUIET_PERIOD = "quiet_period"  # the completeness trigger recorded with the revision
 # File systems stamp folders in ticks of some milliseconds: a folder this young may change under its stamp.
 SETTLED_NS = 2_000_000_000
 REST_NS = 60_000_000_000  # before a study that could not be taken in is tried again
@@ -42,6 +46,12 @@ class Intake:
         What new jobs are queued for.
     quiet_s : callable
         Sender's AE title to its quiet period in seconds.
+    signals : Signals, optional
+        What peers told the receiver about studies.
+    inquiry : Inquiry, optional
+        What archives and worklists answer about studies.
+    longest_wait_s : float
+        How long a quiet study waits for what was announced.
     """
 
     store: Store
@@ -49,6 +59,9 @@ class Intake:
     model_hash: str
     config_digest: str
     quiet_s: Callable[[str], float]
+    signals: Signals | None = None
+    inquiry: Inquiry | None = None
+    longest_wait_s: float = 900.0
     _seen: dict[str, int] = field(default_factory=dict)
     _rests_until: dict[str, int] = field(default_factory=dict)
 
@@ -97,29 +110,72 @@ class Intake:
             with self.store.transaction() as session:
                 uids = [one.header.sop_instance_uid for one in found if one.header is not None]
                 own = studies.own_results_among(session, uids)
-                arrivals = [_arrival(one, own) for one in found]
-                is_new = studies.register(session, key, arrivals)
-                if is_new:
+                devices = frozenset(
+                    device_uid(model) for model in studies.known_models(session) | {self.model_hash}
+                )
+                arrivals = [self._arrival(one, own, devices) for one in found]
+                outcome = studies.register(session, key, arrivals)
+                if outcome.is_new:
                     audit.append(
                         session, "study.received", actor=ACTOR, study_key=key, sender=arrivals[0].sender
                     )
-            if is_new:
+                if outcome.is_flagged:
+                    audit.append(
+                        session,
+                        "study.flagged",
+                        actor=ACTOR,
+                        study_key=key,
+                        flag=PATIENT_CONFLICT,
+                    )
+            if outcome.is_new:
                 log.info("study received", study=key)
+            if outcome.is_flagged:
+                log.error("instances of one study name two patients", study=key)
 
     def _queue_complete(self, now: datetime) -> None:
         with self.store.transaction() as session:
             waiting = studies.pending(session)
+        open_senders = self.signals.open_senders() if self.signals and waiting else frozenset()
         for study in waiting:
-            quiet = max(self.quiet_s(sender) for sender in study.senders)
-            is_resting = self._rests_until.get(study.key, 0) > time.time_ns()
-            if now - study.last_instance_at >= timedelta(seconds=quiet) and not is_resting:
+            if self._rests_until.get(study.key, 0) <= time.time_ns():
                 with self._alone(study.key):
-                    self._queue(study.key, now)
+                    trigger = decide(self._evidence(study, open_senders, now))
+                    if trigger is not None:
+                        self._queue(study.key, trigger, now)
 
-    def _queue(self, key: str, now: datetime) -> None:
+    def _evidence(self, study: PendingStudy, open_senders: frozenset[str], now: datetime) -> Evidence:
+        signals = self.signals.of(study.key) if self.signals else ()
+        counts = self.inquiry.counts(study.key) if self.inquiry else None
+        held: dict[str, str] = {}
+        own: frozenset[str] = frozenset()
+        if signals or counts:  # without either the set of instances says nothing about completeness
+            with self.store.transaction() as session:
+                held = studies.held(session, study.key)
+                own = frozenset(
+                    series_key(result_series_uid(uid)) for uid in studies.own_results(session, study.key)
+                )
+        return Evidence(
+            now=now,
+            last_instance_at=study.last_instance_at,
+            quiet_s=max(self.quiet_s(sender) for sender in study.senders),
+            longest_wait_s=self.longest_wait_s,
+            is_sender_open=any(sender in open_senders for sender in study.senders),
+            held=held,
+            signals=signals,
+            archive=None
+            if counts is None
+            else {series: count for series, count in counts.items() if series not in own},
+        )
+
+    def _queue(self, key: str, trigger: Trigger, now: datetime) -> None:
         """Study revision, job and audit row in one transaction (I5)."""
+        urgency = self.inquiry.priority(key) if self.inquiry else None
         with self.store.transaction() as session:
-            revision = studies.complete(session, key, completed_by=QUIET_PERIOD, now=now)
+            if urgency is not None and studies.raise_priority(session, key, urgency):
+                audit.append(
+                    session, "study.prioritised", actor=ACTOR, study_key=key, priority=urgency.name.lower()
+                )
+            revision = studies.complete(session, key, completed_by=trigger, now=now)
             if revision is None:
                 return
             score_id = jobs.queue(
@@ -137,11 +193,39 @@ class Intake:
                 actor=ACTOR,
                 study_key=key,
                 revision=revision.number,
-                completed_by=QUIET_PERIOD,
+                completed_by=trigger.value,
                 content_hash=revision.content_hash,
                 model_hash=self.model_hash,
             )
-        log.info("study queued", study=key, revision=revision.number)
+        log.info("study queued", study=key, revision=revision.number, completed_by=trigger.value)
+
+    def _arrival(self, found: "_Found", own: frozenset[str], devices: frozenset[str]) -> Arrival:
+        header = found.header
+        return Arrival(
+            file_name=found.instance.file_name,
+            sha256=found.sha256,
+            bytes=found.instance.size_bytes,
+            sop_class_uid=header.sop_class_uid if header else "",
+            # An archive may rewrite what marks an object as ours: one mark that it left is enough.
+            is_own=header is not None
+            and (
+                header.is_own or header.sop_instance_uid in own or not devices.isdisjoint(header.device_uids)
+            ),
+            sender=header.sender if header else "",
+            received_at=datetime.fromtimestamp(found.instance.mtime_ns / 1e9, UTC),
+            modality=header.modality if header else "",
+            description=header.study_description if header else "",
+            series=series_key(header.series_uid) if header else "",
+            patient=self._pseudonyms(header.patient) if header else "",
+        )
+
+    def _pseudonyms(self, patient: tuple[str, ...]) -> str:
+        """What says who the patient is, as marks that can be compared and not read."""
+        marks = [
+            self.spool.key_of(f"patient {number} {value}") if value else ""
+            for number, value in enumerate(patient)
+        ]
+        return ".".join(marks) if any(marks) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,19 +243,3 @@ def _read(instance: SpooledInstance) -> _Found:
     except (UnreadableInstanceError, OSError):
         log.exception("instance damaged on disk", study=instance.path.parent.name, file=instance.file_name)
         return _Found(instance, None, "")
-
-
-def _arrival(found: _Found, own: frozenset[str]) -> Arrival:
-    header = found.header
-    return Arrival(
-        file_name=found.instance.file_name,
-        sha256=found.sha256,
-        bytes=found.instance.size_bytes,
-        sop_class_uid=header.sop_class_uid if header else "",
-        # An archive may rewrite what marks an object as ours; its UID it must keep.
-        is_own=header is not None and (header.is_own or header.sop_instance_uid in own),
-        sender=header.sender if header else "",
-        received_at=datetime.fromtimestamp(found.instance.mtime_ns / 1e9, UTC),
-        modality=header.modality if header else "",
-        description=header.study_description if header else "",
-    )

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 from rich.console import Console
@@ -15,13 +15,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dicom_node.reader import list_series, read_volume
-from models.artefact import CARD, PictureArtefact, load_artefact
-from models.catalogue import list_artefacts, list_records
 from models.errors import DatasetError, ModelError, NotAssessableError, RecordError
-from models.verification import verify_artefact
-from models.volume import Volume
 from service.errors import TriageError
+
+if TYPE_CHECKING:
+    from models.volume import Volume
 
 EXIT_FAILED = 1
 MAX_VOXELS = 2**28  # Of one series of a training folder.
@@ -104,6 +102,8 @@ def evaluate_models(
     task: Task = None,
 ) -> None:
     """Score artefacts on a data folder's rows of any split but train."""
+    from models.artefact import PictureArtefact, load_artefact
+
     is_of_pictures = {isinstance(load_artefact(path), PictureArtefact) for path in artefact}
     if len(is_of_pictures) > 1:
         raise DatasetError("models of pictures and of volumes are evaluated apart; give one kind")
@@ -149,12 +149,17 @@ def _evaluate_volumes(
 @models_app.command("card")
 def show_card(artefact: Path) -> None:
     """Print an artefact's model card."""
+    from models.artefact import CARD, load_artefact
+
     _out((load_artefact(artefact).path / CARD).read_text(encoding="utf-8"))
 
 
 @models_app.command("verify")
 def verify_models(artefact: Annotated[list[Path] | None, typer.Argument()] = None) -> None:
     """Check every byte of artefacts, load them and run them; the shipped ones unless some are given."""
+    from models.catalogue import list_artefacts
+    from models.verification import verify_artefact
+
     failed = False
     for path in artefact or list_artefacts():
         try:
@@ -175,6 +180,7 @@ def list_models(
     ] = False,
 ) -> None:
     """Print every shipped record: what it is, and on which data its results are committed."""
+    from models.catalogue import list_records
     from models.evaluation.results import read_results
 
     measured: dict[str, set[str]] = {}
@@ -200,7 +206,7 @@ def list_models(
     Console().print(table)
 
 
-def _read_series(folder: Path) -> Volume:
+def _read_series(folder: Path) -> "Volume":
     """The largest readable series of a folder of DICOM files.
 
     Raises
@@ -208,6 +214,8 @@ def _read_series(folder: Path) -> Volume:
     DatasetError
         If there is none, or its pixels are no volume.
     """
+    from dicom_node.reader import list_series, read_volume
+
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     series = [found for found in list_series(files) if found.reason is None]
     if not series:

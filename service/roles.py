@@ -11,12 +11,13 @@ from collections.abc import Callable
 
 from dicom_node.errors import PortInUseError
 from service.errors import RoleFailedError
+from service.reception import open_peers
 from service.settings import Settings
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
 from service.store.migrations import upgrade
 from service.supervisor import Role
-from service.wiring import database_url, log_folder, open_artefact, open_peers
+from service.wiring import database_url, log_folder, open_artefact
 
 READY_TIMEOUT_S = 60.0
 

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from dicom_node.kinds import ResultKind, read_kinds
 from service.errors import SettingsError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -38,13 +39,50 @@ class Settings(BaseSettings):
     port: Port = Field(11112, description="Port of the node; 0 takes a free one.")
     tls_certificate: Path | None = Field(
         None,
-        description="PEM file of the node's certificate and key. This version refuses it: see SECURITY.md.",
+        description="PEM file of the node's certificate and key. Set: every peer needs a certificate too.",
+    )
+    tls_authorities: Path | None = Field(
+        None, description="PEM file of the authorities whose peers may connect; needed with a certificate."
     )
     api_host: str = Field("127.0.0.1", description="Address the API and pages listen on.")
     api_port: Port = Field(8080, description="Port of the API and pages; 0 takes a free one.")
 
+    receiver: str = Field(
+        "fast",
+        pattern="^(fast|stock)$",
+        description="Way of C-STOREs: Vigil's own, or pynetdicom's, ten times slower, to compare.",
+    )
+    receiver_processes: int | None = Field(
+        None, ge=1, le=16, description="Processes that receive. Unset: one per processor, at most two."
+    )
+    landing: str = Field(
+        "log",
+        pattern="^(files|log)$",
+        description="First home of instances: a log on a local disk, or files at once (network disks).",
+    )
+    log_mb: int = Field(
+        512,
+        ge=64,
+        description="Megabytes of the log, written at the first start; a burst may use four times.",
+    )
+
     quiet_s: float = Field(
         60.0, gt=0, description="Seconds without a new instance after which a study is complete, per sender."
+    )
+    offer_commitment: bool = Field(
+        False,
+        description="Whether the node answers storage commitment requests. A modality may then delete what "
+        "the node holds: only where the node keeps studies for good.",
+    )
+    accept_stow: bool = Field(
+        False,
+        description="Whether the API takes instances by STOW-RS. It asks for no name: only where everybody "
+        "who reaches it may send.",
+    )
+    longest_wait_s: float = Field(
+        900.0,
+        gt=0,
+        description="Longest a quiet study waits for instances that its modality or archive announced.",
     )
     free_mark_mb: int = Field(
         1024, ge=1, description="Free megabytes below which the node answers out of resources (0xA700)."
@@ -52,6 +90,11 @@ class Settings(BaseSettings):
     max_instance_mb: int = Field(1024, ge=1, description="Largest instance accepted, in megabytes.")
     max_voxels: int = Field(
         512 * 1024 * 1024, ge=1, description="Largest volume read for scoring, in voxels."
+    )
+    results: str = Field(
+        "seg,sc,sr",
+        description="Kinds of results to build, by comma: seg, sc, sr, pm, ko, pr, seg_fractional, "
+        "seg_labelmap. What a study cannot have is left out; sr is always there.",
     )
     infer_attempts: int = Field(3, ge=1, description="Attempts on a study before it counts as failed.")
     deliver_attempts: int = Field(
@@ -63,10 +106,31 @@ class Settings(BaseSettings):
     threads: int = Field(1, ge=1, description="Threads of one inference worker.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
 
+    @field_validator("results")
+    @classmethod
+    def _names_known_results(cls, value: str) -> str:
+        read_kinds(value)
+        return value
+
+    @property
+    def result_kinds(self) -> frozenset[ResultKind]:
+        """Kinds of results to build."""
+        return read_kinds(self.results)
+
     @property
     def spool_folder(self) -> Path:
         """Received instances, by study key."""
         return self.data / "spool"
+
+    @property
+    def log_folder(self) -> Path:
+        """Segments of what was received and is no file of the spool yet."""
+        return self.data / "log"
+
+    @property
+    def signals_folder(self) -> Path:
+        """What peers tell besides images, on its way from the receiver to the other roles."""
+        return self.data / "signals"
 
     @property
     def results_folder(self) -> Path:

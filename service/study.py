@@ -19,6 +19,13 @@ class State(StrEnum):
     FAILED = "failed"  # retries are used up; a person decides
 
 
+class Pool(StrEnum):
+    """Queues with workers of their own, so that delivery never waits behind inference."""
+
+    INFER = "infer"
+    DELIVER = "deliver"
+
+
 class DeliveryStatus(StrEnum):
     """Where one result stands with one destination."""
 
@@ -80,6 +87,18 @@ def band(state: State) -> Band:
         return Band.UNJUDGED
     return Band.RANKED if state is State.SCORED else Band.PENDING
 
+
+# Codes of a fallback: why a delivery took another way than its destination's profile wants.
+SOP_CLASS_REFUSED = "sop_class_refused"
+COMMITMENT_NOT_OFFERED = "commitment_not_offered"
+COMMITMENT_TIMEOUT = "commitment_timeout"
+COMMITMENT_FAILED = "commitment_failed"
+CONFIRMATION_NOT_OFFERED = "confirmation_not_offered"
+CONFIRMATION_TIMEOUT = "confirmation_timeout"
+MISSING_AT_DESTINATION = "missing_at_destination"
+
+# Flag of a study whose instances do not agree on who the patient is.
+PATIENT_CONFLICT = "patient_conflict"
 
 # Deliveries that count as "the destination has it".
 ARRIVED = frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.STORED})

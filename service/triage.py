@@ -4,6 +4,7 @@ One job is one model on one study revision. Running it twice, or on two workers,
 are a pure function of the job (I3, I4), and the first to store them wins.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
 from models.predictor import AnyPredictor
@@ -42,10 +44,12 @@ class Triage:
     predictor : AnyPredictor
     config_digest : str
         Of everything besides the model that a result depends on.
-    destinations : tuple of str
-        Names of the peers that get results.
+    destinations : callable
+        Kind of a result to the names of the peers that are sent it.
     max_voxels, attempts : int
         Limits of one study.
+    kinds : frozenset of ResultKind
+        Results to build.
     """
 
     store: Store
@@ -53,9 +57,10 @@ class Triage:
     objects: ResultFolder
     predictor: AnyPredictor
     config_digest: str
-    destinations: tuple[str, ...]
+    destinations: Callable[[str], Sequence[str]]
     max_voxels: int
     attempts: int
+    kinds: frozenset[ResultKind] = DEFAULT_KINDS
 
     def run(self, score_id: int) -> None:
         """Work on one score; harmless where it has ended."""
@@ -109,6 +114,7 @@ class Triage:
                 run_at=job.run_at,
                 software_version=__version__,
                 predecessor_sr=job.predecessor,
+                kinds=self.kinds,
             )
         )
 

@@ -1,15 +1,12 @@
-"""Settings to parts: the only file that builds the real ones."""
+"""Settings to parts: with `service.reception`, which builds what receives, the only file that does."""
 
 import hashlib
 import json
-import ssl
 from importlib.metadata import version
 from pathlib import Path
 
-from dicom_node.delivery import Destination, open_destination
-from dicom_node.identity import load_or_make_secret
+from dicom_node.delivery import Destinations
 from dicom_node.peers import Peers
-from dicom_node.scp import Receiver
 from dicom_node.spool import Spool
 from models import runtime
 from models.artefact import CALIBRATION, Artefact, PictureArtefact, load_artefact
@@ -19,9 +16,11 @@ from models.predictor import load_predictor
 from models.scores import ModelIdentity
 from service import __version__
 from service.deliver import Delivery
-from service.errors import DatabaseError, SettingsError
+from service.errors import DatabaseError
+from service.inquiry import Inquiry
 from service.intake import Intake
 from service.reaper import Reaper
+from service.reception import open_mailbox, open_peers, open_signals
 from service.settings import Settings
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
@@ -30,7 +29,6 @@ from service.triage import Triage
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
 SHAPING = ("highdicom", "numpy", "pillow", "pydicom", "scipy")
-MB = 1024 * 1024
 
 
 def database_url(settings: Settings) -> str:
@@ -64,11 +62,6 @@ def waiting_store(settings: Settings) -> Store:
     return Store.open(database_url(settings))
 
 
-def open_peers(settings: Settings) -> Peers:
-    """Peers of the file, or the rule for none: any calling AE title, from this machine alone."""
-    return Peers.load(settings.peers_path)
-
-
 def open_artefact(settings: Settings) -> Artefact | PictureArtefact:
     """Return the model to score with, every file verified."""
     return load_artefact(settings.model) if settings.model else active_artefact()
@@ -80,54 +73,32 @@ def model_identity(settings: Settings) -> ModelIdentity:
     return identify(artefact, read_calibration(artefact.path / CALIBRATION))
 
 
-def open_spool(settings: Settings) -> Spool:
-    """Spool of the data folder, with the site's secret."""
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Spool(
-        settings.spool_folder,
-        load_or_make_secret(settings.key_path),
-        free_mark_bytes=settings.free_mark_mb * MB,
-    )
-
-
-def open_receiver(settings: Settings, spool: Spool, peers: Peers) -> Receiver:
-    """Return the DICOM receiver; it does not listen yet."""
-    tls = None
-    if settings.tls_certificate is not None:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            tls.load_cert_chain(settings.tls_certificate)
-        except OSError as error:  # ssl.SSLError is one
-            raise SettingsError(
-                f"VIGIL_TLS_CERTIFICATE: the file cannot be used ({error.strerror})."
-            ) from error
-    return Receiver(
-        spool,
-        aet=settings.aet,
-        host=settings.host,
-        port=settings.port,
-        peers=peers,
-        tls=tls,
-        max_instance_bytes=settings.max_instance_mb * MB,
-    )
-
-
 def config_digest(settings: Settings) -> str:
     """SHA-256 over everything besides the model that shapes a result."""
     # Asked of itself: its package has another name where it is made for a GPU.
     shaping = {"onnxruntime": runtime.VERSION, **{name: version(name) for name in SHAPING}}
-    content = {"vigil": __version__, "max_voxels": settings.max_voxels, **shaping}
+    content = {
+        "vigil": __version__,
+        "max_voxels": settings.max_voxels,
+        "results": sorted(settings.result_kinds),
+        **shaping,
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) -> Intake:
     """Return the loop from spool to job."""
+    signals = open_signals(settings)
+    signals.sweep()
     return Intake(
         store=store,
         spool=spool,
         model_hash=open_artefact(settings).sha256,
         config_digest=config_digest(settings),
         quiet_s=lambda sender: peers.quiet_s(sender, default=settings.quiet_s),
+        signals=signals,
+        inquiry=Inquiry(peers=peers, spool=spool, calling_aet=settings.aet),
+        longest_wait_s=settings.longest_wait_s,
     )
 
 
@@ -141,23 +112,23 @@ def open_triage(settings: Settings, store: Store) -> Triage:
             open_artefact(settings), threads=settings.threads, engines=settings.engines_folder
         ),
         config_digest=config_digest(settings),
-        destinations=tuple(peer.name for peer in open_peers(settings).destinations),
+        destinations=open_peers(settings).destinations_of,
         max_voxels=settings.max_voxels,
+        kinds=settings.result_kinds,
         attempts=settings.infer_attempts,
     )
 
 
 def open_delivery(settings: Settings, store: Store) -> Delivery:
     """Return what the delivery worker does."""
-    destinations: dict[str, Destination] = {
-        peer.name: open_destination(peer, calling_aet=settings.aet)
-        for peer in open_peers(settings).destinations
-    }
+    mailbox = open_mailbox(settings)
+    mailbox.sweep()
     return Delivery(
         store=store,
         results_folder=settings.results_folder,
-        destinations=destinations,
+        destinations=Destinations(open_peers(settings), calling_aet=settings.aet),
         attempts=settings.deliver_attempts,
+        mailbox=mailbox,
     )
 
 

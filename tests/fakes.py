@@ -12,7 +12,9 @@ from pynetdicom.sop_class import Verification
 
 from dicom_node.contexts import prepare_pynetdicom
 from dicom_node.errors import DeliveryError, SpoolFullError
+from dicom_node.peers import Confirm
 from dicom_node.scu import Receipt
+from dicom_node.services.commitment import Mailbox, Reference
 from dicom_node.spool import StoreKind, StoreOutcome
 
 
@@ -45,6 +47,11 @@ class FakeDestination:
 
     error: DeliveryError | None = None
     sent: list[Path] = field(default_factory=list)
+    confirm: Confirm = Confirm.NONE
+    commitment_s: float = 3600.0
+    offers: DeliveryError | None = None  # what a commitment request is answered with
+    answers: bool | DeliveryError = True  # to the question whether it holds an object
+    asked: list[tuple[str, list[Reference]]] = field(default_factory=list)
 
     def check(self) -> None:
         if self.error is not None:
@@ -55,6 +62,19 @@ class FakeDestination:
             return [Receipt(path=path, status=self.error.status, error=self.error) for path in paths]
         self.sent.extend(paths)
         return [Receipt(path=path, status=0x0000, error=None) for path in paths]
+
+    def request_commitment(
+        self, transaction_uid: str, references: Sequence[Reference], mailbox: Mailbox
+    ) -> None:
+        if self.offers is not None:
+            raise self.offers
+        mailbox.ask(transaction_uid, "pacs")
+        self.asked.append((transaction_uid, list(references)))
+
+    def holds(self, path: Path) -> bool:  # noqa: ARG002 - the protocol's
+        if isinstance(self.answers, DeliveryError):
+            raise self.answers
+        return self.answers
 
 
 @dataclass

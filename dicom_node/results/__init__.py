@@ -1,4 +1,4 @@
-"""Result objects for the archive: SEG, secondary capture, structured report.
+"""Result objects for the archive: SEG, secondary capture, structured report, and what sites ask for besides.
 
 A result is a pure function of its `ResultContext`: the same context gives the same bytes on every machine
 (I4), and everything that could change them changes their UIDs too.
@@ -13,13 +13,19 @@ from typing import Final
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
-from dicom_node.results.codes import ResultKind
+from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.results.context import ResultContext
+from dicom_node.results.fractional_segmentation import build_fractional_segmentation
+from dicom_node.results.key_objects import build_key_objects
+from dicom_node.results.label_map import build_label_map
+from dicom_node.results.parametric_map import build_parametric_map
+from dicom_node.results.presentation import build_presentation
 from dicom_node.results.report import build_report
 from dicom_node.results.secondary_capture import build_secondary_capture
 from dicom_node.results.segmentation import build_segmentation
 
 __all__ = [
+    "DEFAULT_KINDS",
     "RESULT_BUILDERS",
     "BuiltResult",
     "ResultBuilder",
@@ -35,8 +41,13 @@ ResultBuilder = Callable[[ResultContext], Dataset | None]
 RESULT_BUILDERS: Final[Mapping[ResultKind, ResultBuilder]] = MappingProxyType(
     {
         ResultKind.SEGMENTATION: build_segmentation,
+        ResultKind.FRACTIONAL_SEGMENTATION: build_fractional_segmentation,
+        ResultKind.LABEL_MAP: build_label_map,
+        ResultKind.PARAMETRIC_MAP: build_parametric_map,
         ResultKind.SECONDARY_CAPTURE: build_secondary_capture,
         ResultKind.REPORT: build_report,
+        ResultKind.KEY_OBJECTS: build_key_objects,
+        ResultKind.PRESENTATION: build_presentation,
     }
 )
 
@@ -67,12 +78,13 @@ def build_results(context: ResultContext) -> tuple[BuiltResult, ...]:
     Returns
     -------
     tuple of BuiltResult
-        Scored: SEG where a voxel reaches a band, secondary capture, report. Not assessable: the report alone.
+        Of the kinds the context asks for, those it gives: no segmentation where no voxel reaches a band, no
+        parametric map where there is no frame of reference. Not assessable: the report alone.
     """
     return tuple(
         BuiltResult(kind.value, dataset)
         for kind, build in RESULT_BUILDERS.items()
-        if (dataset := build(context)) is not None
+        if kind in context.kinds and (dataset := build(context)) is not None
     )
 
 

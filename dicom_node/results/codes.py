@@ -4,7 +4,6 @@ Standard codes where a standard concept fits, private ones (``99VIGIL``) where n
 private code is never given a second meaning.
 """
 
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
@@ -12,25 +11,31 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from dicom_node.identity import CODING_SCHEME
+from dicom_node.kinds import ResultKind
 from models.errors import Reason
 
-
-class ResultKind(StrEnum):
-    """Kinds of result objects; the value is stored and shown."""
-
-    SEGMENTATION = "seg"
-    SECONDARY_CAPTURE = "sc"
-    REPORT = "sr"
-
-
 SERIES_NUMBER: Final = MappingProxyType(
-    {ResultKind.SEGMENTATION: 9001, ResultKind.SECONDARY_CAPTURE: 9003, ResultKind.REPORT: 9004}
+    {
+        ResultKind.SEGMENTATION: 9001,
+        ResultKind.PARAMETRIC_MAP: 9002,
+        ResultKind.SECONDARY_CAPTURE: 9003,
+        ResultKind.REPORT: 9004,
+        ResultKind.KEY_OBJECTS: 9005,
+        ResultKind.PRESENTATION: 9006,
+        ResultKind.FRACTIONAL_SEGMENTATION: 9007,
+        ResultKind.LABEL_MAP: 9008,
+    }
 )
 SERIES_DESCRIPTION: Final = MappingProxyType(
     {
         ResultKind.SEGMENTATION: "AI anomaly SEG - not for diagnostic use",
+        ResultKind.FRACTIONAL_SEGMENTATION: "AI anomaly fractional SEG - not for diagnostic use",
+        ResultKind.LABEL_MAP: "AI anomaly label map - not for diagnostic use",
+        ResultKind.PARAMETRIC_MAP: "AI anomaly map - not for diagnostic use",
         ResultKind.SECONDARY_CAPTURE: "AI anomaly overlay - not for diagnostic use",
         ResultKind.REPORT: "AI anomaly report - not for diagnostic use",
+        ResultKind.KEY_OBJECTS: "AI anomaly key images - not for diagnostic use",
+        ResultKind.PRESENTATION: "AI anomaly outlines - not for diagnostic use",
     }
 )
 
@@ -78,6 +83,11 @@ def coded(code: Code) -> Dataset:
 ABNORMAL_STRUCTURE: Final = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 ANOMALOUS_REGION: Final = vigil("ANOM-REG", "Anomalous region")
 BAND_LABELS: Final = ("Anomaly band 1 (low)", "Anomaly band 2 (middle)", "Anomaly band 3 (high)")
+ONLY_LABELS: Final = (
+    "Anomaly band 1 (low), without bands 2 and 3",
+    "Anomaly band 2 (middle), without band 3",
+    "Anomaly band 3 (high)",
+)
 BAND_COLOURS: Final = ((45.0, 52.0, 5.0), (62.0, 52.0, 55.0), (85.0, -5.0, 70.0))  # CIELab, rising lightness
 
 # Numbers.
@@ -87,11 +97,13 @@ P_VALUE: Final = vigil("P-VALUE", "p-value under reference group")
 ANOMALY_MAP_VALUE: Final = vigil("ANOM-MAP", "Anomaly map value")
 BAND_THRESHOLD: Final = vigil("BAND-MIN", "Lower threshold of anomaly band")
 PERCENTILE_RANKING: Final = Code("121415", "DCM", "Percentile Ranking of measurement")
+AREA: Final = Code("42798000", "SCT", "Area")
 VOLUME: Final = Code("118565006", "SCT", "Volume")
 MAXIMUM: Final = Code("56851009", "SCT", "Maximum")
 MEAN: Final = Code("373098007", "SCT", "Mean")
 NO_UNITS: Final = Code("1", "UCUM", "no units")
 PERCENT: Final = Code("%", "UCUM", "percent")
+SQUARE_MILLIMETRE: Final = Code("mm2", "UCUM", "square millimeter")
 CUBIC_CENTIMETRE: Final = Code("cm3", "UCUM", "cubic centimeter")
 
 # Judgements. Normality is never stated: neither "Normal" nor "Abnormal" is a machine's to say.
@@ -107,6 +119,10 @@ STATEMENT: Final = vigil("STATEMENT", "Statement")
 NOTICE: Final = vigil("NOTICE", "Notice of intended use")
 
 # Documents, devices, images.
+OF_INTEREST: Final = Code("113000", "DCM", "Of Interest")
+KEY_OBJECT_DESCRIPTION: Final = Code("113012", "DCM", "Key Object Description")
+SOURCE: Final = Code("260753009", "SCT", "Source")
+ANOMALY_DETECTION: Final = vigil("ANOM-DERIV", "Unsupervised anomaly detection")
 REPORT_TITLE: Final = Code("126000", "DCM", "Imaging Measurement Report")
 IMAGING_PROCEDURE: Final = Code("363679005", "SCT", "Imaging procedure")
 ARTIFICIAL_INTELLIGENCE: Final = Code("123110", "DCM", "Artificial Intelligence")
@@ -141,5 +157,6 @@ REASONS: Final = MappingProxyType(
         Reason.WRONG_EXTENT: vigil("NA-20", "Field of view or organ size outside the model card"),
         Reason.NOT_SKULL_STRIPPED: vigil("NA-21", "Not skull-stripped"),
         Reason.WRONG_AGE: vigil("NA-22", "Age outside the model card"),
+        Reason.MIXED_PATIENTS: vigil("NA-23", "Several patients in the series"),
     }
 )

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset
 
-from dicom_node.identity import derive_uid
+from dicom_node.identity import derive_uid, result_series_uid
+from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from models.errors import Reason
 from models.scores import ModelIdentity, Scores
 from models.volume import Volume
@@ -39,6 +40,8 @@ class ResultContext:
         Of Vigil.
     predecessor_sr : tuple of str or None
         SOP Class and Instance UID of the report on the revision before.
+    kinds : frozenset of ResultKind
+        Which results are wanted. The report refers to those alone, so they are part of every UID.
 
     Raises
     ------
@@ -57,12 +60,15 @@ class ResultContext:
     run_at: datetime
     software_version: str
     predecessor_sr: tuple[str, str] | None
+    kinds: frozenset[ResultKind] = DEFAULT_KINDS
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("results need at least one source header")
         if not self.sources[0].get("StudyInstanceUID"):
             raise ValueError("the sources name no study")
+        if ResultKind.REPORT not in self.kinds:
+            raise ValueError("the report is never left out: it alone says why a study has no score")
         if self.run_at.tzinfo is None:
             raise ValueError("run_at has no time zone")
         if (self.scores is None) == (self.reason is None):
@@ -101,6 +107,7 @@ class ResultContext:
             self.model.sha256,
             self.config_digest,
             self.run_at.astimezone(UTC).isoformat(),
+            ",".join(sorted(self.kinds)),
         )
 
 
@@ -109,4 +116,4 @@ def series_uid(sop_instance_uid: str) -> str:
 
     A function of the instance alone, so that a later report can name the series of the one before.
     """
-    return derive_uid("result-series", sop_instance_uid)
+    return result_series_uid(sop_instance_uid)

@@ -17,15 +17,14 @@ from pydicom.valuerep import DA, TM
 
 from dicom_node.header import PARSE_ERRORS
 from dicom_node.identity import (
-    CODING_SCHEME,
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION,
     MANUFACTURER,
     MODEL_NAME,
-    derive_uid,
+    device_uid,
 )
+from dicom_node.kinds import ResultKind
 from dicom_node.results import codes
-from dicom_node.results.codes import ResultKind
 from dicom_node.results.context import ResultContext, series_uid
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -106,6 +105,9 @@ _OPTIONAL: Final = MappingProxyType(
     {"IssuerOfPatientID": _long(64), "PatientAge": _age, "StudyDescription": _long(64)}
 )
 _REGION: Final = MappingProxyType({"BodyPartExamined": _code_string, "Laterality": _code_string})
+_FACELESS: Final = frozenset(
+    {"CHEST", "ABDOMEN", "PELVIS", "SPINE", "TSPINE", "LSPINE", "KNEE", "HAND", "FOOT"}
+)
 _SCANNER: Final = MappingProxyType({"Manufacturer": _long(64), "ManufacturerModelName": _long(64)})
 
 
@@ -133,9 +135,17 @@ def region(source: Dataset) -> Dataset:
     """Body part and side of a source, for results that are images."""
     copy = Dataset()
     _copy_valid(source, copy, _REGION)
+    side = text_of(source, "ImageLaterality")
+    if "Laterality" not in copy and side in {"L", "R"}:  # where radiographs say it
+        copy.Laterality = side
     if "BodyPartExamined" not in copy and "Laterality" not in copy:
         copy.Laterality = ""  # type 2C: which side, if any, is unknown (PS3.3 C.7.3.1)
     return copy
+
+
+def may_show_a_face(source: Dataset) -> bool:
+    """Whether a picture of a source may let a person be recognised (0028,0302)."""
+    return text_of(source, "BodyPartExamined") not in _FACELESS
 
 
 def _copy_valid(source: Dataset, copy: Dataset, rules: MappingProxyType[str, Callable[[str], str]]) -> None:
@@ -186,6 +196,30 @@ def envelope(context: ResultContext, kind: ResultKind, sop_class: UID, modality:
     return result
 
 
+def settle(made: Dataset, outer: Dataset, dimensions: str) -> Dataset:
+    """Plain data set with what highdicom took from the clock, the source or at random replaced (I4).
+
+    Parameters
+    ----------
+    made : Dataset
+        What highdicom made.
+    outer : Dataset
+        Its envelope, which prevails.
+    dimensions : str
+        Dimension Organization UID.
+    """
+    for keyword in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
+        for item in made.get(keyword, []):
+            item.DimensionOrganizationUID = dimensions
+    settled = Dataset()
+    settled.update(made)
+    settled.update(outer)
+    settled.ContentCreatorName = ""  # type 2 in the Content Identification macro: no person made this
+    settled.file_meta = FileMetaDataset(outer.file_meta)
+    settled.file_meta.TransferSyntaxUID = made.file_meta.TransferSyntaxUID
+    return settled
+
+
 def instance_uid(context: ResultContext, kind: ResultKind) -> str:
     """SOP Instance UID of a result."""
     return context.uid(f"{kind.value}-instance")
@@ -223,15 +257,10 @@ def _algorithm(context: ResultContext, run_at: datetime) -> Dataset:
     item.Manufacturer = MANUFACTURER
     item.ManufacturerModelName = context.model.name[:64]
     item.SoftwareVersions = context.model.version[:64]
-    item.DeviceUID = device_uid(context)
+    item.DeviceUID = device_uid(context.model.sha256)
     item.ContributionDateTime = run_at.strftime("%Y%m%d%H%M%S%z")
     item.ContributionDescription = "Unsupervised anomaly ranking"
     return item
-
-
-def device_uid(context: ResultContext) -> str:
-    """UID of the model as a device."""
-    return derive_uid("device", CODING_SCHEME, context.model.sha256)
 
 
 def _file_meta(sop_class: UID, sop_instance: str) -> FileMetaDataset:

@@ -30,10 +30,10 @@ from dicom_node.results.segmentation import (
     segment_tracking_uid,
     segmentation_uid,
 )
-from dicom_node.results.sources import image_references, is_image
+from dicom_node.results.sources import has_scale, is_placed, key_images
 from models.scores import ModelIdentity, Scores
+from models.volume import Volume
 
-_KEY_SLICES = 5
 _CM3_PER_MM3 = 1e-3
 
 Group: TypeAlias = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
@@ -80,7 +80,6 @@ def band_groups(
         if not mask.any():
             continue
         values = context.scores.map[mask].astype(np.float64)
-        volume_cm3 = values.size * context.volume.voxel_mm3 * _CM3_PER_MM3
         common = {
             "tracking_identifier": TrackingIdentifier(
                 uid=segment_tracking_uid(context, index), identifier=segment_tracking_id(index)
@@ -90,7 +89,7 @@ def band_groups(
             "algorithm_id": algorithm,
             "measurements": [
                 Measurement(codes.BAND_THRESHOLD, float(context.scores.bands[index]), codes.NO_UNITS),
-                Measurement(codes.VOLUME, volume_cm3, codes.CUBIC_CENTIMETRE),
+                *_size(context, context.volume, values.size),
                 _map_value(codes.MAXIMUM, float(values.max())),
                 _map_value(codes.MEAN, float(values.mean())),
             ],
@@ -104,6 +103,16 @@ def band_groups(
         else:
             groups.append(MeasurementsAndQualitativeEvaluations(**common))
     return groups
+
+
+def _size(context: ResultContext, volume: Volume, voxels: int) -> list[Measurement]:
+    """Volume of so many voxels; of a projection the area; nothing where the source states no scale."""
+    if is_placed(context):
+        return [Measurement(codes.VOLUME, voxels * volume.voxel_mm3 * _CM3_PER_MM3, codes.CUBIC_CENTIMETRE)]
+    if not has_scale(context):
+        return []
+    _, row_mm, column_mm = volume.spacing_mm
+    return [Measurement(codes.AREA, voxels * row_mm * column_mm, codes.SQUARE_MILLIMETRE)]
 
 
 def _map_value(derivation: Code, value: float) -> Measurement:
@@ -185,21 +194,14 @@ def _not_assessed(context: ResultContext) -> list[str]:
 
 
 def _key_slices(context: ResultContext) -> list[SourceImageForMeasurementGroup] | None:
-    """Images of the slices with the highest peaks; None where no image can be named."""
-    images = image_references(context)
-    if context.scores is None or not images or not is_image(context.sources[0]):
-        return None
-    peaks = [region.slice_index for region in context.scores.regions[:_KEY_SLICES]]
-    if not peaks:
-        peaks = [int(np.unravel_index(context.scores.map.argmax(), context.scores.map.shape)[0])]
     return [
         SourceImageForMeasurementGroup(
-            referenced_sop_class_uid=images[index].sop_class,
-            referenced_sop_instance_uid=images[index].sop_instance,
-            referenced_frame_numbers=None if images[index].frame is None else [images[index].frame],
+            referenced_sop_class_uid=image.sop_class,
+            referenced_sop_instance_uid=image.sop_instance,
+            referenced_frame_numbers=None if image.frame is None else [image.frame],
         )
-        for index in dict.fromkeys(peaks)
-    ]
+        for image in key_images(context)
+    ] or None
 
 
 def _add_text(group: Group, lines: list[tuple[Code, str]]) -> None:

@@ -1,6 +1,7 @@
 """Colours of the anomaly map. The only place that knows them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -65,31 +66,52 @@ def window(voxels: NDArray[np.float32], low: float, high: float) -> NDArray[np.u
     return np.asarray(level.round(), dtype=np.uint8)
 
 
-def overlay(
-    grey: NDArray[np.uint8], values: NDArray[np.floating], bands: Sequence[float]
-) -> NDArray[np.uint8]:
-    """Slice with its map laid over it.
+def levels(values: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Map values in 256 steps; a step is never above its value."""
+    return np.asarray(_unit(values) * (_LEVELS - 1), dtype=np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """Colours of a map over grey pixels.
 
     Colour begins at half of the lowest band and reaches its full strength at the band itself: below, the
     pixels are those of the slice.
 
-    Parameters
+    Attributes
     ----------
-    grey : uint8, shape (rows, columns)
-    values : float, shape (rows, columns)
-        Map, 0 to 1.
-    bands : sequence of float
-        Ascending thresholds of the bands.
-
-    Returns
-    -------
-    uint8, shape (rows, columns, 3)
+    onset : int
+        Least level that shows.
+    mixed : uint8, shape (levels, greys, 3)
     """
-    onset = _ONSET * bands[0]
-    ramp = (_unit(values) - onset) / max(bands[0] - onset, float(np.finfo(np.float32).eps))
-    opacity = _OPACITY * np.clip(ramp, 0.0, 1.0)[..., np.newaxis]
-    mixed = (1.0 - opacity) * grey[..., np.newaxis] + opacity * colours(values)
-    return np.asarray(mixed.round(), dtype=np.uint8)
+
+    onset: int
+    mixed: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, bands: Sequence[float]) -> "Overlay":
+        """Overlay for ascending thresholds of the bands."""
+        values = np.arange(_LEVELS) / (_LEVELS - 1)
+        onset = _ONSET * bands[0]
+        ramp = (values - onset) / max(bands[0] - onset, float(np.finfo(np.float32).eps))
+        opacity = _OPACITY * np.clip(ramp, 0.0, 1.0)[:, np.newaxis, np.newaxis]
+        greys = np.arange(_LEVELS)[np.newaxis, :, np.newaxis]
+        mixed = (1.0 - opacity) * greys + opacity * TABLE[:, np.newaxis, :]
+        return cls(onset=int((values <= onset).sum()), mixed=mixed.round().astype(np.uint8))
+
+    def lay(self, grey: NDArray[np.uint8], level: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Slice with its map laid over it.
+
+        Parameters
+        ----------
+        grey, level : uint8, same shape
+            Pixels of the slice, and the map there, as of `levels`.
+
+        Returns
+        -------
+        uint8, that shape and (3,)
+        """
+        return self.mixed[level, grey]
 
 
 def colour_bar(height: int, width: int) -> NDArray[np.uint8]:

@@ -1,33 +1,22 @@
 """Structured report of an assessment: TID 1500 in Comprehensive 3D SR (PS3.3 A.35.13, PS3.16)."""
 
-from itertools import groupby
-
 from highdicom.sr import (
     AlgorithmIdentification,
-    DeviceObserverIdentifyingAttributes,
     LanguageOfContentItemAndDescendants,
     MeasurementReport,
     ObservationContext,
-    ObserverContext,
 )
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
-from dicom_node.identity import MANUFACTURER, MODEL_NAME
+from dicom_node.identity import MANUFACTURER
+from dicom_node.kinds import ResultKind
 from dicom_node.results import codes
-from dicom_node.results.codes import ResultKind
 from dicom_node.results.context import ResultContext, series_uid
-from dicom_node.results.envelope import device_uid, envelope, is_referable
+from dicom_node.results.documents import Reference, hierarchy, observer, plant
+from dicom_node.results.envelope import envelope, is_referable
 from dicom_node.results.findings import band_groups, study_group
 from dicom_node.results.segmentation import has_segmentation, segmentation_uid
-
-_ROOT = (
-    "ValueType",
-    "ConceptNameCodeSequence",
-    "ContinuityOfContent",
-    "ContentTemplateSequence",
-    "ContentSequence",
-)
 
 
 def build_report(context: ResultContext) -> Dataset:
@@ -45,7 +34,7 @@ def build_report(context: ResultContext) -> Dataset:
     algorithm = _algorithm(context)
     with_segments = has_segmentation(context)
     content = MeasurementReport(
-        observation_context=_observer(context),
+        observation_context=ObservationContext(observer_device_context=observer(context)),
         procedure_reported=codes.IMAGING_PROCEDURE,
         imaging_measurements=[
             study_group(context, algorithm),
@@ -55,8 +44,7 @@ def build_report(context: ResultContext) -> Dataset:
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.ENGLISH),
     )[0]
     result = envelope(context, ResultKind.REPORT, Comprehensive3DSRStorage, "SR")
-    for keyword in _ROOT:
-        result[keyword] = content[keyword]
+    plant(content, result)
     result.CompletionFlag = "COMPLETE"
     result.VerificationFlag = "UNVERIFIED"
     result.PreliminaryFlag = "PRELIMINARY"
@@ -64,11 +52,11 @@ def build_report(context: ResultContext) -> Dataset:
     result.ReferencedPerformedProcedureStepSequence = []
     evidence = _evidence(context, with_segments=with_segments)
     if evidence:
-        result.CurrentRequestedProcedureEvidenceSequence = [_study(context.study_uid, evidence)]
+        result.CurrentRequestedProcedureEvidenceSequence = [hierarchy(context.study_uid, evidence)]
     if context.predecessor_sr is not None:
         _, instance = context.predecessor_sr
         result.PredecessorDocumentsSequence = [
-            _study(context.study_uid, [(series_uid(instance), *context.predecessor_sr)])
+            hierarchy(context.study_uid, [(series_uid(instance), *context.predecessor_sr)])
         ]
     return result
 
@@ -92,22 +80,7 @@ def _algorithm(context: ResultContext) -> AlgorithmIdentification:
     )
 
 
-def _observer(context: ResultContext) -> ObservationContext:
-    return ObservationContext(
-        observer_device_context=ObserverContext(
-            observer_type=codes.DEVICE,
-            observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-                uid=device_uid(context),
-                name=context.model.name,
-                manufacturer_name=MANUFACTURER,
-                model_name=MODEL_NAME,
-                serial_number=context.model.sha256[: codes.SERIAL_LENGTH],
-            ),
-        )
-    )
-
-
-def _evidence(context: ResultContext, *, with_segments: bool) -> list[tuple[str, str, str]]:
+def _evidence(context: ResultContext, *, with_segments: bool) -> list[Reference]:
     """Series, class and instance of everything that was looked at or is referred to."""
     evidence = [
         (str(source.SeriesInstanceUID), str(source.SOPClassUID), str(source.SOPInstanceUID))
@@ -118,21 +91,3 @@ def _evidence(context: ResultContext, *, with_segments: bool) -> list[tuple[str,
         instance = segmentation_uid(context)
         evidence.append((series_uid(instance), SegmentationStorage, instance))
     return evidence
-
-
-def _study(study_uid: str, references: list[tuple[str, str, str]]) -> Dataset:
-    """Hierarchical reference: study, series, instances (PS3.3 C.17.2.1)."""
-    study = Dataset()
-    study.StudyInstanceUID = study_uid
-    study.ReferencedSeriesSequence = []
-    for uid, members in groupby(references, key=lambda reference: reference[0]):
-        series = Dataset()
-        series.SeriesInstanceUID = uid
-        series.ReferencedSOPSequence = []
-        for _, sop_class, sop_instance in members:
-            item = Dataset()
-            item.ReferencedSOPClassUID = sop_class
-            item.ReferencedSOPInstanceUID = sop_instance
-            series.ReferencedSOPSequence.append(item)
-        study.ReferencedSeriesSequence.append(series)
-    return study

@@ -4,8 +4,10 @@ Frame ``k`` is slice ``k`` of the volume. What a picture cannot carry as data st
 is not for diagnosis, the percentile with its reference group, the model.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -13,25 +15,35 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.tag import Tag
-from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, RLELossless
+from pydicom.uid import (
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 
+from dicom_node.kinds import ResultKind
 from dicom_node.results import codes, heatmap
-from dicom_node.results.canvas import Layout, paint_frame, paint_template, side_letter
-from dicom_node.results.codes import ResultKind
+from dicom_node.results.canvas import (
+    Layout,
+    paint_letters,
+    paint_template,
+    paint_title,
+    side_letter,
+    write_letters,
+)
 from dicom_node.results.context import ResultContext
-from dicom_node.results.envelope import envelope, region, text_of
-from dicom_node.results.sources import image_references
+from dicom_node.results.envelope import envelope, may_show_a_face, region, text_of
+from dicom_node.results.sheet import Sheet
+from dicom_node.results.sources import image_references, is_placed
 from models.scores import Scores
 from models.volume import Volume
 
 _WINDOW_PERCENTILES: Final = (1.0, 99.5)
 _WINDOW_SAMPLE: Final = 1_000_000  # voxels; more change the window by less than a grey level
-_FACELESS: Final = frozenset(
-    {"CHEST", "ABDOMEN", "PELVIS", "SPINE", "TSPINE", "LSPINE", "KNEE", "HAND", "FOOT"}
-)
 _PAGE_NUMBER_VECTOR: Final = Tag("PageNumberVector")
+_SIDES: Final = re.compile(r"[LRAPHF]{1,3}")  # PS3.3 C.7.6.1.1.1
+_OPPOSITE: Final = MappingProxyType({"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"})
 _LOSSY: Final = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
@@ -62,11 +74,18 @@ def display_window(volume: Volume) -> Window:
 
 
 def build_secondary_capture(context: ResultContext) -> Dataset | None:
-    """Multi-frame true colour picture of a scored volume; None where there are no scores."""
+    """Colour picture of every slice; None where there are no scores.
+
+    One frame a slice, or where there is but one slice a single-frame object, which every viewer knows.
+    """
     if context.scores is None or context.volume is None:
         return None
+    is_single = len(context.volume.voxels) == 1
     result = envelope(
-        context, ResultKind.SECONDARY_CAPTURE, MultiFrameTrueColorSecondaryCaptureImageStorage, "OT"
+        context,
+        ResultKind.SECONDARY_CAPTURE,
+        SecondaryCaptureImageStorage if is_single else MultiFrameTrueColorSecondaryCaptureImageStorage,
+        "OT",
     )
     source = context.sources[0]
     result.update(region(source))
@@ -75,7 +94,7 @@ def build_secondary_capture(context: ResultContext) -> Dataset | None:
     result.DateOfSecondaryCapture = result.ContentDate
     result.TimeOfSecondaryCapture = result.ContentTime
     result.BurnedInAnnotation = "YES"
-    result.RecognizableVisualFeatures = "NO" if text_of(source, "BodyPartExamined") in _FACELESS else "YES"
+    result.RecognizableVisualFeatures = "YES" if may_show_a_face(source) else "NO"
     result.DerivationDescription = (
         "Left: source slice, windowed and resampled for display. Right: the same with the anomaly map of "
         f"{context.model.name} {context.model.version} laid over it. {codes.DISCLAIMER}"
@@ -91,15 +110,12 @@ def build_secondary_capture(context: ResultContext) -> Dataset | None:
     return result
 
 
-def _is_oriented(context: ResultContext) -> bool:
-    return context.is_multiframe or "ImageOrientationPatient" in context.sources[0]
-
-
 def _orientation(context: ResultContext, volume: Volume) -> list[str]:
     """Sides that rows and columns of both panels run to; empty where unknown (type 2C)."""
-    if not _is_oriented(context):
-        return []
-    return [side_letter(volume.affine[:3, 2]), side_letter(volume.affine[:3, 1])]
+    if is_placed(context):
+        return [side_letter(volume.affine[:3, 2]), side_letter(volume.affine[:3, 1])]
+    sides = text_of(context.sources[0], "PatientOrientation").split("/")
+    return sides if len(sides) == 2 and all(map(_SIDES.fullmatch, sides)) else []  # noqa: PLR2004 - two axes
 
 
 def _source_images(context: ResultContext) -> list[Dataset]:
@@ -118,8 +134,8 @@ def _source_images(context: ResultContext) -> list[Dataset]:
 def _add_pixels(result: Dataset, context: ResultContext, volume: Volume, scores: Scores) -> None:
     layout = Layout.of(volume)
     slices = len(volume.voxels)
-    result.NumberOfFrames = slices
-    if slices > 1:  # type 1C, forbidden on a single frame
+    if slices > 1:
+        result.NumberOfFrames = slices
         result.FrameIncrementPointer = _PAGE_NUMBER_VECTOR
         result.PageNumberVector = list(range(1, slices + 1))
     result.SamplesPerPixel = 3
@@ -131,29 +147,36 @@ def _add_pixels(result: Dataset, context: ResultContext, volume: Volume, scores:
     result.BitsStored = 8
     result.HighBit = 7
     result.PixelRepresentation = 0
-    result.PixelData = encapsulate([_compress(frame) for frame in _frames(context, volume, scores, layout)])
+    result.PixelData = encapsulate(list(_frames(context, volume, scores, layout)))
     result["PixelData"].VR = "OB"
     result["PixelData"].is_undefined_length = True
     result.file_meta.TransferSyntaxUID = RLELossless
 
 
-def _frames(
-    context: ResultContext, volume: Volume, scores: Scores, layout: Layout
-) -> Iterator[NDArray[np.uint8]]:
-    """Pictures one by one: a study's frames are never in memory uncompressed."""
+def _frames(context: ResultContext, volume: Volume, scores: Scores, layout: Layout) -> Iterator[bytes]:
+    """Compressed pictures one by one: a study's frames are never in memory uncompressed."""
     window = display_window(volume)
     template = paint_template(layout, scores, _captions(context, scores))
-    letters = ("", "")
-    if _is_oriented(context):  # a picture without geometry must say which side is which
-        letters = (side_letter(-volume.affine[:3, 2]), side_letter(-volume.affine[:3, 1]))
+    sheet = Sheet.of(template, layout)
+    overlay = heatmap.Overlay.of(scores.bands)
+    cover = paint_letters(layout, _letters(context, volume))
     slices = len(volume.voxels)
     for index in range(slices):
         grey = _resample_slice(heatmap.window(volume.voxels[index], window.low, window.high), layout)
-        values = _resample_map(np.clip(scores.map[index], 0.0, 1.0), layout)
-        coloured = heatmap.overlay(grey, values, scores.bands)
-        yield paint_frame(
-            template, layout, grey, coloured, letters=letters, counter=f"slice {index + 1} / {slices}"
-        )
+        level = heatmap.levels(_resample_map(scores.map[index], layout))
+        is_coloured = np.asarray((level >= overlay.onset).any(axis=1))
+        coloured = np.zeros((*grey.shape, 3), np.uint8)
+        coloured[is_coloured] = overlay.lay(grey[is_coloured], level[is_coloured])
+        write_letters(coloured, cover)
+        write_letters(grey, cover)
+        counter = "" if slices == 1 else f"slice {index + 1} / {slices}"
+        yield sheet.compress(paint_title(template, layout, counter), grey, coloured, is_coloured)
+
+
+def _letters(context: ResultContext, volume: Volume) -> tuple[str, str]:
+    """Sides at the left and at the top: a picture without geometry must say which side is which."""
+    sides = _orientation(context, volume)
+    return (_OPPOSITE[sides[0][0]], _OPPOSITE[sides[1][0]]) if sides else ("", "")
 
 
 def _captions(context: ResultContext, scores: Scores) -> tuple[str, ...]:
@@ -172,25 +195,10 @@ def _resample_slice(grey: NDArray[np.uint8], layout: Layout) -> NDArray[np.uint8
     """Slice in the size of a panel; enlarged pixels stay as they are, which also halves the object."""
     is_reduced = layout.panel_width < grey.shape[1]
     how = Image.Resampling.BOX if is_reduced else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(grey).resize((layout.panel_width, layout.panel_height), how))
+    return np.array(Image.fromarray(grey).resize((layout.panel_width, layout.panel_height), how))
 
 
 def _resample_map(values: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
     size = (layout.panel_width, layout.panel_height)
-    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
-
-
-def _compress(frame: NDArray[np.uint8]) -> bytes:
-    return RLELosslessEncoder.encode(
-        frame.tobytes(),
-        rows=frame.shape[0],
-        columns=frame.shape[1],
-        samples_per_pixel=3,
-        bits_allocated=8,
-        bits_stored=8,
-        pixel_representation=0,
-        photometric_interpretation="RGB",
-        planar_configuration=0,
-        number_of_frames=1,
-        encoding_plugin="pylibjpeg",
-    )
+    finite = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
+    return np.asarray(Image.fromarray(finite).resize(size, Image.Resampling.BILINEAR))

@@ -1,4 +1,7 @@
-"""BINARY segmentation of the three nested anomaly bands, on the grid of the source (PS3.3 A.51)."""
+"""BINARY segmentation of the three nested anomaly bands, on the grid of the source (PS3.3 A.51).
+
+Also what all kinds of segmentation share.
+"""
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -10,15 +13,15 @@ from highdicom.seg import (
     SegmentDescription,
 )
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, SegmentationStorage
 
 from dicom_node.identity import MANUFACTURER, MODEL_NAME
+from dicom_node.kinds import ResultKind
 from dicom_node.results import codes
-from dicom_node.results.codes import ResultKind
 from dicom_node.results.context import ResultContext
-from dicom_node.results.envelope import envelope, instance_uid
-from dicom_node.results.sources import frame_numbers, segmentable_sources
+from dicom_node.results.envelope import envelope, instance_uid, settle
+from dicom_node.results.sources import name_source_frames, on_source_planes, segmentable_sources
 from models.scores import Scores
 
 SHORT_HASH = 12  # hexadecimal digits; the whole hash stands in the report
@@ -47,17 +50,59 @@ def build_segmentation(context: ResultContext) -> Dataset | None:
         None where no voxel reaches the lowest band, where there are no scores, or where the sources have no
         frame of reference. Segment ``i + 1`` is band ``i``; a band without voxels has no frames.
     """
-    if context.scores is None or context.volume is None or not has_segmentation(context):
+    if context.scores is None or not has_segmentation(context):
         return None
-    masks = band_masks(context.scores)
-    if context.is_multiframe:  # highdicom wants the planes in the order of the source's frames
-        masks = masks[:, np.argsort(frame_numbers(context.sources[0], context.volume))]
-    outer = envelope(context, ResultKind.SEGMENTATION, SegmentationStorage, "SEG")
-    result = Segmentation(
-        source_images=segmentable_sources(context),
-        pixel_array=np.moveaxis(masks, 0, -1).astype(np.uint8),
+    return make_segmentation(
+        context,
+        ResultKind.SEGMENTATION,
+        np.moveaxis(band_masks(context.scores), 0, -1).astype(np.uint8),
+        [
+            describe(
+                context,
+                index + 1,
+                label=codes.BAND_LABELS[index],
+                tracking=(segment_tracking_id(index), segment_tracking_uid(context, index)),
+                threshold=threshold,
+            )
+            for index, threshold in enumerate(context.scores.bands)
+        ],
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=[_describe(context, *band) for band in enumerate(context.scores.bands)],
+        content="Three nested bands of an anomaly map",
+    )
+
+
+def make_segmentation(
+    context: ResultContext,
+    kind: ResultKind,
+    pixels: NDArray[np.generic],
+    segments: list[SegmentDescription],
+    *,
+    segmentation_type: SegmentationTypeValues,
+    content: str,
+    sop_class: UID = SegmentationStorage,
+    syntax: UID = ExplicitVRLittleEndian,
+) -> Dataset:
+    """SEG object of any type; frames without a voxel are left out.
+
+    Parameters
+    ----------
+    context : ResultContext
+        One with `has_region`.
+    kind : ResultKind
+    pixels : array, shape (slices, rows, columns), or (slices, rows, columns, segments)
+        On the grid of the volume; what highdicom takes for the type.
+    segments : list of SegmentDescription
+    segmentation_type : SegmentationTypeValues
+    content : str
+        Content Description.
+    sop_class, syntax : UID
+    """
+    outer = envelope(context, kind, sop_class, "SEG")
+    made = Segmentation(
+        source_images=segmentable_sources(context),
+        pixel_array=on_source_planes(context, pixels),
+        segmentation_type=segmentation_type,
+        segment_descriptions=segments,
         series_instance_uid=outer.SeriesInstanceUID,
         series_number=outer.SeriesNumber,
         sop_instance_uid=outer.SOPInstanceUID,
@@ -67,20 +112,26 @@ def build_segmentation(context: ResultContext) -> Dataset | None:
         software_versions=context.software_version,
         device_serial_number=outer.DeviceSerialNumber,
         content_label=codes.CONTENT_LABEL,
-        content_description="Three nested bands of an anomaly map",
-        transfer_syntax_uid=ExplicitVRLittleEndian,
+        content_description=content,
+        transfer_syntax_uid=syntax,
         specific_character_set=codes.CHARACTER_SET,
     )
-    return _settle(result, outer, context)
+    name_source_frames(context, made)
+    return settle(made, outer, context.uid(f"{kind.value}-dimensions"))
 
 
-def has_segmentation(context: ResultContext) -> bool:
-    """Whether the context gives a segmentation at all."""
+def has_region(context: ResultContext) -> bool:
+    """Whether a voxel reaches the lowest band on sources that a segmentation can be laid over."""
     return (
         context.scores is not None
         and bool((context.scores.map >= context.scores.bands[0]).any())
         and bool(segmentable_sources(context))
     )
+
+
+def has_segmentation(context: ResultContext) -> bool:
+    """Whether the context gives a segmentation of nested bands, to which the report refers."""
+    return ResultKind.SEGMENTATION in context.kinds and has_region(context)
 
 
 def segmentation_uid(context: ResultContext) -> str:
@@ -98,10 +149,26 @@ def segment_tracking_id(index: int) -> str:
     return f"anomaly-band-{index + 1}"
 
 
-def _describe(context: ResultContext, index: int, threshold: float) -> SegmentDescription:
+def describe(
+    context: ResultContext, number: int, *, label: str, tracking: tuple[str, str], threshold: float
+) -> SegmentDescription:
+    """One segment: an anomalous region, found by the model.
+
+    Parameters
+    ----------
+    context : ResultContext
+    number : int
+        From 1.
+    label : str
+    tracking : tuple of str
+        Identifier and UID.
+    threshold : float
+        Least map value inside.
+    """
+    identifier, uid = tracking
     return SegmentDescription(
-        segment_number=index + 1,
-        segment_label=codes.BAND_LABELS[index],
+        segment_number=number,
+        segment_label=label,
         segmented_property_category=codes.ABNORMAL_STRUCTURE,
         segmented_property_type=codes.ANOMALOUS_REGION,
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -117,20 +184,7 @@ def _describe(context: ResultContext, index: int, threshold: float) -> SegmentDe
                 "calibration_sha256": context.model.calibration_sha256[:SHORT_HASH],
             },
         ),
-        tracking_uid=segment_tracking_uid(context, index),
-        tracking_id=segment_tracking_id(index),
-        display_color=CIELabColor(*codes.BAND_COLOURS[index]),
+        tracking_uid=uid,
+        tracking_id=identifier,
+        display_color=CIELabColor(*codes.BAND_COLOURS[number - 1]),
     )
-
-
-def _settle(result: Segmentation, outer: Dataset, context: ResultContext) -> Dataset:
-    """Plain data set with what highdicom took from the clock or at random replaced (I4)."""
-    organization = context.uid("seg-dimensions")
-    for item in (*result.DimensionOrganizationSequence, *result.DimensionIndexSequence):
-        item.DimensionOrganizationUID = organization
-    settled = Dataset()
-    settled.update(result)
-    settled.update(outer)
-    settled.ContentCreatorName = ""  # type 2 in the Content Identification macro: no person made this
-    settled.file_meta = FileMetaDataset(outer.file_meta)
-    return settled

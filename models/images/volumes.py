@@ -27,9 +27,17 @@ def axial_slices(volume: Volume, *, white: float | None = None) -> NDArray[np.fl
     float32, shape (slices, 1, rows, columns)
         Rows from the front to the back, columns from the patient's right to the left.
     """
-    voxels = to_axial(volume.voxels, volume.affine)
+    voxels = to_axial(_without_padding(volume), volume.affine)
     brightness = scaled(voxels) if white is None else voxels / np.float32(white)
     return np.ascontiguousarray(brightness[:, None])
+
+
+def _without_padding(volume: Volume) -> NDArray[np.float32]:
+    """Voxels with the least measured value where the scanner padded: padding is neither black nor white."""
+    if volume.padding is None or volume.padding.all():
+        return volume.voxels
+    least = volume.voxels[~volume.padding].min()
+    return np.where(volume.padding, least, volume.voxels)
 
 
 def to_axial(array: NDArray[np.generic], affine: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp
 
 from models.scores import ModelIdentity
 from service import __version__
-from service.api import health, metrics, problems, studies, worklist
+from service.api import dicomweb, health, metrics, problems, studies, worklist
 from service.api.dependencies import Parts
 from service.api.guard import Guard
 from service.settings import Settings
@@ -54,7 +54,14 @@ def create_app(*, store: Store, settings: Settings, model: ModelIdentity | None 
     )
     app.state.parts = parts
     problems.install(app, pages.problem)
-    for router in (worklist.router, studies.router, health.router, metrics.router, pages.router()):
+    for router in (
+        worklist.router,
+        studies.router,
+        dicomweb.router,
+        health.router,
+        metrics.router,
+        pages.router(),
+    ):
         app.include_router(router)
     app.mount("/static", pages.static())
     return app

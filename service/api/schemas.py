@@ -70,6 +70,7 @@ class StudyRow(_Body):
     waiting_since: datetime | None
     ended_at: datetime | None
     is_receiving: bool = Field(description="Instances have come that no revision holds yet.")
+    flag: str | None = Field(description="Code of what a person must look at, whatever the state.")
     results: list[ResultStatus]
 
 
@@ -114,9 +115,11 @@ class Delivery(_Body):
     status: DeliveryStatus
     attempts: int
     next_attempt_at: datetime
-    answer: int | None = Field(description="DIMSE status of the last attempt.")
+    answer: int | None = Field(description="DIMSE or HTTP status of the last attempt.")
     error: str
     ended_at: datetime | None
+    confirmed_by: str | None = Field(description="What made it stored: commitment or query.")
+    fallback: str | None = Field(description="Code of why another way than the wanted one was taken.")
 
 
 class Result(_Body):

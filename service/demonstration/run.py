@@ -32,6 +32,7 @@ from service.wiring import database_url, log_folder
 
 QUIET_S = 3.0  # a demonstration does not wait a minute for a scanner that might send more
 STALLED_S = 9.0  # nor half a minute for a worker somebody kills to see what happens
+LOG_MB = 64  # the demonstration is no burst
 TIMEOUT_S = 600.0
 WATCH_S = 0.5
 PRINTED_WIDTH = 140  # columns, where no terminal says how many it has
@@ -133,6 +134,7 @@ def _settings(data: Path | None) -> Settings:
         api_port=free_port(LOOPBACK),
         quiet_s=QUIET_S,
         stalled_s=STALLED_S,
+        log_mb=LOG_MB,
     )
 
 

@@ -72,7 +72,11 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One result on its way to one destination; `answer` is the DIMSE status of the last attempt."""
+    """One result on its way to one destination.
+
+    `answer` is the DIMSE or HTTP status of the last attempt, `confirmed_by` what made it stored, `fallback`
+    the code of why another way than the wanted one was taken.
+    """
 
     destination: str
     status: DeliveryStatus
@@ -81,6 +85,8 @@ class Delivery:
     answer: int | None
     error: str
     ended_at: datetime | None
+    confirmed_by: str | None
+    fallback: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,6 +348,8 @@ def _delivery(row: DeliveryRow) -> Delivery:
         answer=row.answer,
         error=row.error,
         ended_at=_utc(row.ended_at),
+        confirmed_by=row.confirmed_by,
+        fallback=row.fallback,
     )
 
 

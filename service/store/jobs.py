@@ -1,6 +1,6 @@
 """Scores, results and deliveries: what a job finds, and what it leaves. First writer wins (I3)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -202,9 +202,14 @@ def _supersede(score: ScoreRow) -> None:
 
 
 def record(
-    session: Session, job: InferenceJob, outcome: Outcome, destinations: Sequence[str]
+    session: Session, job: InferenceJob, outcome: Outcome, destinations: Callable[[str], Sequence[str]]
 ) -> list[int] | None:
     """Store how a job ended: score, results, one delivery per result and destination, state of the study.
+
+    Parameters
+    ----------
+    destinations : callable
+        Kind of a result to the names of those that are sent it.
 
     Returns
     -------
@@ -244,7 +249,7 @@ def record(
         )
         row.deliveries = [
             DeliveryRow(destination=destination, status=DeliveryStatus.WAITING)
-            for destination in destinations
+            for destination in destinations(result.kind)
         ]
         session.add(row)
         deliveries += row.deliveries
@@ -282,6 +287,7 @@ def revive(session: Session, key: str) -> Revived:
     ).all()
     for delivery in deliveries:
         delivery.status, delivery.attempts, delivery.ended_at = DeliveryStatus.WAITING, 0, None
+        delivery.fallback, delivery.confirm_attempts = None, 0
     return Revived(
         score_ids=tuple(scores),
         delivery_ids=tuple(delivery.id for delivery in deliveries),

@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.store.tables import InstanceRow, ResultRow, RevisionRow, StudyRow
-from service.study import State, move
+from service.store.tables import InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.study import PATIENT_CONFLICT, State, move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,10 @@ class Arrival:
     received_at : datetime
     modality, description : str
         Modality, and Study Description, as the worklist shows them.
+    series : str
+        Pseudonym of its series.
+    patient : str
+        Pseudonyms of id, birth date and name, joined by dots; each empty where unstated.
     """
 
     file_name: str
@@ -43,6 +47,24 @@ class Arrival:
     received_at: datetime
     modality: str
     description: str
+    series: str = ""
+    patient: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """What became of arrivals.
+
+    Attributes
+    ----------
+    is_new : bool
+        The study was not known.
+    is_flagged : bool
+        These arrivals gave the study its flag.
+    """
+
+    is_new: bool
+    is_flagged: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,22 +104,57 @@ def own_results_among(session: Session, sop_instance_uids: Sequence[str]) -> fro
     return frozenset(rows)
 
 
-def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> bool:
+def known_models(session: Session) -> frozenset[str]:
+    """Hashes of all models that have scored here."""
+    return frozenset(session.scalars(select(ScoreRow.model_hash).distinct()))
+
+
+def own_results(session: Session, key: str) -> tuple[str, ...]:
+    """SOP Instance UIDs of the results made of a study."""
+    rows = session.scalars(
+        select(ResultRow.sop_instance_uid)
+        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
+        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
+        .join(StudyRow, StudyRow.id == RevisionRow.study_id)
+        .where(StudyRow.key == key)
+    )
+    return tuple(rows)
+
+
+def held(session: Session, key: str) -> dict[str, str]:
+    """File name of each of the study's instances, our own results left out, with its series' pseudonym."""
+    rows = session.execute(
+        select(InstanceRow.file_name, InstanceRow.series)
+        .join(StudyRow)
+        .where(StudyRow.key == key, ~InstanceRow.is_own)
+    )
+    return {name: series for name, series in rows}  # noqa: C416 - rows are not pairs to dict()
+
+
+def raise_priority(session: Session, key: str, priority: int) -> bool:
+    """Let a study be more urgent; return whether it was less so. Never lowers it (I12)."""
+    study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
+    if study is None or study.priority >= priority:
+        return False
+    study.priority = priority
+    return True
+
+
+def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> Registered:
     """Give every new instance of a study its row.
 
     Registering again changes nothing. A study that holds nothing but our own results gets no row.
 
     Returns
     -------
-    bool
-        Whether the study is new.
+    Registered
     """
     scored = [arrival for arrival in arrivals if not arrival.is_own]
     study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
     is_new = study is None
     if study is None:
         if not scored:
-            return False
+            return Registered(is_new=False, is_flagged=False)
         study = StudyRow(
             key=key,
             state=State.RECEIVED,
@@ -122,6 +179,8 @@ def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> bool:
                     "is_own": arrival.is_own,
                     "sender": arrival.sender,
                     "received_at": arrival.received_at,
+                    "series": arrival.series,
+                    "patient": arrival.patient,
                 }
                 for arrival in arrivals
             ]
@@ -139,7 +198,21 @@ def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> bool:
         if study.modality in _NOT_IMAGED:
             study.modality = imaged.modality
         study.description = study.description or imaged.description
-    return is_new
+    is_flagged = study.flag is None and bool(fresh) and _names_two_patients(session, study.id)
+    if is_flagged:
+        study.flag = PATIENT_CONFLICT
+    return Registered(is_new=is_new, is_flagged=is_flagged)
+
+
+def _names_two_patients(session: Session, study_id: int) -> bool:
+    """Whether two instances state different ids, birth dates or names; what one leaves out says nothing."""
+    marks = session.scalars(
+        select(InstanceRow.patient)
+        .where(InstanceRow.study_id == study_id, ~InstanceRow.is_own, InstanceRow.patient != "")
+        .distinct()
+    )
+    stated = [mark.split(".") for mark in marks]
+    return any(len(set(values) - {""}) > 1 for values in zip(*stated, strict=True))
 
 
 def pending(session: Session) -> tuple[PendingStudy, ...]:

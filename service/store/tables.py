@@ -85,6 +85,7 @@ class StudyRow(Base):
     completed_at: Mapped[datetime | None]
     completed_by: Mapped[str | None]
     ended_at: Mapped[datetime | None]
+    flag: Mapped[str | None]  # code of what a person must look at, whatever the state
 
     __table_args__ = (
         CheckConstraint(
@@ -114,6 +115,8 @@ class InstanceRow(Base):
     is_own: Mapped[bool]
     sender: Mapped[str]
     received_at: Mapped[datetime]
+    series: Mapped[str] = mapped_column(server_default="")  # pseudonym of its series
+    patient: Mapped[str] = mapped_column(server_default="")  # pseudonyms of what says who the patient is
     first_revision: Mapped[int | None]  # number of the first revision that holds it
 
     __table_args__ = (UniqueConstraint("study_id", "file_name"),)
@@ -209,7 +212,12 @@ class DeliveryRow(Base):
     next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())
     answer: Mapped[int | None]  # DIMSE status of the last attempt
     error: Mapped[str] = mapped_column(server_default="")
-    ended_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]  # nothing more is done; until then a delivered one is to be confirmed
+    confirmed_by: Mapped[str | None]  # what made it stored: commitment or query
+    fallback: Mapped[str | None]  # code of why another way than the wanted one was taken
+    transaction_uid: Mapped[str | None]  # of the commitment request that is open
+    asked_at: Mapped[datetime | None]
+    confirm_attempts: Mapped[int] = mapped_column(server_default="0")
 
     __table_args__ = (UniqueConstraint("result_id", "destination"), Index(None, "status"))
 

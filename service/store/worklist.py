@@ -107,6 +107,8 @@ class WorklistRow:
     ended_at : datetime or None
     is_receiving : bool
         Instances have come that no revision holds yet.
+    flag : str or None
+        Code of what a person must look at, whatever the state.
     results : tuple of ResultStatus
     """
 
@@ -126,6 +128,7 @@ class WorklistRow:
     waiting_since: datetime | None
     ended_at: datetime | None
     is_receiving: bool
+    flag: str | None
     results: tuple[ResultStatus, ...]
 
     @property
@@ -274,6 +277,7 @@ def _row(
         waiting_since=waiting_since.astimezone(UTC) if standing is Band.PENDING else None,
         ended_at=study.ended_at.astimezone(UTC) if study.ended_at else None,
         is_receiving=study.is_pending,
+        flag=study.flag,
         results=tuple(results),
     )
 

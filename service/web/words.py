@@ -1,7 +1,20 @@
 """Codes in words for people. One table each; a code without words is a failing test."""
 
 from models.errors import Reason
-from service.study import Band, DeliveryStatus, State
+from service.completeness import Trigger
+from service.study import (
+    COMMITMENT_FAILED,
+    COMMITMENT_NOT_OFFERED,
+    COMMITMENT_TIMEOUT,
+    CONFIRMATION_NOT_OFFERED,
+    CONFIRMATION_TIMEOUT,
+    MISSING_AT_DESTINATION,
+    PATIENT_CONFLICT,
+    SOP_CLASS_REFUSED,
+    Band,
+    DeliveryStatus,
+    State,
+)
 
 STATES: dict[State, str] = {
     State.RECEIVED: "receiving",
@@ -44,6 +57,7 @@ REASONS: dict[str, str] = {
     Reason.WRONG_EXTENT: "The field of view or the size of the organ is outside the model's range.",
     Reason.NOT_SKULL_STRIPPED: "The model expects the brain alone; the skull is present.",
     Reason.WRONG_AGE: "The age is outside the model's range.",
+    Reason.MIXED_PATIENTS: "The images of one series name different patients.",
     "attempts_used_up": "Every attempt to score it failed.",
     "superseded": "A newer revision or model took its place.",
 }
@@ -62,10 +76,29 @@ MARKS: dict[DeliveryStatus, str] = {
     DeliveryStatus.UNDELIVERED: "✗",
 }
 
+FLAGS: dict[str, str] = {
+    PATIENT_CONFLICT: "Its images do not agree on who the patient is. Check them before you use any result.",
+}
+
+FALLBACKS: dict[str, str] = {
+    SOP_CLASS_REFUSED: "the destination does not take this kind of object",
+    COMMITMENT_NOT_OFFERED: "no storage commitment is offered there",
+    COMMITMENT_TIMEOUT: "the commitment report did not come in time",
+    COMMITMENT_FAILED: "the destination did not commit to it",
+    CONFIRMATION_NOT_OFFERED: "the destination cannot be asked what it holds",
+    CONFIRMATION_TIMEOUT: "the destination did not answer the question",
+    MISSING_AT_DESTINATION: "the destination did not hold it and was sent it again",
+}
+
 KINDS: dict[str, str] = {
     "seg": "Segmentation of the anomaly bands",
     "sc": "Heatmap pictures",
     "sr": "Structured report",
+    "seg_fractional": "Graded segmentation",
+    "seg_labelmap": "Label map",
+    "pm": "Parametric map",
+    "ko": "Key images",
+    "pr": "Outlines over the image",
 }
 
 ACTIONS: dict[str, str] = {
@@ -80,7 +113,12 @@ ACTIONS: dict[str, str] = {
 }
 
 TRIGGERS: dict[str, str] = {
-    "quiet_period": "no new image for a while",
+    Trigger.QUIET_PERIOD: "no new image for a while",
+    Trigger.LONGEST_WAIT: "something announced did not come in time",
+    Trigger.PERFORMED_STEP: "the modality said that it was done",
+    Trigger.AVAILABILITY: "the archive said that it was all there",
+    Trigger.COMMITMENT_REQUEST: "the modality asked to commit to all of it",
+    Trigger.ARCHIVE_COUNT: "the archive holds as many images as came",
     "model_changed": "the model or its configuration changed",
 }
 

@@ -1,4 +1,5 @@
 import socket
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -8,10 +9,18 @@ from dicom_node.flow import LONGEST_PDU, MOST_IN_MEMORY, Flow
 PDU = LONGEST_PDU // 4
 
 
+@dataclass
+class Association:
+    """As much of pynetdicom's as a flow looks at; a namespace cannot be referred to weakly."""
+
+    dimse: SimpleNamespace
+
+
 def receive(message: object, count: int) -> int:
     """Bytes a connection lets through while `message` is being received, in PDUs of one size."""
     ours, theirs = socket.socketpair()
-    connection = SimpleNamespace(socket=ours, assoc=SimpleNamespace(dimse=SimpleNamespace(message=message)))
+    association = Association(SimpleNamespace(message=message))
+    connection = SimpleNamespace(socket=ours, assoc=association)
     flow = Flow(connection, max_message_bytes=100 * LONGEST_PDU, pdu_timeout_s=5)
     taken = 0
     with ours, theirs:

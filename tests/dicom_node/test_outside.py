@@ -12,9 +12,10 @@ from pydicom.uid import JPEGLosslessSV1
 
 from dicom_node.elements import read_file_meta, text_of
 from dicom_node.keys import TRANSFER_SYNTAX_UID
+from dicom_node.line import Line
 from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
-from dicom_node.scu import Entity, send_files, verify
+from dicom_node.scu import send_files, verify
 from dicom_node.spool import Spool
 from tests.phantoms import mr_image, write
 
@@ -99,7 +100,7 @@ def test_every_file_of_the_test_data_is_stored_or_refused_and_the_node_lives(
     assert sum(receipt.is_stored for receipt in receipts) > 0.7 * len(paths)
     assert list(spool.incoming.iterdir()) == []
     assert all(instance.header().study_uid for key, _ in spool.studies() for instance in spool.instances(key))
-    verify(Entity(host="127.0.0.1", port=receiver.port, calling_aet="CORPUS", called_aet=AET))
+    verify(Line(host="127.0.0.1", port=receiver.port, calling_aet="CORPUS", called_aet=AET))
 
 
 KILLED = """

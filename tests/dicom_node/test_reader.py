@@ -83,6 +83,11 @@ def _one_place(_: int, dataset: FileDataset) -> None:
     dataset.ImagePositionPatient = [0, 0, 0]
 
 
+def _other_patient(number: int, dataset: FileDataset) -> None:
+    # One that is not stated says nothing.
+    dataset.PatientID = {1: "SOMEBODY ELSE", 2: ""}.get(number, dataset.PatientID)
+
+
 def _localiser(_: int, dataset: FileDataset) -> None:
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
 
@@ -113,6 +118,7 @@ def _infinite(_: int, dataset: FileDataset) -> None:
         (_zigzag, Reason.MIXED_GEOMETRY),
         (_other_frame, Reason.MIXED_GEOMETRY),
         (_one_place, Reason.DUPLICATE_POSITIONS),
+        (_other_patient, Reason.MIXED_PATIENTS),
         (_localiser, Reason.LOCALISER),
         (_colour, Reason.COLOUR),
         (_capture, Reason.NO_IMAGES),

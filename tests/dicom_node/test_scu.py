@@ -15,7 +15,8 @@ from pydicom.uid import (
 from pynetdicom import AllStoragePresentationContexts
 
 from dicom_node.errors import DestinationBusyError, DestinationRefusedError
-from dicom_node.scu import Entity, Receipt, send_files, verify
+from dicom_node.line import Line
+from dicom_node.scu import Receipt, send_files, verify
 from tests.fakes import FakeArchive, archive
 from tests.phantoms import mr_image, write
 
@@ -210,9 +211,9 @@ def test_errors_name_neither_patient_nor_uid(tmp_path: Path, image: FileDataset)
     assert str(image.SOPInstanceUID) not in told
 
 
-def entity(peer: FakeArchive, **changes: Any) -> Entity:
+def entity(peer: FakeArchive, **changes: Any) -> Line:
     values = {"host": "127.0.0.1", "port": peer.port, "calling_aet": "VIGIL", "called_aet": "ARCHIVE"}
-    return Entity(**(values | changes))
+    return Line(**(values | changes))
 
 
 def test_a_peer_that_answers_an_echo_is_alive(tmp_path: Path) -> None:

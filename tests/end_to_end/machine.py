@@ -59,6 +59,13 @@ class Machine:
             time.sleep(0.5)
         raise TimeoutError(f"the list never got there: {rows}")
 
+    def wait_until_kept(self) -> None:
+        """Return once everything received is a file of the spool; the log keeps it until a burst is over."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while any(path.name.startswith(("active-", "sealed.")) for path in (self.data / "log").iterdir()):
+            assert time.monotonic() < deadline, "the log is never emptied"
+            time.sleep(0.2)
+
     def pid(self, *words: str) -> int:
         """Process id of the role whose command line holds all `words`."""
         for folder in Path("/proc").iterdir():
@@ -113,6 +120,7 @@ def machine(
         "VIGIL_DATA": str(data),
         "VIGIL_STALLED_S": "6",
         "VIGIL_FREE_MARK_MB": "64",
+        "VIGIL_LOG_MB": "64",
         "VIGIL_QUIET_S": str(quiet_s),
         **settings,
     }

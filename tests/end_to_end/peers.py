@@ -1,6 +1,7 @@
 """Peers nobody here wrote, started for a test: Orthanc as the PACS, dcmtk as scanner and judge."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,14 @@ import httpx
 TOOLS = ("Orthanc", "storescu", "echoscu", "dciodvfy", "dsrdump")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None and not Path(f"/usr/sbin/{tool}").exists()]
 READY_TIMEOUT_S = 60.0
+# Debian's package orthanc-dicomweb puts it into the first; the variable names another.
+PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", os.environ.get("VIGIL_TEST_ORTHANC_PLUGINS", ""))
+DICOMWEB = [
+    path
+    for folder in PLUGIN_FOLDERS
+    if folder
+    for path in sorted(Path(folder).glob("libOrthancDicomWeb.so*"))
+][:1]
 
 
 def free_port() -> int:
@@ -41,10 +50,18 @@ class Orthanc:
         answer.raise_for_status()
         return answer.content
 
-    def forward(self, instances: list[str], *, aet: str, port: int) -> None:
-        """Send instances to another node, as an archive does that routes what it gets."""
+    def knows(self, *, aet: str, port: int) -> str:
+        """Tell it of a node of this machine; return the address of what it does with it."""
         base = f"http://127.0.0.1:{self.http_port}/modalities/peer"
         httpx.put(base, json={"AET": aet, "Host": "127.0.0.1", "Port": port}, timeout=30).raise_for_status()
+        return base
+
+    def delete(self, instance: str) -> None:
+        httpx.delete(f"http://127.0.0.1:{self.http_port}/instances/{instance}", timeout=30).raise_for_status()
+
+    def forward(self, instances: list[str], *, aet: str, port: int) -> None:
+        """Send instances to another node, as an archive does that routes what it gets."""
+        base = self.knows(aet=aet, port=port)
         httpx.post(f"{base}/store", json=instances, timeout=120).raise_for_status()
 
     def instances(self) -> list[str]:
@@ -53,8 +70,18 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[Orthanc]:
-    """Orthanc with an empty store that takes everything, on free ports of this machine."""
+def orthanc(folder: Path, *, plugins: Sequence[Path] = (), **settings: Any) -> Iterator[Orthanc]:
+    """Orthanc with an empty store that takes every class it knows, on free ports of this machine.
+
+    Parameters
+    ----------
+    folder : Path
+        Is made.
+    plugins : sequence of Path
+        Shared objects.
+    **settings
+        Of its configuration file, over those here.
+    """
     peer = Orthanc(free_port(), free_port())
     folder.mkdir(parents=True)
     (folder / "orthanc.json").write_text(
@@ -69,8 +96,9 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
                 "HttpPort": peer.http_port,
                 "RemoteAccessAllowed": False,
                 "AuthenticationEnabled": False,
-                "Plugins": [],
+                "Plugins": [str(plugin) for plugin in plugins],
                 "UnknownSopClassAccepted": False,
+                **settings,
             }
         )
     )

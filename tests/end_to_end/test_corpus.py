@@ -36,6 +36,7 @@ def test_every_file_ends_stored_and_coded_or_refused_with_a_status(
             status = send_raw(instance, running.port, called="VIGIL", calling=SCANNER)
             statuses["refused" if status is None else f"{status >> 12:X}xxx" if status else "stored"] += 1
         assert echoscu(running.port, called="VIGIL", calling=SCANNER)
+        running.wait_until_kept()
         studies = sum(1 for folder in (running.data / "spool").iterdir() if not folder.name.startswith("."))
         rows = running.wait_until(has_ended(studies))
         kept = sum(1 for _ in (running.data / "quarantine").iterdir())

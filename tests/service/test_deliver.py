@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from dicom_node.scu import Receipt
+from dicom_node.services.commitment import Mailbox
 from service import engine
 from service.deliver import AT_ONCE, LONGEST_PAUSE_S, Delivery, pause_s
 from service.engine import Pool
@@ -32,13 +33,19 @@ def delivery_id(store: Store) -> int:
         score_id = jobs.queue(session, revision.id, model_hash="m", config_digest="c", run_at=NOON)
         job = jobs.begin(session, score_id or 0)
         assert job is not None
-        (delivery_id,) = jobs.record(session, job, SCORED, ["pacs"]) or []
+        (delivery_id,) = jobs.record(session, job, SCORED, lambda _: ["pacs"]) or []
         return delivery_id
 
 
-def delivery_to(store: Store, destination: FakeDestination, *, attempts: int = 3) -> Delivery:
+def delivery_to(
+    store: Store, destination: FakeDestination, *, attempts: int = 3, mailbox: Mailbox | None = None
+) -> Delivery:
     return Delivery(
-        store=store, results_folder=Path("results"), destinations={"pacs": destination}, attempts=attempts
+        store=store,
+        results_folder=Path("results"),
+        destinations={"pacs": destination},
+        attempts=attempts,
+        mailbox=mailbox or Mailbox(Path("nowhere")),
     )
 
 
@@ -99,7 +106,9 @@ def test_a_refusal_is_not_repeated(store: Store, delivery_id: int) -> None:
 
 
 def test_a_destination_that_left_the_peers_file_is_told(store: Store, delivery_id: int) -> None:
-    delivery = Delivery(store=store, results_folder=Path(), destinations={}, attempts=3)
+    delivery = Delivery(
+        store=store, results_folder=Path(), destinations={}, attempts=3, mailbox=Mailbox(Path())
+    )
 
     attempt(delivery, delivery_id)
 

@@ -1,21 +1,34 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from dicom_node.identity import MANUFACTURER, MODEL_NAME
+from dicom_node.identity import (
+    MANUFACTURER,
+    MODEL_NAME,
+    instance_file_name,
+    result_series_uid,
+    series_key,
+)
+from dicom_node.peers import Peers
+from dicom_node.results import build_results, encode
+from dicom_node.signals import Signal, SignalKind, Signals
 from dicom_node.spool import Spool, SpooledInstance
 from service import engine
 from service.engine import Pool
+from service.inquiry import Inquiry
 from service.intake import Intake
 from service.store import Store
 from service.store.tables import AuditRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import State
+from service.study import Priority, State
 from tests.conftest import empty
+from tests.dicom_node.results.scenes import PHANTOM, context_of
 from tests.phantoms import Phantom, write
 
 pytestmark = pytest.mark.postgres
@@ -228,3 +241,177 @@ def test_text_that_no_database_takes_is_cleaned(site: Site) -> None:
         description = session.scalars(select(StudyRow.description)).one()
     assert description.isprintable()
     assert description.startswith("He")
+
+
+def completed_by(site: Site) -> list[str]:
+    with site.store.transaction() as session:
+        return list(session.scalars(select(RevisionRow.completed_by).order_by(RevisionRow.number)))
+
+
+def listed(datasets: list[FileDataset], *, is_final: bool = True) -> Signal:
+    return Signal(
+        kind=SignalKind.PERFORMED_STEP,
+        is_final=is_final,
+        instances=frozenset(instance_file_name(dataset.SOPInstanceUID) for dataset in datasets),
+    )
+
+
+def test_the_modalitys_list_completes_a_study_before_it_is_quiet(site: Site) -> None:
+    slices = Phantom().datasets()
+    key = site.spool.key_of(slices[0].StudyInstanceUID)
+    site.intake.signals = signals = Signals(site.folder / "signals")
+    signals.put(key, "1.2.3", listed(slices))
+    site.receive(slices[:-1])
+    site.intake.step(now())
+    before = site.states()
+
+    site.receive(slices[-1:])
+    site.intake.step(now())
+
+    assert before == [State.RECEIVED]
+    assert site.states() == [State.QUEUED]
+    assert completed_by(site) == ["mpps"]
+
+
+def test_an_announced_instance_is_waited_for_and_its_absence_recorded(site: Site) -> None:
+    slices = Phantom().datasets()
+    site.intake.signals = signals = Signals(site.folder / "signals")
+    signals.put(site.spool.key_of(slices[0].StudyInstanceUID), "1.2.3", listed(slices))
+    site.receive(slices[:-1])
+
+    site.intake.step(now() + LATER)
+    before = site.states()
+    site.intake.step(now() + timedelta(seconds=site.intake.longest_wait_s + 1))
+
+    assert before == [State.RECEIVED]
+    assert completed_by(site) == ["longest_wait"]
+
+
+def test_an_open_association_of_the_sender_holds_a_quiet_study(site: Site) -> None:
+    (first, *_) = Phantom().datasets()
+    first.file_meta.SourceApplicationEntityTitle = "MR1"
+    site.intake.signals = signals = Signals(site.folder / "signals")
+    site.receive([first])
+    signals.association_opened(1, "MR1")
+    site.intake.step(now() + LATER)
+    before = site.states()
+
+    signals.association_closed(1)
+    site.intake.step(now() + LATER)
+
+    assert before == [State.RECEIVED]
+    assert completed_by(site) == ["quiet_period"]
+
+
+def test_two_patients_in_one_study_are_flagged_and_one_is_not(site: Site) -> None:
+    one = Phantom(name="one").datasets()
+    two = Phantom(name="two").datasets()
+    two[0].PatientID = "SOMEBODY ELSE"
+    two[1].PatientID = ""  # unstated says nothing
+    site.receive([*one, *two])
+
+    site.intake.step(now())
+
+    with site.store.transaction() as session:
+        flags = {row.key: row.flag for row in session.scalars(select(StudyRow))}
+        actions = session.scalars(select(AuditRow.action)).all()
+    assert flags == {
+        site.spool.key_of(one[0].StudyInstanceUID): None,
+        site.spool.key_of(two[0].StudyInstanceUID): "patient_conflict",
+    }
+    assert actions.count("study.flagged") == 1
+
+
+def morph_texts(dataset: FileDataset) -> None:
+    dataset.Manufacturer, dataset.ManufacturerModelName = "Archive Inc.", "Normaliser"
+    dataset.SeriesDescription = "renamed"
+    del dataset.CodingSchemeIdentificationSequence
+
+
+def morph_uids(dataset: FileDataset) -> None:
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    dataset.SeriesInstanceUID = "1.2.3.5"
+
+
+@pytest.mark.parametrize("morphs", [[morph_texts], [morph_uids], [morph_texts, morph_uids]])
+def test_an_own_result_is_known_whatever_an_archive_did_to_it(
+    site: Site, morphs: list[Callable[[FileDataset], None]]
+) -> None:
+    """Without its row: as where a backup was restored, or another Vigil of the same model made it."""
+    context = context_of(site.folder / "sources", PHANTOM.datasets())
+    site.intake.model_hash = context.model.sha256
+    results = [dcmread(BytesIO(encode(result.dataset))) for result in build_results(context)]
+    for result in results:
+        for morph in morphs:
+            morph(result)
+    site.receive(results)
+
+    site.intake.step(now() + LATER)
+
+    assert site.states() == []
+    assert len(list(site.spool.studies())) == 1
+
+
+class Told(Inquiry):
+    """Peers that have answered already."""
+
+    answer: Mapping[str, int] | None = None
+    urgency: Priority | None = None
+
+    def counts(self, key: str) -> Mapping[str, int] | None:  # noqa: ARG002 - as the real one
+        return self.answer
+
+    def priority(self, key: str) -> Priority | None:  # noqa: ARG002 - as the real one
+        return self.urgency
+
+
+@pytest.fixture
+def told(site: Site) -> Told:
+    site.intake.inquiry = told = Told(peers=Peers(), spool=site.spool, calling_aet="VIGIL")
+    return told
+
+
+def test_an_archive_that_counts_as_many_completes_a_study_whatever_it_holds_of_ours(
+    site: Site, told: Told
+) -> None:
+    slices = Phantom().datasets()
+    series = series_key(slices[0].SeriesInstanceUID)
+    site.receive(slices[:5])
+    told.answer = {series: 5}
+    site.intake.step(now())
+    with site.store.transaction() as session:
+        session.add(
+            ResultRow(
+                score_id=session.scalars(select(ScoreRow.id)).one(),
+                kind="sr",
+                sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+                sop_instance_uid="1.2.3.4",
+                path="x",
+                sha256="0",
+                bytes=1,
+            )
+        )
+
+    site.receive(slices[5:])
+    site.intake.step(now())  # the archive has not got it yet
+    between = completed_by(site)
+    told.answer = {series: 6, series_key(result_series_uid("1.2.3.4")): 1}
+    site.intake.step(now())
+
+    assert between == ["archive_count"]
+    assert completed_by(site) == ["archive_count", "archive_count"]
+
+
+def test_an_order_raises_the_priority_of_its_study_and_never_lowers_it(site: Site, told: Told) -> None:
+    slices = Phantom().datasets()
+    priorities = []
+    for part, urgency in ((slices[:4], Priority.STAT), (slices[4:], Priority.URGENT)):
+        told.urgency = urgency
+        site.receive(part)
+        site.intake.step(now() + LATER)
+        with site.store.transaction() as session:
+            priorities.append(session.scalars(select(StudyRow.priority)).one())
+
+    assert priorities == [Priority.STAT, Priority.STAT]
+    with site.store.transaction() as session:
+        assert session.scalars(select(AuditRow.action)).all().count("study.prioritised") == 1

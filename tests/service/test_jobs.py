@@ -83,9 +83,9 @@ def test_the_second_worker_to_finish_stores_nothing(store: Store, score_id: int)
     with store.transaction() as session:
         job = jobs.begin(session, score_id)
         assert job is not None
-        first = jobs.record(session, job, SCORED, ["pacs"])
+        first = jobs.record(session, job, SCORED, lambda _: ["pacs"])
     with store.transaction() as session:
-        second = jobs.record(session, job, SCORED, ["pacs"])
+        second = jobs.record(session, job, SCORED, lambda _: ["pacs"])
 
     with store.transaction() as session:
         results = session.scalar(select(func.count()).select_from(ResultRow))
@@ -118,7 +118,7 @@ def test_a_slow_worker_on_an_old_revision_stores_nothing(store: Store, score_id:
     _queue(store)
 
     with store.transaction() as session:
-        assert jobs.record(session, job, SCORED, ["pacs"]) is None
+        assert jobs.record(session, job, SCORED, lambda _: ["pacs"]) is None
 
     with store.transaction() as session:
         assert session.scalars(select(StudyRow.state)).one() is State.QUEUED
@@ -135,7 +135,7 @@ def test_a_revision_made_while_a_job_ends_waits_for_it(store: Store, score_id: i
 
     def end() -> None:
         with store.transaction() as session:
-            jobs.record(session, job, SCORED, [])
+            jobs.record(session, job, SCORED, lambda _: [])
         ended.set()
 
     with store.transaction() as session:
@@ -158,7 +158,7 @@ def test_a_delivery_ends_once(store: Store, score_id: int) -> None:
     with store.transaction() as session:
         job = jobs.begin(session, score_id)
         assert job is not None
-        (delivery_id,) = jobs.record(session, job, SCORED, ["pacs"]) or []
+        (delivery_id,) = jobs.record(session, job, SCORED, lambda _: ["pacs"]) or []
         sent = deliveries.begin(session, delivery_id)
         assert sent is not None
         assert deliveries.record(session, delivery_id, status=DeliveryStatus.DELIVERED, answer=0)
@@ -176,7 +176,7 @@ def test_the_reaper_gives_every_waiting_row_a_job_and_then_rests(store: Store, s
     with store.transaction() as session:
         job = jobs.begin(session, score_id)
         assert job is not None
-        jobs.record(session, job, SCORED, ["pacs", "archive"])
+        jobs.record(session, job, SCORED, lambda _: ["pacs", "archive"])
     assert reaper.step() == 2
 
     with store.transaction() as session:
@@ -196,7 +196,7 @@ def test_a_person_can_have_a_failed_study_tried_again(store: Store, score_id: in
     with store.transaction() as session:
         job = jobs.begin(session, score_id)
         assert job is not None
-        jobs.record(session, job, Outcome(state=State.FAILED, reason="attempts_used_up"), [])
+        jobs.record(session, job, Outcome(state=State.FAILED, reason="attempts_used_up"), lambda _: [])
 
     replayed = replay(store, KEY)
 

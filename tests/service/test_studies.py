@@ -33,9 +33,9 @@ def arrival(name: str, *, at: datetime = NOON, is_own: bool = False, modality: s
 
 def test_a_study_is_new_once(store: Store) -> None:
     with store.transaction() as session:
-        assert studies.register(session, KEY, [arrival("a")])
+        assert studies.register(session, KEY, [arrival("a")]).is_new
     with store.transaction() as session:
-        assert not studies.register(session, KEY, [arrival("a"), arrival("b")])
+        assert not studies.register(session, KEY, [arrival("a"), arrival("b")]).is_new
 
     with store.transaction() as session:
         assert studies.known_files(session, KEY) == {"a.dcm", "b.dcm"}
@@ -43,7 +43,7 @@ def test_a_study_is_new_once(store: Store) -> None:
 
 def test_own_results_alone_make_no_study(store: Store) -> None:
     with store.transaction() as session:
-        assert not studies.register(session, KEY, [arrival("a", is_own=True)])
+        assert not studies.register(session, KEY, [arrival("a", is_own=True)]).is_new
 
     with store.transaction() as session:
         assert session.scalars(select(StudyRow)).all() == []

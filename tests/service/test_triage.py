@@ -75,7 +75,7 @@ class Site:
             objects=ResultFolder(self.folder / "results"),
             predictor=predictor,
             config_digest="c" * 64,
-            destinations=("pacs",),
+            destinations=lambda _: ("pacs",),
             max_voxels=1 << 24,
             attempts=3,
         )

@@ -15,13 +15,14 @@ import highdicom as hd
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import ComputedRadiographyImageStorage
 
 from dicom_node.reader import list_series, read_headers, read_volume
-from dicom_node.results import BuiltResult, ResultContext, build_results, encode
+from dicom_node.results import BuiltResult, ResultContext, ResultKind, build_results, encode
 from models.errors import Reason
 from models.scores import ModelIdentity, Region, Scores
 from models.volume import Volume
-from tests.phantoms import Phantom, uid, write
+from tests.phantoms import AXIAL, CORONAL, Phantom, uid, write
 
 BANDS = (0.3, 0.5, 0.8)
 PHANTOM = Phantom()
@@ -43,7 +44,8 @@ def scores_for(volume: Volume, bright: tuple[int, int, int]) -> Scores:
     slice_, row, column = bright
     values[slice_, row, column] = 0.9
     values[slice_, row + 1, column] = 0.6
-    values[slice_ + 1, row, column] = 0.4
+    if slice_ + 1 < len(values):
+        values[slice_ + 1, row, column] = 0.4
     region = Region(
         volume_mm3=3 * volume.voxel_mm3, peak=0.9, mean=1.9 / 3, centre_mm=(0.0, 0.0, 0.0), slice_index=slice_
     )
@@ -117,11 +119,59 @@ def enhanced(phantom: Phantom = PHANTOM) -> FileDataset:
     return made
 
 
+def two_stacks() -> FileDataset:
+    """An enhanced object with an axial and a coronal stack, each of ten slices."""
+    first, second = (
+        enhanced(Phantom(shape=(10, 12, 10), bright=bright, directions=directions))
+        for bright, directions in (((2, 7, 4), AXIAL), ((6, 3, 5), CORONAL))
+    )
+    pixels, groups = [], []
+    for source, name in ((first, "1"), (second, "2")):
+        shared = source.SharedFunctionalGroupsSequence[0]
+        for frame, plane in zip(source.PerFrameFunctionalGroupsSequence, source.pixel_array, strict=True):
+            item = Dataset()
+            item.update(frame)
+            for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+                item[keyword] = (frame if keyword in frame else shared)[keyword]
+            item.FrameContentSequence = [Dataset()]
+            item.FrameContentSequence[0].StackID = name
+            groups.append(item)
+            pixels.append(plane)
+    for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        if keyword in first.SharedFunctionalGroupsSequence[0]:
+            delattr(first.SharedFunctionalGroupsSequence[0], keyword)
+    first.PerFrameFunctionalGroupsSequence = groups
+    first.PixelData = np.stack(pixels).tobytes()
+    first.NumberOfFrames = len(groups)
+    return first
+
+
 def without_region(context: ResultContext) -> ResultContext:
     """Scored, but no voxel reaches a band."""
     assert context.scores is not None
     flat = replace(context.scores, map=np.full_like(context.scores.map, 0.1), regions=())
     return replace(context, scores=flat)
+
+
+def radiograph() -> ResultContext:
+    """One projection without a place in space, scored all the same."""
+    source = PHANTOM.datasets()[0]
+    source.SOPClassUID = ComputedRadiographyImageStorage
+    source.Modality = "CR"
+    for keyword in ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient"):
+        delattr(source, keyword)
+    voxels = np.full((2, *PHANTOM.shape[1:]), 5, np.float32)
+    volume = Volume(voxels=voxels, spacing_mm=(1.0, 0.2, 0.2), affine=np.eye(4))
+    scores = scores_for(volume, (0, 3, 3))
+    flat = replace(volume, voxels=voxels[:1])
+    return replace(
+        refused([source]), reason=None, volume=flat, scores=replace(scores, map=scores.map[:1], regions=())
+    )
+
+
+def every_kind(context: ResultContext) -> ResultContext:
+    """The same, with every kind of result asked for."""
+    return replace(context, kinds=frozenset(ResultKind))
 
 
 def altered(context: ResultContext, change: Callable[[Dataset], None]) -> ResultContext:
@@ -142,5 +192,7 @@ def hashes(results: Sequence[BuiltResult]) -> dict[str, str]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        for kind, sha256 in hashes(build_results(context_of(Path(folder), PHANTOM.datasets()))).items():
+        for kind, sha256 in hashes(
+            build_results(every_kind(context_of(Path(folder), PHANTOM.datasets())))
+        ).items():
             print(kind, sha256)  # noqa: T201 - read by the process that compares

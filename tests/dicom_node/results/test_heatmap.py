@@ -3,6 +3,12 @@ import pytest
 
 from dicom_node.results import heatmap
 
+BANDS = (0.3, 0.5, 0.8)
+
+
+def overlaid(grey: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return heatmap.Overlay.of(BANDS).lay(grey, heatmap.levels(values))
+
 
 def lightness(colours: np.ndarray) -> np.ndarray:
     """CIE L* of sRGB colours (IEC 61966-2-1, CIE 15)."""
@@ -20,20 +26,29 @@ def test_a_higher_value_is_always_lighter_so_that_hue_is_never_needed() -> None:
 
 def test_below_half_of_the_lowest_band_the_slice_is_untouched() -> None:
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    picture = heatmap.overlay(grey, np.full((8, 8), 0.14, np.float32), (0.3, 0.5, 0.8))
+    picture = overlaid(grey, np.full((8, 8), 0.1499, np.float32))
     assert np.array_equal(picture, np.repeat(grey[..., np.newaxis], 3, axis=2))
 
 
 def test_in_a_band_colour_shows_and_the_slice_below_it_too() -> None:
     values = np.full((1, 2), 0.9, np.float32)
-    dark, bright = heatmap.overlay(np.array([[0, 200]], np.uint8), values, (0.3, 0.5, 0.8))[0]
+    dark, bright = overlaid(np.array([[0, 200]], np.uint8), values)[0]
     assert dark[0] > dark[2] + 50  # orange
     assert (bright > dark).all()
 
 
+def test_below_its_onset_an_overlay_changes_no_grey_and_from_there_on_it_does() -> None:
+    overlay = heatmap.Overlay.of(BANDS)
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[:, np.newaxis], 3, axis=1)
+    for level in range(overlay.onset):
+        np.testing.assert_array_equal(overlay.mixed[level], greys)
+    assert (overlay.mixed[overlay.onset + 5] != greys).any()
+    assert overlay.onset == round(0.15 * 255 + 0.5)  # half of the lowest band
+
+
 def test_values_that_are_no_numbers_show_as_nothing() -> None:
     grey = np.full((1, 3), 50, np.uint8)
-    picture = heatmap.overlay(grey, np.array([[np.nan, -np.inf, -1.0]], np.float32), (0.3, 0.5, 0.8))
+    picture = overlaid(grey, np.array([[np.nan, -np.inf, -1.0]], np.float32))
     assert (picture == 50).all()
 
 

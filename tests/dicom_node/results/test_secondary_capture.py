@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicom_node.picture import read_frame
 from dicom_node.results import ResultContext, build_results, encode
@@ -12,7 +13,7 @@ from dicom_node.results.canvas import Layout
 from dicom_node.results.heatmap import colours
 from dicom_node.results.secondary_capture import build_secondary_capture, display_window
 from models.volume import Volume
-from tests.dicom_node.results.scenes import MODEL, PHANTOM, by_kind, context_of, enhanced
+from tests.dicom_node.results.scenes import MODEL, PHANTOM, by_kind, context_of, enhanced, radiograph
 from tests.phantoms import AXIAL, CORONAL, OBLIQUE, SAGITTAL, Phantom
 
 MARGIN, TOP = 8, 24  # left and upper border of the left panel
@@ -147,6 +148,18 @@ def test_panels_are_readable_and_keep_the_proportions_of_the_patient(
     volume = Volume(voxels=np.zeros(shape, np.float32), spacing_mm=spacing_mm, affine=np.eye(4))
     layout = Layout.of(volume)
     assert (layout.panel_height, layout.panel_width) == panel
+
+
+def test_a_single_picture_is_a_single_frame_object_large_enough_to_read() -> None:
+    context = radiograph()
+    assert context.volume is not None
+    capture = by_kind(context)["sc"]
+    assert capture.SOPClassUID == SecondaryCaptureImageStorage
+    for keyword in ("NumberOfFrames", "FrameIncrementPointer", "PageNumberVector"):
+        assert keyword not in capture
+    layout = Layout.of(context.volume)
+    assert min(layout.panel_height, layout.panel_width) >= 3 * 256
+    assert capture.pixel_array.shape == (layout.height, layout.width, 3)
 
 
 def test_display_window_ignores_air_padding_and_a_hot_pixel() -> None:

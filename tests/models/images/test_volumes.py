@@ -40,3 +40,17 @@ def test_a_mask_turns_with_its_volume() -> None:
     turned = to_axial(voxels > 0.5, SAGITTAL) > 0
 
     np.testing.assert_array_equal(turned, to_axial(voxels, SAGITTAL) > 0.5)
+
+
+def test_padding_is_no_brightness_whatever_its_value() -> None:
+    voxels = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
+    padding = np.zeros(voxels.shape, bool)
+    padding[:, 0] = True
+    pictures = []
+    for value in (-2000.0, 9000.0):
+        padded = np.where(padding, np.float32(value), voxels)
+        pictures.append(
+            axial_slices(Volume(voxels=padded, spacing_mm=(1, 1, 1), affine=AXIAL, padding=padding))
+        )
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    assert pictures[0].max() == 1.0

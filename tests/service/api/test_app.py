@@ -9,6 +9,8 @@ PATHS = {
     "/healthz",
     "/readyz",
     "/metrics",
+    "/dicom-web/studies",
+    "/dicom-web/studies/{study}",
 }
 
 
@@ -17,7 +19,8 @@ def test_the_description_names_every_route_and_its_problems(stranded: TestClient
     assert set(document["paths"]) == PATHS
     assert "Problem" in document["components"]["schemas"]
     for path in document["paths"].values():
-        assert "application/problem+json" in path["get"]["responses"]["default"]["content"]
+        for method in path.values():
+            assert "application/problem+json" in method["responses"]["default"]["content"]
     units = document["components"]["schemas"]["Assessment"]["properties"]["percentile"]
     assert "Low is unusual" in units["description"]
 

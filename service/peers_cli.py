@@ -1,0 +1,160 @@
+"""``vigil peers`` and ``vigil studies pull``: who is there, what they offer, and what they hold."""
+
+import json
+import sys
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dicom_node.errors import DeliveryError, MalformedMessageError
+from dicom_node.peers import Peer
+from service.settings import Settings, load_settings
+from service.telemetry import configure_logging
+
+peers_app = typer.Typer(help="Peers: who sends to us, and where results go.", no_args_is_help=True)
+
+EXIT_FAILED = 1
+MOST_ACCESSIONS = 100_000  # lines of a file
+
+Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
+Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]
+PeersFile = Annotated[Path | None, typer.Option("--peers", help="YAML file of DICOM peers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+class Way(StrEnum):
+    """How a study is fetched from a DICOM archive."""
+
+    GET = "get"  # on our own association, into the spool of this machine
+    MOVE = "move"  # the archive sends it to the node, whose AE title it must know
+
+
+@peers_app.command("list")
+def list_peers(data: Data = None, peers: PeersFile = None, as_json: AsJson = False) -> None:
+    """Print every peer with its profile."""
+    from service import reception
+
+    known = reception.open_peers(_settings(data=data, peers=peers))
+    if as_json:
+        _print_json({"peers": [peer.model_dump(mode="json", exclude_none=True) for peer in known.all]})
+        return
+    table = Table("name", "protocol", "at", "roles", "confirm", "results")
+    for peer in known.all:
+        at = peer.url or f"{peer.aet} {peer.host}{f':{peer.port}' if peer.port else ''}"
+        results = "all" if peer.results is None else " ".join(sorted(peer.results))
+        table.add_row(peer.name, peer.protocol, at, " ".join(sorted(peer.roles)), peer.confirm, results)
+    Console().print(table)
+
+
+@peers_app.command("test")
+def probe_peer(
+    name: str, data: Data = None, peers: PeersFile = None, aet: Aet = None, as_json: AsJson = False
+) -> None:
+    """Test a peer step by step; fail where it lacks what its profile needs."""
+    from dicom_node.services.probe import probe
+    from service import reception
+
+    settings = _settings(data=data, peers=peers, aet=aet)
+    peer = reception.open_peers(settings).named(name)
+    findings = []
+    for finding in probe(peer, calling_aet=settings.aet):
+        findings.append(finding)
+        if not as_json:
+            mark = "ok" if finding.is_ok else "FAILED" if finding.is_needed else "no"
+            _out(f"{finding.step:14s} {mark:7s} {finding.detail}".rstrip())
+    is_ok = all(finding.is_ok or not finding.is_needed for finding in findings)
+    if as_json:
+        _print_json({"peer": name, "ok": is_ok, "steps": [asdict(finding) for finding in findings]})
+    sys.exit(0 if is_ok else EXIT_FAILED)
+
+
+def pull(
+    peer: Annotated[str, typer.Option(help="Name of the archive in the peers file.")],
+    accession_file: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Accession numbers, one a line.")
+    ],
+    way: Annotated[Way, typer.Option(help="C-GET into the spool, or C-MOVE to the node.")] = Way.GET,
+    data: Data = None,
+    peers: PeersFile = None,
+    aet: Aet = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch studies from an archive by accession number; they are then taken in like any other."""
+    from service import reception
+
+    settings = _settings(data=data, peers=peers, aet=aet)
+    archive = reception.open_peers(settings).named(peer)
+    rows = []
+    for number, accession in enumerate(_accessions(accession_file), start=1):
+        # An accession number is an identity: rows are told by their place in the file.
+        try:
+            completed, failed = _pull(settings, archive, accession, way)
+            row = {"line": number, "instances": completed, "failed": failed, "error": ""}
+        except (DeliveryError, MalformedMessageError) as error:
+            row = {"line": number, "instances": 0, "failed": 0, "error": str(error)}
+        rows.append(row)
+        if not as_json:
+            _out(
+                f"{number:5d}  {row['instances']} instances, {row['failed']} failed  {row['error']}".rstrip()
+            )
+    if as_json:
+        _print_json({"studies": rows})
+    sys.exit(0 if rows and all(row["instances"] and not row["failed"] for row in rows) else EXIT_FAILED)
+
+
+def _pull(settings: Settings, archive: Peer, accession: str, way: Way) -> tuple[int, int]:
+    """Instances that came, and instances that did not."""
+    from dicom_node.line import line_to
+    from dicom_node.services.dicomweb import WebPeer
+    from dicom_node.services.landing import land_study
+    from dicom_node.services.query import studies_of
+    from dicom_node.services.retrieve import get_study, move_study
+    from service import reception
+
+    completed = failed = 0
+    if archive.protocol == "dicomweb":
+        web = WebPeer.of(archive)
+        for study in web.studies_of(accession):
+            landed = land_study(
+                web.retrieve_study(study),
+                reception.open_spool(settings),
+                source=archive.aet or archive.name,
+                limit=settings.max_instance_mb * reception.MB,
+            )
+            failed += sum(one.failure is not None for one in landed)
+            completed += sum(one.failure is None for one in landed)
+        return completed, failed
+    line = line_to(archive, calling_aet=settings.aet)
+    for study in studies_of(line, accession):
+        pulled = (
+            move_study(line, study, destination_aet=settings.aet)
+            if way is Way.MOVE
+            else get_study(line, study, reception.open_spool(settings))
+        )
+        completed += pulled.completed
+        failed += pulled.failed
+    return completed, failed
+
+
+def _accessions(path: Path) -> list[str]:
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines()[:MOST_ACCESSIONS])
+    return list(dict.fromkeys(line for line in lines if line))
+
+
+def _settings(**overrides: object) -> Settings:
+    settings = load_settings(**overrides)
+    configure_logging(settings.log_level)
+    return settings
+
+
+def _out(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - a command line prints
+
+
+def _print_json(document: object) -> None:
+    _out(json.dumps(document, indent=1, default=str))

@@ -1,0 +1,106 @@
+"""The published OHIF viewer in front of Orthanc's DICOMweb plugin, on one address of this machine.
+
+Neither is part of the product. The viewer is fetched by npm, or taken from ``VIGIL_OHIF`` (the folder
+``dist`` of the package ``@ohif/app``); the plugin is Debian's ``orthanc-dicomweb``, or what
+``VIGIL_ORTHANC_DICOMWEB`` names.
+"""
+
+import mimetypes
+import os
+import shutil
+import subprocess
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+
+PACKAGE = "@ohif/app@3.13.2"
+PLUGIN = Path(os.environ.get("VIGIL_ORTHANC_DICOMWEB", "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"))
+FETCH_TIMEOUT_S = 300
+CONFIGURATION = """
+window.config = {
+  routerBasename: '/', extensions: [], modes: [], showStudyList: true,
+  investigationalUseDialog: {option: 'never'},
+  dataSources: [{
+    namespace: '@ohif/extension-default.dataSourcesModule.dicomweb', sourceName: 'dicomweb',
+    configuration: {
+      friendlyName: 'Orthanc', name: 'orthanc',
+      qidoRoot: '/dicom-web', wadoRoot: '/dicom-web', wadoUriRoot: '/wado',
+      qidoSupportsIncludeField: false, imageRendering: 'wadors', thumbnailRendering: 'wadors',
+      enableStudyLazyLoad: true, supportsFuzzyMatching: false, supportsWildcard: true,
+      omitQuotationForMultipartRequest: true, bulkDataURI: {enabled: true},
+    },
+  }],
+  defaultDataSourceName: 'dicomweb',
+};
+"""
+
+
+def fetch(folder: Path) -> Path | None:
+    """Folder of the built viewer; None where it cannot be had."""
+    if given := os.environ.get("VIGIL_OHIF"):
+        return Path(given)
+    npm = shutil.which("npm")
+    if npm is None:
+        return None
+    command = [npm, "pack", PACKAGE, "--silent", "--pack-destination", str(folder)]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=folder, timeout=FETCH_TIMEOUT_S)
+    archives = list(folder.glob("*.tgz"))
+    if done.returncode or len(archives) != 1:
+        return None
+    with tarfile.open(archives[0]) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "package" / "dist"
+
+
+@contextmanager
+def serve(viewer: Path, archive: str) -> Iterator[str]:
+    """Address of the viewer; what it asks of DICOMweb goes to ``archive``, an address of Orthanc."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path.startswith("/dicom-web"):
+                self._forward()
+            elif path == "/app-config.js":
+                self._answer(200, "text/javascript", CONFIGURATION.encode())
+            else:
+                file = (viewer / path.lstrip("/")).resolve()
+                if not (file.is_relative_to(viewer.resolve()) and file.is_file()):
+                    file = viewer / "index.html"  # routes of the application
+                kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+                self._answer(200, kind, file.read_bytes())
+
+        def _forward(self) -> None:
+            answer = httpx.get(
+                f"{archive}{self.path}", headers={"Accept": self.headers.get("Accept", "*/*")}, timeout=60
+            )
+            self._answer(answer.status_code, answer.headers.get("Content-Type", ""), answer.content)
+
+        def _answer(self, status: int, kind: str, content: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Cross-Origin-Opener-Policy", "same-origin")  # its workers share memory
+            self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: requests hold UIDs."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
