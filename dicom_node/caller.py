@@ -6,6 +6,7 @@ framing is the receiver's (`dicom_node.wire`).
 
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Collection
 from contextlib import suppress
@@ -14,8 +15,9 @@ from typing import Self
 
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ
 
+from dicom_node.certificates import shake_hands
 from dicom_node.contexts import MAX_PDU_BYTES
-from dicom_node.errors import DestinationBusyError, DestinationRefusedError
+from dicom_node.errors import DestinationBusyError, SopClassRefusedError
 from dicom_node.flow import LONGEST_PDU
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dicom_node.line import Line
@@ -72,7 +74,7 @@ class Caller:
             If there is none: nobody listens, or the peer rejects it. Both may pass, or an operator sees the
             delivery wait.
         DestinationRefusedError
-            If the peer accepts none of the contexts.
+            If the peer accepts none of the contexts, or shows another certificate than its profile demands.
         """
         try:
             connection = socket.create_connection((line.host, line.port), line.timeouts.connect_s)
@@ -81,14 +83,11 @@ class Caller:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.settimeout(line.timeouts.association_s)
+            connection = shake_hands(connection, host=line.host, certificate=line.certificate)
             proposed = dict(enumerate(sorted(contexts)))
             connection.sendall(_association_request(line, proposed))
             accepted, pdu_bytes = _negotiated(connection, proposed)
-            # The kernel watches the time from here on: one call less for each read and write.
-            connection.settimeout(None)
-            timeout = _TIMEVAL.pack(max(int(line.timeouts.answer_s), 1), 0)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+            _watch_time(connection, line.timeouts.answer_s)
         except OSError as error:
             connection.close()
             raise DestinationBusyError("The destination ended the association at once.") from error
@@ -190,7 +189,21 @@ class Caller:
         return answer[1]
 
 
+def _watch_time(connection: socket.socket, seconds: float) -> None:
+    """Bound each read and write; by the kernel where TLS does not need to know, for that is one call less."""
+    if isinstance(connection, ssl.SSLSocket):
+        connection.settimeout(seconds)
+        return
+    connection.settimeout(None)
+    timeout = _TIMEVAL.pack(max(int(seconds), 1), 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+
+
 def _send_all(connection: socket.socket, pieces: list[bytes | memoryview]) -> None:
+    if isinstance(connection, ssl.SSLSocket):  # it knows no sendmsg
+        connection.sendall(b"".join(pieces))
+        return
     sent = connection.sendmsg(pieces)
     for piece in pieces:
         if sent >= len(piece):
@@ -208,7 +221,9 @@ def _receive_pdu(connection: socket.socket) -> tuple[int, bytes]:
 
 
 def _receive(connection: socket.socket, count: int) -> bytes:
-    received = connection.recv(count, socket.MSG_WAITALL)
+    received = connection.recv(count, 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_WAITALL)
+    if not received and count:
+        raise ConnectionError("the peer closed the connection")
     while len(received) < count:
         more = connection.recv(count - len(received))
         if not more:
@@ -282,7 +297,7 @@ def _negotiated(
     except (AttributeError, LookupError, TypeError, ValueError, struct.error) as error:
         raise ConnectionError("the peer does not negotiate") from error
     if not accepted:
-        raise DestinationRefusedError("The destination accepts none of the proposed SOP classes.")
+        raise SopClassRefusedError("The destination accepts none of the proposed SOP classes.")
     return accepted, max(min(limit, MAX_PDU_BYTES), 2 * PDV_HEAD.size)
 
 

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Protocol
 import structlog
 from pydicom.dataset import Dataset
 
+from dicom_node.certificates import fingerprint_of
 from dicom_node.elements import read_file_meta
 from dicom_node.errors import SpoolFullError, UnreadableInstanceError
 from dicom_node.keys import Keys, read_keys
@@ -99,18 +100,22 @@ class Counters:
 
 
 def reject_strangers(event: Any, peers: Peers, counters: Counters) -> None:
-    """EVT_REQUESTED: reject an association whose AE title and address are no sender's."""
+    """EVT_REQUESTED: reject an association whose AE title, address and certificate are no sender's."""
     association = event.assoc
     requestor = association.requestor
     try:
-        is_sender = peers.accepts(str(requestor.primitive.calling_ae_title), requestor.address_info.address)
+        is_sender = peers.accepts(
+            str(requestor.primitive.calling_ae_title),
+            requestor.address_info.address,
+            fingerprint_of(association.dul.socket.socket),
+        )
     except Exception:
         # pynetdicom would swallow the error and accept the association.
         log.exception("sender not checked")
         is_sender = False
     if not is_sender:
         counters.add("association_rejected")
-        log.warning("association rejected", reason="calling AE title and address are no sender's")
+        log.warning("association rejected", reason="calling AE title, address or certificate are no sender's")
         association.acse.send_reject(*CALLING_AET_NOT_RECOGNISED)
         association.kill()
 

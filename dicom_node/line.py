@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from dicom_node.peer import Peer, Timeouts
+from dicom_node.peer import Certificate, Peer, Timeouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,8 @@ class Line:
     port : int
     calling_aet, called_aet : str
     timeouts : Timeouts
+    certificate : Certificate, optional
+        Calls go over TLS where it names our own.
     """
 
     host: str
@@ -22,6 +24,7 @@ class Line:
     calling_aet: str
     called_aet: str
     timeouts: Timeouts = field(default_factory=Timeouts)
+    certificate: Certificate | None = None
 
 
 def line_to(peer: Peer, *, calling_aet: str) -> Line:
@@ -40,4 +43,5 @@ def line_to(peer: Peer, *, calling_aet: str) -> Line:
         calling_aet=calling_aet,
         called_aet=peer.aet,
         timeouts=peer.timeouts,
+        certificate=peer.certificate,
     )

@@ -79,18 +79,27 @@ class AllowedContext(_Profile):
 
 
 class Certificate(_Profile):
-    """How a peer proves over TLS who it is.
+    """How a peer proves over TLS who it is, and how we prove it to the peer.
 
     Attributes
     ----------
     sha256 : str, optional
-        Fingerprint of its certificate, 64 hexadecimal digits; colons are allowed.
+        Fingerprint of its certificate, 64 hexadecimal digits; colons are allowed. No other is taken.
     ca : Path, optional
-        PEM file of the authority that signs it.
+        PEM file of the authority that signs it, for calls.
+    own : Path, optional
+        PEM file of our certificate and key. Set: the peer is called over TLS.
     """
 
     sha256: Annotated[str, StringConstraints(pattern=r"^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")] | None = None
     ca: Path | None = None
+    own: Path | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.own is None) != (self.ca is None):
+            raise ValueError("calls over TLS need both own and ca")
+        return self
 
 
 class Peer(_Profile):

@@ -27,6 +27,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from dicom_node.certificates import is_shown
 from dicom_node.errors import PeersError, UnknownPeerError
 from dicom_node.peer import Confirm, Peer, Role
 
@@ -150,7 +151,7 @@ class Peers:
         """Names of the destinations that are sent results of a kind."""
         return tuple(peer.name for peer in self.destinations if peer.wants(kind))
 
-    def accepts(self, calling_aet: str, address: str) -> bool:
+    def accepts(self, calling_aet: str, address: str, fingerprint: str | None = None) -> bool:
         """Whether a peer with this AE title and address may open an association.
 
         Senders may, and destinations that report on storage commitment. What each may do on it is decided
@@ -158,10 +159,18 @@ class Peers:
         """
         if self._current() is None:
             return _address(address).is_loopback
-        return bool(self.calling(calling_aet, address))
+        return bool(self.calling(calling_aet, address, fingerprint))
 
-    def calling(self, calling_aet: str, address: str) -> tuple[Peer, ...]:
-        """Peers that may open an association with this AE title from this address."""
+    def calling(self, calling_aet: str, address: str, fingerprint: str | None = None) -> tuple[Peer, ...]:
+        """Peers that may open an association with this AE title, address and certificate.
+
+        Parameters
+        ----------
+        calling_aet, address : str
+        fingerprint : str, optional
+            Of the certificate that was shown; unset, the connection is plain, and no peer whose profile
+            demands a certificate is meant.
+        """
         wanted = calling_aet.strip()
         return tuple(
             peer
@@ -169,6 +178,7 @@ class Peers:
             if peer.aet == wanted
             and (Role.SENDER in peer.roles or peer.confirm is Confirm.COMMITMENT)
             and is_at(peer, address)
+            and is_shown(peer.certificate, fingerprint)
         )
 
     @property

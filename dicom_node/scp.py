@@ -73,7 +73,7 @@ class Receiver:
     services : Provider, optional
         What is answered beside storage and verification.
     tls : ssl.SSLContext, optional
-        As of `dicom_node.tls.serving_context`; unset, connections are plain.
+        As of `dicom_node.certificates.serving_context`; unset, connections are plain.
     is_fast : bool
         Whether C-STOREs take the fast way, where the system knows it (Linux).
     landing : Landing, optional

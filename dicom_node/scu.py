@@ -35,7 +35,7 @@ from dicom_node.keys import (
     TRANSFER_SYNTAX_UID,
 )
 from dicom_node.line import Line
-from dicom_node.peer import Timeouts
+from dicom_node.peer import Certificate, Timeouts
 from dicom_node.services.association import association
 
 MOST_CONTEXTS = 128  # context ids are odd numbers below 256 (PS3.8 9.3.2.2)
@@ -92,6 +92,7 @@ def send_files(
     calling_aet: str,
     called_aet: str,
     timeouts: Timeouts | None = None,
+    certificate: Certificate | None = None,
 ) -> Iterator[Receipt]:
     """Send files by C-STORE; receipts come one by one, in the order of the files.
 
@@ -103,6 +104,8 @@ def send_files(
     port : int
     calling_aet, called_aet : str
     timeouts : Timeouts, optional
+    certificate : Certificate, optional
+        Files go over TLS where it names our own.
 
     Yields
     ------
@@ -115,6 +118,7 @@ def send_files(
         calling_aet=calling_aet,
         called_aet=called_aet,
         timeouts=timeouts or Timeouts(),
+        certificate=certificate,
     )
     for batch in _batches(paths):
         yield from _send_batch(batch, line)

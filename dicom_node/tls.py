@@ -10,7 +10,6 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,54 +20,7 @@ HANDSHAKE_TIMEOUT_S = 5.0  # from the connection to the end of the handshake, ho
 MOST_WAITING = 64  # handshakes under way; each holds a thread
 MOST_WAITING_OF_ONE = 16  # of them from one address, so that no peer takes all
 
-# Forward secrecy and authenticated encryption alone (RFC 9325 4.2); TLS 1.3 has nothing else.
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
-
 log = structlog.get_logger(__name__)
-
-
-def serving_context(certificate: Path, authorities: Path, key: Path | None = None) -> ssl.SSLContext:
-    """What the node shows, and whom it believes: every peer must have a certificate.
-
-    Parameters
-    ----------
-    certificate : Path
-        PEM file of the node's certificate and the chain behind it.
-    authorities : Path
-        PEM file of the authorities whose peers are let in.
-    key : Path, optional
-        PEM file of the private key; unset, it stands in the certificate's file.
-
-    Raises
-    ------
-    OSError
-        If a file cannot be used; ``ssl.SSLError`` is one.
-    """
-    return _context(ssl.PROTOCOL_TLS_SERVER, certificate, authorities, key)
-
-
-def calling_context(certificate: Path, authorities: Path, key: Path | None = None) -> ssl.SSLContext:
-    """As `serving_context`, for the side that calls; the name of the called host is checked.
-
-    Raises
-    ------
-    OSError
-        If a file cannot be used; ``ssl.SSLError`` is one.
-    """
-    return _context(ssl.PROTOCOL_TLS_CLIENT, certificate, authorities, key)
-
-
-def _context(
-    protocol: ssl._SSLMethod, certificate: Path, authorities: Path, key: Path | None
-) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(certificate, key)
-    context.load_verify_locations(authorities)
-    return context
 
 
 class BoundedHandshake:

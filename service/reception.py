@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import structlog
 
+from dicom_node.certificates import serving_context
 from dicom_node.errors import DicomNodeError
 from dicom_node.identity import load_or_make_secret
 from dicom_node.landing import FileLanding, Landing
@@ -23,7 +24,6 @@ from dicom_node.services.commitment_provider import CommitmentProvider
 from dicom_node.services.provider import Provider
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool
-from dicom_node.tls import serving_context
 from service.errors import SettingsError
 from service.settings import Settings
 

@@ -61,6 +61,7 @@ class DimseDestination:
                 calling_aet=line.calling_aet,
                 called_aet=line.called_aet,
                 timeouts=line.timeouts,
+                certificate=line.certificate,
             )
         )
 

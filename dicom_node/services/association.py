@@ -6,6 +6,7 @@ from typing import Any
 
 from pynetdicom import evt
 
+from dicom_node.certificates import context_for, demand_certificate
 from dicom_node.contexts import MAX_PDU_BYTES, application_entity, prepare_pynetdicom
 from dicom_node.errors import DeliveryError, DestinationBusyError, NotOfferedError
 from dicom_node.line import Line
@@ -43,6 +44,7 @@ def association(
     entity.network_timeout = max(IDLE_S, line.timeouts.answer_s)
     sockets: list[Any] = []  # pynetdicom leaves one open where the peer went first
     keep_socket = (evt.EVT_CONN_OPEN, lambda event: sockets.append(event.assoc.dul.socket.socket))
+    tls = context_for(line.certificate)
     try:
         opened = entity.associate(
             line.host,
@@ -52,10 +54,12 @@ def association(
             contexts=list(contexts),
             ext_neg=list(roles),
             evt_handlers=[keep_socket, *handlers],
+            tls_args=None if tls is None else (tls, line.host),
         )
         error = _rejection(opened)
         if error is not None:
             raise error
+        demand_certificate(opened.dul.socket.socket, line.certificate)
         try:
             yield opened
         finally:

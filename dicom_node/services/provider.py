@@ -14,6 +14,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from dicom_node.certificates import fingerprint_of
 from dicom_node.contexts import NATIVE
 from dicom_node.peers import Confirm, Peer, Peers, Role
 from dicom_node.services import availability, performed_steps
@@ -191,7 +192,11 @@ class Provider:
 
     def _calling(self, association: Any) -> tuple[Peer, ...]:
         requestor = association.requestor
-        return self._peers.calling(str(requestor.primitive.calling_ae_title), requestor.address_info.address)
+        return self._peers.calling(
+            str(requestor.primitive.calling_ae_title),
+            requestor.address_info.address,
+            fingerprint_of(association.dul.socket.socket),
+        )
 
 
 def _open_from(association: Any) -> int:

@@ -130,10 +130,11 @@ def test_a_profile_says_how_a_peer_is_treated(tmp_path: Path) -> None:
 
 
 def test_a_destination_may_call_only_to_report_on_commitment(tmp_path: Path) -> None:
-    peers = load(tmp_path, PROFILE)
+    shown = "aabb" + "cc" * 30
+    by_query = load(tmp_path, PROFILE.replace("commitment\n", "query\n"))
 
-    assert peers.accepts("PACS", "127.0.0.1")
-    assert not load(tmp_path, PROFILE.replace("commitment\n", "query\n")).accepts("PACS", "127.0.0.1")
+    assert not by_query.accepts("PACS", "127.0.0.1", shown)
+    assert load(tmp_path, PROFILE).accepts("PACS", "127.0.0.1", shown)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.sop_class import MRImageStorage, Verification
 
+from dicom_node.certificates import calling_context, serving_context
 from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
 from dicom_node.spool import Spool
-from dicom_node.tls import MOST_WAITING_OF_ONE, calling_context, serving_context
+from dicom_node.tls import MOST_WAITING_OF_ONE
 from tests.certificates import Certificates, make
 from tests.phantoms import Phantom, write
 

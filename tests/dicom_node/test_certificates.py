@@ -1,0 +1,141 @@
+"""Calls over TLS, and peers that are known by their certificate; both directions against our own receiver."""
+
+import hashlib
+import shutil
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_node.certificates import serving_context
+from dicom_node.errors import DeliveryError, DestinationBusyError, DestinationRefusedError
+from dicom_node.line import Line
+from dicom_node.peer import Certificate, Peer
+from dicom_node.peers import Peers
+from dicom_node.scp import Receiver
+from dicom_node.scu import send_files, verify
+from dicom_node.spool import Spool
+from tests.certificates import Certificates, make
+from tests.phantoms import Phantom, write
+
+AET = "VIGIL"
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="OpenSSL is not installed")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make(tmp_path_factory.mktemp("certificates"))
+
+
+def fingerprint(certificate: Path) -> str:
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.read_text())).hexdigest()
+
+
+def with_key(certificate: Path) -> Path:
+    both = certificate.with_suffix(".both")
+    both.write_bytes(certificate.read_bytes() + Certificates.key(certificate).read_bytes())
+    return both
+
+
+def receiver(folder: Path, certificates: Certificates, peers: Peers) -> Receiver:
+    spool = Spool(folder / "spool", b"s" * 32, free_mark_bytes=1)
+    tls = serving_context(certificates.node, certificates.authority, Certificates.key(certificates.node))
+    return Receiver(spool, aet=AET, host="127.0.0.1", port=0, peers=peers, tls=tls)
+
+
+@pytest.fixture
+def node(tmp_path: Path, certificates: Certificates) -> Iterator[Receiver]:
+    with receiver(tmp_path, certificates, Peers()) as running:
+        yield running
+
+
+def line(node: Receiver, certificate: Certificate | None) -> Line:
+    return Line(host="127.0.0.1", port=node.port, calling_aet="MR1", called_aet=AET, certificate=certificate)
+
+
+def shown(certificates: Certificates, sha256: str | None = None) -> Certificate:
+    return Certificate(own=with_key(certificates.peer), ca=certificates.authority, sha256=sha256)
+
+
+def test_files_go_over_tls_and_arrive_whole(
+    node: Receiver, certificates: Certificates, tmp_path: Path
+) -> None:
+    paths = write(tmp_path / "sent", Phantom(shape=(3, 700, 700), bright=(1, 2, 3)).datasets())
+    demanded = shown(certificates, fingerprint(certificates.node))
+
+    verify(line(node, demanded))
+    receipts = list(
+        send_files(
+            paths, host="127.0.0.1", port=node.port, calling_aet="MR1", called_aet=AET, certificate=demanded
+        )
+    )
+
+    assert all(receipt.is_stored for receipt in receipts)
+    assert node.counters.snapshot()["stored"] == 3
+
+
+@pytest.mark.parametrize("call", [verify, "send"])
+def test_a_peer_with_another_certificate_than_demanded_is_sent_nothing(
+    node: Receiver, certificates: Certificates, tmp_path: Path, call: object
+) -> None:
+    wrong = shown(certificates, fingerprint(certificates.stranger))
+    if call == "send":
+        (path, *_) = write(tmp_path / "sent", Phantom().datasets())
+        (receipt,) = send_files(
+            [path], host="127.0.0.1", port=node.port, calling_aet="MR1", called_aet=AET, certificate=wrong
+        )
+        error: DeliveryError | None = receipt.error
+    else:
+        with pytest.raises(DeliveryError) as caught:
+            verify(line(node, wrong))
+        error = caught.value
+
+    assert isinstance(error, DestinationRefusedError)
+    assert "another certificate" in str(error)
+    assert "stored" not in node.counters.snapshot()
+
+
+def test_a_plain_call_to_tls_and_missing_files_are_tried_again(
+    node: Receiver, certificates: Certificates, tmp_path: Path
+) -> None:
+    missing = Certificate(own=tmp_path / "none.pem", ca=certificates.authority)
+
+    for certificate in (None, missing):
+        with pytest.raises(DestinationBusyError):
+            verify(line(node, certificate))
+
+
+def test_a_sender_is_known_by_its_certificate(tmp_path: Path, certificates: Certificates) -> None:
+    def sender(sha256: str) -> Peers:
+        return Peers(
+            (
+                Peer.model_validate(
+                    {"name": "mr", "aet": "MR1", "host": "127.0.0.1", "roles": ["sender"]}
+                    | {"certificate": {"sha256": sha256}}
+                ),
+            )
+        )
+
+    with receiver(tmp_path / "right", certificates, sender(fingerprint(certificates.peer))) as node:
+        verify(line(node, shown(certificates)))
+    with receiver(tmp_path / "wrong", certificates, sender(fingerprint(certificates.node))) as node:
+        with pytest.raises(DestinationBusyError, match="rejected"):
+            verify(line(node, shown(certificates)))
+        assert node.counters.snapshot()["association_rejected"] == 1
+
+
+def test_a_peer_that_must_show_a_certificate_is_not_taken_without_tls() -> None:
+    peer = Peer.model_validate(
+        {
+            "name": "mr",
+            "aet": "MR1",
+            "host": "127.0.0.1",
+            "roles": ["sender"],
+            "certificate": {"sha256": "ab" * 32},
+        }
+    )
+
+    assert not Peers((peer,)).accepts("MR1", "127.0.0.1")
+    assert Peers((peer,)).accepts("MR1", "127.0.0.1", "ab" * 32)
