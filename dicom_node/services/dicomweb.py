@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import httpx
 
+from dicom_node.certificates import context_for
 from dicom_node.errors import (
     DeliveryError,
     DestinationBusyError,
@@ -22,7 +23,7 @@ from dicom_node.errors import (
     SopClassRefusedError,
 )
 from dicom_node.multipart import DICOM_TYPE, PartReader, boundary_of
-from dicom_node.peer import Peer, Timeouts
+from dicom_node.peer import Certificate, Peer, Timeouts
 
 JSON_TYPE: Final = "application/dicom+json"
 CHUNK = 1024 * 1024
@@ -50,11 +51,14 @@ class WebPeer:
     authorization : Path, optional
         File with the value of the header; read anew for each call, so it may be renewed.
     timeouts : Timeouts
+    certificate : Certificate, optional
+        Names our own and the authority of the peer's; unset, public authorities are believed.
     """
 
     url: str
     authorization: Path | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
+    certificate: Certificate | None = None
 
     @classmethod
     def of(cls, peer: Peer) -> "WebPeer":
@@ -67,7 +71,12 @@ class WebPeer:
         """
         if peer.url is None:
             raise ValueError(f"peer {peer.name} has no url")
-        return cls(url=peer.url.rstrip("/"), authorization=peer.authorization, timeouts=peer.timeouts)
+        return cls(
+            url=peer.url.rstrip("/"),
+            authorization=peer.authorization,
+            timeouts=peer.timeouts,
+            certificate=peer.certificate,
+        )
 
     def check(self) -> None:
         """Ask for one study.
@@ -203,9 +212,10 @@ class WebPeer:
             given = dict(headers)
             if self.authorization is not None:
                 given["Authorization"] = self.authorization.read_text(encoding="ascii").strip()
+            verify = context_for(self.certificate) or True
             # Not through a proxy of the environment: the peers file says where things go.
             with (
-                httpx.Client(timeout=waits, trust_env=False, follow_redirects=False) as client,
+                httpx.Client(timeout=waits, trust_env=False, follow_redirects=False, verify=verify) as client,
                 client.stream(
                     method, self.url + path, headers=given, params=query, content=content
                 ) as answer,
