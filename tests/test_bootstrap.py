@@ -44,7 +44,7 @@ def test_a_command_installs_what_it_needs_and_no_more(
 ) -> None:
     install, command = calls(checkout, *given.split())
 
-    assert install.endswith(f"-c constraints.txt -e .[{extras}]")
+    assert install.endswith(f"-c {checkout}/constraints.txt -e {checkout}[{extras}]")
     assert command == started
 
 
@@ -56,3 +56,13 @@ def test_nothing_is_installed_twice_until_a_pin_changes(checkout: Path) -> None:
     with (checkout / "constraints.txt").open("a") as stream:
         stream.write("another==1\n")
     assert len(calls(checkout, "demo")) == 2
+
+
+def test_relative_paths_are_those_of_the_caller(checkout: Path) -> None:
+    (checkout / ".venv" / "bin" / "vigil").write_text(f'#!/bin/sh\npwd >"{checkout}/where"\n')
+    elsewhere = checkout / "elsewhere"
+    elsewhere.mkdir()
+
+    subprocess.run([checkout / "vigil", "up"], check=True, capture_output=True, timeout=60, cwd=elsewhere)
+
+    assert (checkout / "where").read_text().strip() == str(elsewhere)
