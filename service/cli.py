@@ -20,7 +20,7 @@ from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
 from service.errors import TriageError
 from service.models_cli import models_app
-from service.peers_cli import peers_app, pull
+from service.peers_cli import pack, peers_app, pull
 from service.settings import Settings, load_settings
 from service.study import Pool
 from service.telemetry import configure_logging
@@ -42,6 +42,7 @@ app.add_typer(db_app, name="db")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
 studies_app.command("pull")(pull)
+studies_app.command("pack")(pack)
 
 Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
 Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]

@@ -1,4 +1,4 @@
-"""``vigil peers`` and ``vigil studies pull``: who is there, what they offer, and what they hold."""
+"""``vigil peers``, ``vigil studies pull`` and ``pack``: who is there, what they hold, and what is here."""
 
 import json
 import sys
@@ -105,6 +105,25 @@ def pull(
     if as_json:
         _print_json({"studies": rows})
     sys.exit(0 if rows and all(row["instances"] and not row["failed"] for row in rows) else EXIT_FAILED)
+
+
+def pack(
+    key: str,
+    out: Annotated[Path, typer.Option(help="Folder for the tar; made if it is missing.")],
+    data: Data = None,
+) -> None:
+    """Write all received instances of a study as one tar, as they came. Nothing else need run."""
+    from dicom_node.identity import STUDY_KEY
+    from dicom_node.pack import write_pack
+    from service import reception
+    from service.errors import UnknownStudyError
+
+    spool = reception.open_spool(_settings(data=data))
+    instances = spool.instances(key) if STUDY_KEY.fullmatch(key) else []
+    if not instances:
+        raise UnknownStudyError("No study has this key. List the keys with `vigil studies list`.")
+    out.mkdir(parents=True, exist_ok=True)
+    _out(str(write_pack(instances, out / f"{key}.tar")))
 
 
 def _pull(settings: Settings, archive: Peer, accession: str, way: Way) -> tuple[int, int]:

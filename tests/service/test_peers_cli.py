@@ -1,4 +1,5 @@
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,11 @@ from typer.testing import CliRunner
 from dicom_node.errors import UnknownPeerError
 from dicom_node.services.probe import RESULT_CLASSES
 from service.cli import app
+from service.errors import UnknownStudyError
+from service.reception import open_spool
+from service.settings import Settings
 from tests.fakes import archive
+from tests.phantoms import Phantom, write
 
 FILE = """
 peers:
@@ -79,3 +84,29 @@ def test_a_pull_tells_lines_and_no_accession_numbers(tmp_path: Path) -> None:
     assert [row["line"] for row in rows] == [1, 2]
     assert all(row["error"] for row in rows)
     assert "ACC" not in told
+
+
+def test_a_study_is_packed_as_it_came(tmp_path: Path) -> None:
+    images = Phantom().datasets()
+    spool = open_spool(Settings(data=tmp_path / "data"))
+    for path, image in zip(write(tmp_path / "sent", images), images, strict=True):
+        spool.store(image.StudyInstanceUID, image.SOPInstanceUID, [path.read_bytes()])
+    ((key, _),) = spool.studies()
+
+    code, told = run(tmp_path / "data", "studies", "pack", key, "--out", str(tmp_path / "packs"))
+
+    assert (code, told.strip()) == (0, str(tmp_path / "packs" / f"{key}.tar"))
+    with tarfile.open(told.strip()) as packed:
+        members = {name: packed.extractfile(name) for name in packed.getnames() if name.endswith(".dcm")}
+        read = {name: member.read() for name, member in members.items() if member is not None}
+    assert read == {one.file_name: one.path.read_bytes() for one in spool.instances(key)}
+
+
+@pytest.mark.parametrize("key", ["nobody", "a" * 20])
+def test_a_study_that_is_not_here_is_said_so(tmp_path: Path, key: str) -> None:
+    (tmp_path / "data").mkdir()
+    done = CliRunner().invoke(
+        app, ["studies", "pack", key, "--out", str(tmp_path), "--data", str(tmp_path / "data")]
+    )
+
+    assert isinstance(done.exception, UnknownStudyError)
