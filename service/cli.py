@@ -116,10 +116,16 @@ def node(
             stop.wait()
         else:
             from service import wiring
-            from service.node import run_intake
+            from service.node import run_loops
 
             store = wiring.waiting_store(settings)
-            run_intake(lambda: wiring.open_intake(settings, store, spool, known), stop)
+            run_loops(
+                {
+                    "intake": lambda: wiring.open_intake(settings, store, spool, known),
+                    "packing": lambda: wiring.open_packing(settings, store, spool),
+                },
+                stop,
+            )
     if not acceptors.is_stopped_by_us:
         sys.exit(EXIT_FAILED)
 
@@ -151,7 +157,12 @@ def api(api_port: ApiPort = None) -> None:
     settings = _settings(api_port=api_port)
     store = wiring.waiting_store(settings)
     uvicorn.run(
-        create_app(store=store, settings=settings, model=wiring.model_identity(settings)),
+        create_app(
+            store=store,
+            settings=settings,
+            model=wiring.model_identity(settings),
+            pictures=wiring.open_pictures(settings),
+        ),
         host=settings.api_host,
         port=settings.api_port,
         access_log=False,

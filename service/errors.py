@@ -101,7 +101,8 @@ class Answer(StrEnum):
 def answer_to(error: Exception) -> Answer:
     """Decide between another attempt and a person.
 
-    Everything is retried a bounded number of times except a refusal: a destination that rejected an object
-    once will reject the same bytes again.
+    Everything is retried a bounded number of times except a refusal, for a destination that rejected an
+    object once will reject the same bytes again, and a result whose bytes are not those that were made.
     """
-    return Answer.ASK if isinstance(error, DestinationRefusedError) else Answer.RETRY
+    is_final = isinstance(error, (DestinationRefusedError, ObjectDamagedError))
+    return Answer.ASK if is_final else Answer.RETRY

@@ -66,6 +66,51 @@ class Settings(BaseSettings):
         description="Megabytes of the log, written at the first start; a burst may use four times.",
     )
 
+    store: str | None = Field(
+        None,
+        description="Where complete studies and results are kept for workers on other machines: a shared "
+        "folder, or s3://bucket/prefix. Unset: workers read the data folder.",
+    )
+    store_endpoint: str | None = Field(
+        None,
+        pattern="^https?://[^@/]+/?$",
+        description="Address of the bucket's server; http:// for one without TLS. Unset: Amazon's.",
+    )
+    store_access_key_file: Path | None = Field(
+        None,
+        description="File of the bucket's access key. Unset: the AWS variables or the machine's role.",
+    )
+    store_secret_key_file: Path | None = Field(
+        None, description="File of the bucket's secret key; needed with the access key's."
+    )
+    scratch: Path | None = Field(
+        None,
+        description="Folder for what is fetched from the store, while it is worked on. Unset: DATA/scratch.",
+    )
+    scratch_mb: int | None = Field(
+        None, ge=1, description="Most megabytes of scratch one process uses. Unset: what the disk has."
+    )
+    spool_quota_mb: int | None = Field(
+        None,
+        ge=1,
+        description="Megabytes of received studies above which the node answers out of resources (0xA700). "
+        "Unset: only the free-space mark counts.",
+    )
+    keep_scored_days: float | None = Field(
+        None,
+        ge=0,
+        description="Days after which a scored study is deleted, every result confirmed. Unset: never.",
+    )
+    keep_not_assessable_days: float | None = Field(
+        None, ge=0, description="The same for a study that is not assessable. Unset: never."
+    )
+    keep_failed_days: float | None = Field(
+        None, ge=0, description="The same for a failed study, once a person has waived it. Unset: never."
+    )
+    keep_quarantine_days: float | None = Field(
+        None, ge=0, description="Days after which a file of the quarantine is deleted. Unset: never."
+    )
+
     quiet_s: float = Field(
         60.0, gt=0, description="Seconds without a new instance after which a study is complete, per sender."
     )
@@ -112,6 +157,19 @@ class Settings(BaseSettings):
         read_kinds(value)
         return value
 
+    @field_validator("store")
+    @classmethod
+    def _is_a_place(cls, value: str | None) -> str | None:
+        """Refuse what names no place, or would put a secret where everybody reads it."""
+        if value is None:
+            return None
+        scheme, separator, rest = value.partition("://")
+        if separator and (scheme not in {"file", "s3"} or not rest.strip("/")):
+            raise ValueError("names no store; give a folder, file:///folder or s3://bucket/prefix")
+        if separator and "@" in rest.partition("/")[0]:
+            raise ValueError("must not hold credentials; see VIGIL_STORE_ACCESS_KEY_FILE")
+        return value if separator else str(Path(value).absolute())
+
     @property
     def result_kinds(self) -> frozenset[ResultKind]:
         """Kinds of results to build."""
@@ -126,6 +184,11 @@ class Settings(BaseSettings):
     def log_folder(self) -> Path:
         """Segments of what was received and is no file of the spool yet."""
         return self.data / "log"
+
+    @property
+    def scratch_folder(self) -> Path:
+        """Studies and results fetched from the store, while they are worked on."""
+        return self.scratch or self.data / "scratch"
 
     @property
     def signals_folder(self) -> Path:

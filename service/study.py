@@ -35,6 +35,23 @@ class DeliveryStatus(StrEnum):
     UNDELIVERED = "undelivered"  # retries are used up or the destination refused; a person decides
 
 
+class PackState(StrEnum):
+    """Where the pack of a revision stands, at a site that keeps studies in a store of their own."""
+
+    WANTED = "wanted"  # to be made of the received files; no worker takes the study before
+    CONFIRMED = "confirmed"  # written, and read back
+    LOST = "lost"  # it cannot be made: received files are gone or damaged
+    DELETED = "deleted"  # by retention, or for the pack of a newer revision
+
+
+class Whereabouts(StrEnum):
+    """Where the bytes of a study are; its rows stay in any case."""
+
+    HERE = "here"
+    DELETING = "deleting"  # decided, written down and begun; gone on with after a kill
+    DELETED = "deleted"
+
+
 class Priority(IntEnum):
     """Urgency of a job; the engine runs higher first."""
 
@@ -96,6 +113,9 @@ COMMITMENT_FAILED = "commitment_failed"
 CONFIRMATION_NOT_OFFERED = "confirmation_not_offered"
 CONFIRMATION_TIMEOUT = "confirmation_timeout"
 MISSING_AT_DESTINATION = "missing_at_destination"
+
+# Reason of a study whose job found its bytes deleted.
+STUDY_DELETED = "study_deleted"
 
 # Flag of a study whose instances do not agree on who the patient is.
 PATIENT_CONFLICT = "patient_conflict"

@@ -7,10 +7,10 @@ are a pure function of the job (I3, I4), and the first to store them wins.
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy.orm import Session
 
 from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.reader import read_headers
@@ -18,11 +18,13 @@ from dicom_node.results import BuiltResult, ResultContext, build_results
 from models.predictor import AnyPredictor
 from service import __version__, engine
 from service.engine import DATABASE_AWAY, Pool
+from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayError, StorageError
+from service.provision import Provision
 from service.selection import Verdict, judge
-from service.store import Store, audit, jobs
+from service.store import Store, audit, jobs, packs
 from service.store.jobs import InferenceJob, Outcome
-from service.store.objects import ResultFolder
-from service.study import State
+from service.store.objects import ResultObjects
+from service.study import STUDY_DELETED, State
 
 ACTOR = "inference"
 ATTEMPTS_USED_UP = "attempts_used_up"
@@ -38,8 +40,9 @@ class Triage:
     Attributes
     ----------
     store : Store
-    spool_folder : Path
-    objects : ResultFolder
+    provision : Provision
+        Where the instances of a study come from.
+    objects : ResultObjects
         Where result objects are kept.
     predictor : AnyPredictor
     config_digest : str
@@ -53,8 +56,8 @@ class Triage:
     """
 
     store: Store
-    spool_folder: Path
-    objects: ResultFolder
+    provision: Provision
+    objects: ResultObjects
     predictor: AnyPredictor
     config_digest: str
     destinations: Callable[[str], Sequence[str]]
@@ -73,18 +76,18 @@ class Triage:
             job = self._for_this_model(job)
         if job is None:
             return
-        if job.attempt > self.attempts:  # it took every worker down with it
+        if job.is_deleted:
+            self._fail(job, "its bytes were deleted; have the study sent again", STUDY_DELETED)
+        elif job.attempt > self.attempts:  # it took every worker down with it
             self._fail(job, "every attempt ended the worker process")
         else:
             self._record(job, self._judge(job))
 
     def _judge(self, job: InferenceJob) -> Outcome:
         """Score the study, or say why not, and keep the result objects that say so."""
-        folder = self.spool_folder / job.study_key
-        verdict = judge(
-            [folder / name for name in job.file_names], self.predictor, max_voxels=self.max_voxels
-        )
-        results = self.objects.keep(job.study_key, self._build(job, verdict))
+        with self.provision.of(job) as paths:
+            verdict = judge(paths, self.predictor, max_voxels=self.max_voxels)
+            results = self.objects.keep(job.study_key, self._build(job, verdict))
         if verdict.scores is None:
             return Outcome(
                 state=State.NOT_ASSESSABLE,
@@ -146,17 +149,41 @@ class Triage:
             job = jobs.find(session, score_id)
             if job is None:
                 return
-            if isinstance(error, DATABASE_AWAY):
+            is_forgiven = isinstance(error, (*DATABASE_AWAY, StorageAwayError))
+            if is_forgiven:
                 jobs.forgive(session, score_id)
-            if job.attempt < self.attempts or isinstance(error, DATABASE_AWAY):
+            if self._is_made_again(session, job, error):
+                pass  # its job comes back with the new pack
+            elif job.attempt < self.attempts or is_forgiven:
                 due = datetime.now(UTC) + timedelta(seconds=PAUSE_S * job.attempt)
                 engine.enqueue(session, Pool.INFER, score_id, priority=job.priority, not_before=due)
         log.warning("attempt failed", study=job.study_key, attempt=job.attempt, exc_info=error)
-        if job.attempt >= self.attempts and not isinstance(error, DATABASE_AWAY):
-            self._fail(job, f"last error: {type(error).__name__}")
+        if job.attempt >= self.attempts and not is_forgiven:
+            if isinstance(error, StorageError):
+                self._fail(job, str(error), error.code)
+            else:
+                self._fail(job, f"last error: {type(error).__name__}")
 
-    def _fail(self, job: InferenceJob, detail: str) -> None:
-        self._record(job, Outcome(state=State.FAILED, reason=ATTEMPTS_USED_UP, detail=detail))
+    def _is_made_again(self, session: Session, job: InferenceJob, error: Exception) -> bool:
+        """Ask the node for another pack in place of one that is missing or damaged."""
+        if not isinstance(error, (ObjectMissingError, ObjectDamagedError)) or job.pack is None:
+            return False
+        if job.attempt >= self.attempts or not packs.refuse(
+            session, job.revision_id, sha256=job.pack.sha256, reason=error.code
+        ):
+            return False
+        audit.append(
+            session,
+            "pack.refused",
+            actor=ACTOR,
+            study_key=job.study_key,
+            revision=job.revision,
+            reason=error.code,
+        )
+        return True
+
+    def _fail(self, job: InferenceJob, detail: str, reason: str = ATTEMPTS_USED_UP) -> None:
+        self._record(job, Outcome(state=State.FAILED, reason=reason, detail=detail))
 
     def _record(self, job: InferenceJob, outcome: Outcome) -> None:
         """Scores, results, deliveries, their jobs and the audit row in one transaction (I5)."""

@@ -15,16 +15,22 @@ from models.catalogue import active_artefact
 from models.predictor import load_predictor
 from models.scores import ModelIdentity
 from service import __version__
+from service.admission import Admission
 from service.deliver import Delivery
-from service.errors import DatabaseError
+from service.errors import DatabaseError, SettingsError
 from service.inquiry import Inquiry
 from service.intake import Intake
+from service.packing import Packing
+from service.provision import Provision
 from service.reaper import Reaper
-from service.reception import open_mailbox, open_peers, open_signals
+from service.reception import MB, open_mailbox, open_peers, open_signals
 from service.settings import Settings
+from service.storage import ObjectStore
+from service.storage.folder import FolderStore
+from service.storage.scratch import Scratch
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
-from service.store.objects import ResultFolder
+from service.store.objects import AtHand, LocalObjects, ResultFolder, ResultObjects, ResultStore, Unchecked
 from service.triage import Triage
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
@@ -99,6 +105,83 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
         signals=signals,
         inquiry=Inquiry(peers=peers, spool=spool, calling_aet=settings.aet),
         longest_wait_s=settings.longest_wait_s,
+        is_packing=settings.store is not None,
+    )
+
+
+def open_object_store(settings: Settings) -> ObjectStore | None:
+    """Return where packs and results are kept for all machines; None where workers read the data folder.
+
+    Raises
+    ------
+    SettingsError
+        If a bucket is named and what speaks to it is not installed, or a key file cannot be read.
+    """
+    if settings.store is None:
+        return None
+    scheme, _, rest = settings.store.partition("://")
+    if scheme != "s3":
+        return FolderStore(Path(rest or settings.store))
+    try:
+        from service.storage.bucket import BucketStore, Endpoint  # only where a bucket is
+    except ImportError as error:
+        raise SettingsError(
+            "VIGIL_STORE: a bucket needs the extra s3. Install vigil-triage[s3] on this machine."
+        ) from error
+    bucket, _, prefix = rest.partition("/")
+    return BucketStore(
+        bucket,
+        prefix.strip("/"),
+        Endpoint(
+            url=settings.store_endpoint,
+            access_key=_secret(settings.store_access_key_file, "VIGIL_STORE_ACCESS_KEY_FILE"),
+            secret_key=_secret(settings.store_secret_key_file, "VIGIL_STORE_SECRET_KEY_FILE"),
+        ),
+    )
+
+
+def _secret(path: Path | None, setting: str) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{setting}: the file cannot be read ({type(error).__name__}).") from error
+
+
+def open_scratch(settings: Settings) -> Scratch:
+    """Return this process's scratch space; what dead processes left is gone."""
+    scratch = Scratch(
+        settings.scratch_folder,
+        most_bytes=None if settings.scratch_mb is None else settings.scratch_mb * MB,
+    )
+    scratch.sweep()
+    return scratch
+
+
+def open_objects(settings: Settings) -> ResultObjects:
+    """Return where result objects are kept."""
+    store = open_object_store(settings)
+    if store is None:
+        return ResultFolder(settings.results_folder)
+    return ResultStore(store, open_scratch(settings))
+
+
+def open_pictures(settings: Settings) -> LocalObjects:
+    """Return result objects for a screen."""
+    store = open_object_store(settings)
+    if store is None:
+        return Unchecked(settings.results_folder)
+    return AtHand(ResultStore(store, open_scratch(settings)))
+
+
+def open_packing(settings: Settings, store: Store, spool: Spool) -> Packing:
+    """Return the loop from complete study to pack."""
+    return Packing(
+        store=store,
+        spool=spool,
+        objects=open_object_store(settings),
+        admission=Admission(model_hash=open_artefact(settings).sha256, config_digest=config_digest(settings)),
     )
 
 
@@ -106,8 +189,12 @@ def open_triage(settings: Settings, store: Store) -> Triage:
     """Return what the inference worker does, its model loaded."""
     return Triage(
         store=store,
-        spool_folder=settings.spool_folder,
-        objects=ResultFolder(settings.results_folder),
+        provision=Provision(
+            spool_folder=settings.spool_folder,
+            objects=open_object_store(settings),
+            scratch=open_scratch(settings),
+        ),
+        objects=open_objects(settings),
         predictor=load_predictor(
             open_artefact(settings), threads=settings.threads, engines=settings.engines_folder
         ),
@@ -125,7 +212,7 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
     mailbox.sweep()
     return Delivery(
         store=store,
-        results_folder=settings.results_folder,
+        objects=open_objects(settings),
         destinations=Destinations(open_peers(settings), calling_aet=settings.aet),
         attempts=settings.deliver_attempts,
         mailbox=mailbox,

@@ -37,6 +37,8 @@ class DeliveryJob:
     study_key: str
     kind: str
     path: str
+    sha256: str
+    bytes: int
     destination: str
     attempt: int
     priority: int
@@ -83,6 +85,8 @@ def _job(delivery: DeliveryRow) -> DeliveryJob:
         study_key=study.key,
         kind=delivery.result.kind,
         path=delivery.result.path,
+        sha256=delivery.result.sha256,
+        bytes=delivery.result.bytes,
         destination=delivery.destination,
         attempt=delivery.attempts,
         priority=study.priority,

@@ -237,8 +237,17 @@ def study_detail(session: Session, key: str) -> StudyDetail:
     )
 
 
-def picture_path(session: Session, key: str) -> str | None:
-    """Path, below the results folder, of the pictures of the score that counts; None where there are none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """The object whose frames are the pictures of a study."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+def picture_of(session: Session, key: str) -> Picture | None:
+    """Pictures of the score that counts; None where there are none."""
     current = (
         select(ScoreRow.id)
         .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
@@ -248,9 +257,12 @@ def picture_path(session: Session, key: str) -> str | None:
         .limit(1)
         .scalar_subquery()
     )
-    return session.scalar(
-        select(ResultRow.path).where(ResultRow.score_id == current, ResultRow.kind == PICTURES)
-    )
+    row = session.execute(
+        select(ResultRow.path, ResultRow.sha256, ResultRow.bytes).where(
+            ResultRow.score_id == current, ResultRow.kind == PICTURES
+        )
+    ).first()
+    return Picture(path=row.path, sha256=row.sha256, bytes=row.bytes) if row else None
 
 
 def _timeline(session: Session, key: str) -> tuple[Event, ...]:

@@ -5,15 +5,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.errors import UnknownStudyError
+from service.errors import StudyDeletedError, UnknownStudyError
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import DeliveryStatus, State, move
+from service.study import DeliveryStatus, PackState, State, Whereabouts, move
 
 SUPERSEDED = "superseded"  # reason of a score that a newer revision or model made pointless
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackFacts:
+    """What a confirmed pack must be: a worker believes nothing else."""
+
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +45,12 @@ class InferenceJob:
     priority, attempt : int
     predecessor : tuple of str, optional
         SOP class and instance UID of the report of the revision before.
+    hashes : mapping of str to str
+        SHA-256 of each instance's data set by its file name; empty where it was damaged on arrival.
+    pack : PackFacts, optional
+        None where the study is read from the spool.
+    is_deleted : bool
+        Its bytes are gone, or on their way out.
     """
 
     score_id: int
@@ -51,6 +65,9 @@ class InferenceJob:
     priority: int
     attempt: int
     predecessor: tuple[str, str] | None
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    pack: PackFacts | None = None
+    is_deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +139,8 @@ def begin(session: Session, score_id: int) -> InferenceJob | None:
     if not _is_newest(session, score.revision):
         _supersede(score)
         return None
+    if score.revision.pack is PackState.WANTED:  # its job comes back with the pack
+        return None
     score.attempts += 1
     return _inference_job(session, score)
 
@@ -135,25 +154,37 @@ def find(session: Session, score_id: int) -> InferenceJob | None:
 def _inference_job(session: Session, score: ScoreRow) -> InferenceJob:
     revision = score.revision
     study = revision.study
+    instances = [
+        instance
+        for instance in study.instances
+        # Later arrivals belong to a revision that is not complete yet.
+        if instance.first_revision is not None
+        and instance.first_revision <= revision.number
+        and not instance.is_deleted
+    ]
     return InferenceJob(
         score_id=score.id,
         study_key=study.key,
         revision=revision.number,
         revision_id=revision.id,
         content_hash=revision.content_hash,
-        file_names=tuple(
-            instance.file_name
-            for instance in study.instances
-            # Later arrivals belong to a revision that is not complete yet.
-            if instance.first_revision is not None and instance.first_revision <= revision.number
-        ),
+        file_names=tuple(instance.file_name for instance in instances),
         model_hash=score.model_hash,
         config_digest=score.config_digest,
         run_at=score.run_at.astimezone(UTC),
         priority=study.priority,
         attempt=score.attempts,
         predecessor=_report_before(session, revision),
+        hashes={instance.file_name: instance.sha256 for instance in instances},
+        pack=_pack_facts(revision),
+        is_deleted=study.bytes_are is not Whereabouts.HERE,
     )
+
+
+def _pack_facts(revision: RevisionRow) -> PackFacts | None:
+    if revision.pack is None or revision.pack_sha256 is None or revision.pack_bytes is None:
+        return None
+    return PackFacts(sha256=revision.pack_sha256, bytes=revision.pack_bytes)
 
 
 def forgive(session: Session, score_id: int) -> None:
@@ -266,13 +297,19 @@ def revive(session: Session, key: str) -> Revived:
     ------
     UnknownStudyError
         If nobody knows the key.
+    StudyDeletedError
+        If its bytes are gone.
     """
     study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
     if study is None:
         raise UnknownStudyError(UnknownStudyError.__doc__)
+    if study.bytes_are is not Whereabouts.HERE:
+        raise StudyDeletedError(StudyDeletedError.__doc__)
     scores = []
     if study.state is State.FAILED:
         score = study.revisions[-1].scores[-1]
+        if score.revision.pack is PackState.LOST:  # the files may be back
+            score.revision.pack, score.revision.pack_reason = PackState.WANTED, None
         score.state, score.reason, score.detail, score.attempts = State.QUEUED, None, "", 0
         study.state = move(study.state, State.QUEUED)
         study.reason, study.detail, study.ended_at = None, "", None
@@ -301,7 +338,10 @@ def waiting_scores(session: Session) -> dict[int, int]:
         select(ScoreRow.id, StudyRow.priority)
         .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
         .join(StudyRow, StudyRow.id == RevisionRow.study_id)
-        .where(ScoreRow.state == State.QUEUED)
+        .where(
+            ScoreRow.state == State.QUEUED,
+            or_(RevisionRow.pack.is_(None), RevisionRow.pack != PackState.WANTED),
+        )
     )
     return {score_id: priority for score_id, priority in rows}  # noqa: C416 - rows are not pairs to dict()
 

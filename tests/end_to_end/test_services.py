@@ -32,6 +32,7 @@ from dicom_node.spool import Spool
 from service.deliver import Delivery
 from service.store import Store, jobs, studies
 from service.store.jobs import StoredResult
+from service.store.objects import Unchecked
 from service.store.tables import DeliveryRow
 from service.study import DeliveryStatus
 from tests.end_to_end.peers import DICOMWEB, MISSING, Orthanc, free_port, orthanc
@@ -324,7 +325,7 @@ def test_a_result_ends_as_stored_at_orthanc(
         archive.knows(aet="VIGIL", port=receiver.port)
         delivery = Delivery(
             store=store,
-            results_folder=tmp_path / "results",
+            objects=Unchecked(tmp_path / "results"),
             destinations=Destinations(peers, calling_aet="VIGIL"),
             attempts=3,
             mailbox=mailbox,
@@ -344,7 +345,7 @@ def test_a_result_that_orthanc_lost_is_sent_again(archive: Orthanc, store: Store
     peers = Peers((pacs(archive, Confirm.QUERY),))
     delivery = Delivery(
         store=store,
-        results_folder=tmp_path / "results",
+        objects=Unchecked(tmp_path / "results"),
         destinations=Destinations(peers, calling_aet="VIGIL"),
         attempts=3,
         mailbox=Mailbox(tmp_path / "signals"),

@@ -13,6 +13,7 @@ from models.scores import ModelIdentity, Scores
 from models.volume import Volume
 from service import engine
 from service.engine import Pool
+from service.provision import Provision
 from service.store import Store, audit, jobs, studies
 from service.store.jobs import Outcome
 from service.store.objects import ResultFolder
@@ -71,7 +72,7 @@ class Site:
     def with_model(self, predictor: Predictor) -> Triage:
         return Triage(
             store=self.store,
-            spool_folder=self.folder / "spool",
+            provision=Provision(spool_folder=self.folder / "spool"),
             objects=ResultFolder(self.folder / "results"),
             predictor=predictor,
             config_digest="c" * 64,

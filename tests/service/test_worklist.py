@@ -7,7 +7,7 @@ from sqlalchemy import event, update
 
 from service.errors import UnknownStudyError
 from service.store import Store
-from service.store.detail import picture_path, study_detail
+from service.store.detail import picture_of, study_detail
 from service.store.tables import StudyRow
 from service.store.worklist import Worklist, worklist
 from service.study import ENDED, Band, DeliveryStatus, State
@@ -216,8 +216,8 @@ def test_only_the_score_that_counts_has_pictures(store: Store, state: State) -> 
     seed = Seed(name="a", state=state, revisions=2, results={"sc": STATUSES})
     planted(store, seed)
     with store.transaction() as session:
-        found = picture_path(session, seed.key)
-    assert found == (f"{seed.key}/sc.dcm" if state is State.SCORED else None)
+        found = picture_of(session, seed.key)
+    assert (found and found.path) == (f"{seed.key}/sc.dcm" if state is State.SCORED else None)
 
 
 def test_an_ended_study_says_when(store: Store) -> None:
