@@ -117,6 +117,11 @@ class Spool:
         """Folder of unfinished files, on the spool's file system."""
         return self._root / ".incoming"
 
+    @property
+    def quarantined(self) -> Path:
+        """Folder of what could not be stored."""
+        return self._quarantine
+
     def has_room(self) -> bool:
         """Whether free space is above the mark."""
         return shutil.disk_usage(self._root).free >= self._free_mark_bytes
@@ -238,6 +243,19 @@ class Spool:
                 continue
         return removed
 
+    def sweep_folders(self, *, older_than_s: float = LEFT_OVER_S) -> int:
+        """Remove empty study folders, which deletions leave; return how many.
+
+        Called before anything is received: an association may be about to put a file into one.
+        """
+        removed = 0
+        for key, changed_ns in list(self.studies()):
+            if time.time_ns() - changed_ns >= older_than_s * 1e9:
+                with suppress(OSError):  # not empty
+                    (self._root / key).rmdir()
+                    removed += 1
+        return removed
+
     def studies(self) -> Iterator[tuple[str, int]]:
         """Key of each study, and when its folder last changed, in nanoseconds."""
         with os.scandir(self._root) as entries:
@@ -277,6 +295,8 @@ class Spool:
             descriptor = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
             folder.mkdir(exist_ok=True, mode=0o700)
+            with self._lock:
+                self._durable_folders.discard(key)  # the one we knew was swept
             descriptor = os.open(folder, os.O_RDONLY)
         try:
             yield descriptor

@@ -21,6 +21,7 @@ from models.errors import ModelError
 from service.errors import TriageError
 from service.models_cli import models_app
 from service.peers_cli import pack, peers_app, pull
+from service.retention_cli import hold, release, retention_app, waive
 from service.settings import Settings, load_settings
 from service.study import Pool
 from service.telemetry import configure_logging
@@ -41,8 +42,12 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
+app.add_typer(retention_app, name="retention")
 studies_app.command("pull")(pull)
 studies_app.command("pack")(pack)
+studies_app.command("hold")(hold)
+studies_app.command("release")(release)
+studies_app.command("waive")(waive)
 
 Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
 Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]
@@ -123,6 +128,7 @@ def node(
                 {
                     "intake": lambda: wiring.open_intake(settings, store, spool, known),
                     "packing": lambda: wiring.open_packing(settings, store, spool),
+                    "retention": lambda: wiring.open_retention(settings, store, spool),
                 },
                 stop,
             )

@@ -105,6 +105,7 @@ def reception(
         _recover(Keeper(spool, segments))
     else:
         log.warning("the log is in use by another node: instances are files at once")
+    spool.sweep_folders()
     is_wanted = settings.landing == "log" and settings.receiver == "fast"
     is_logged = is_ours and is_wanted and _has_prepared(segments)
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dicom_node.kinds import ResultKind, read_kinds
@@ -169,6 +169,15 @@ class Settings(BaseSettings):
         if separator and "@" in rest.partition("/")[0]:
             raise ValueError("must not hold credentials; see VIGIL_STORE_ACCESS_KEY_FILE")
         return value if separator else str(Path(value).absolute())
+
+    @field_validator("offer_commitment")
+    @classmethod
+    def _keeps_its_word(cls, value: bool, info: ValidationInfo) -> bool:
+        """Refuse to delete what peers were told they may delete themselves."""
+        ages = ("keep_scored_days", "keep_not_assessable_days", "keep_failed_days")
+        if value and any(info.data.get(age) is not None for age in ages):
+            raise ValueError("a node that commits to keep studies deletes none; unset VIGIL_KEEP_..._DAYS")
+        return value
 
     @property
     def result_kinds(self) -> frozenset[ResultKind]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,13 +25,16 @@ from service.packing import Packing
 from service.provision import Provision
 from service.reaper import Reaper
 from service.reception import MB, open_mailbox, open_peers, open_signals
+from service.retention import Retention
 from service.settings import Settings
 from service.storage import ObjectStore
 from service.storage.folder import FolderStore
 from service.storage.scratch import Scratch
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
+from service.store.keeping import Ages
 from service.store.objects import AtHand, LocalObjects, ResultFolder, ResultObjects, ResultStore, Unchecked
+from service.study import State
 from service.triage import Triage
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
@@ -182,6 +186,29 @@ def open_packing(settings: Settings, store: Store, spool: Spool) -> Packing:
         spool=spool,
         objects=open_object_store(settings),
         admission=Admission(model_hash=open_artefact(settings).sha256, config_digest=config_digest(settings)),
+    )
+
+
+def retention_ages(settings: Settings) -> Ages:
+    """Return after how long a study of each state may go; states that are never deleted are left out."""
+    days = {
+        State.SCORED: settings.keep_scored_days,
+        State.NOT_ASSESSABLE: settings.keep_not_assessable_days,
+        State.FAILED: settings.keep_failed_days,
+    }
+    return {state: timedelta(days=age) for state, age in days.items() if age is not None}
+
+
+def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
+    """Return what deletes by age; with no age set, nothing."""
+    quarantine_days = settings.keep_quarantine_days
+    return Retention(
+        store=store,
+        spool=spool,
+        objects=open_object_store(settings),
+        results=open_objects(settings),
+        ages=retention_ages(settings),
+        quarantine_age=None if quarantine_days is None else timedelta(days=quarantine_days),
     )
 
 

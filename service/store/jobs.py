@@ -308,7 +308,7 @@ def revive(session: Session, key: str) -> Revived:
     scores = []
     if study.state is State.FAILED:
         score = study.revisions[-1].scores[-1]
-        if score.revision.pack is PackState.LOST:  # the files may be back
+        if score.revision.pack in {PackState.LOST, PackState.DELETED}:  # the files may be back
             score.revision.pack, score.revision.pack_reason = PackState.WANTED, None
         score.state, score.reason, score.detail, score.attempts = State.QUEUED, None, "", 0
         study.state = move(study.state, State.QUEUED)

@@ -234,7 +234,11 @@ def pending(session: Session) -> tuple[PendingStudy, ...]:
     rows = session.execute(
         select(StudyRow.key, StudyRow.last_instance_at, func.array_agg(InstanceRow.sender.distinct()))
         .join(InstanceRow, InstanceRow.study_id == StudyRow.id)
-        .where(StudyRow.is_pending, ~InstanceRow.is_own)
+        .where(
+            StudyRow.is_pending,
+            StudyRow.bytes_are != Whereabouts.DELETING,  # what comes meanwhile waits for the end of it
+            ~InstanceRow.is_own,
+        )
         .group_by(StudyRow.id)
         .order_by(StudyRow.last_instance_at)
     )
