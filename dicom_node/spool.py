@@ -26,6 +26,7 @@ from dicom_node.durable import sync_folder
 from dicom_node.elements import read_file_meta
 from dicom_node.identity import STUDY_KEY, instance_file_name, study_key
 from dicom_node.keys import ReceivedHeader, read_header
+from dicom_node.quota import is_over_quota
 
 CHUNK = 1024 * 1024  # bytes copied at a time
 LEFT_OVER_S = 3600.0  # a file this long untouched in .incoming belongs to no living association
@@ -123,8 +124,9 @@ class Spool:
         return self._quarantine
 
     def has_room(self) -> bool:
-        """Whether free space is above the mark."""
-        return shutil.disk_usage(self._root).free >= self._free_mark_bytes
+        """Whether free space is above the mark, and what is here below the quota."""
+        is_free = shutil.disk_usage(self._root).free >= self._free_mark_bytes
+        return is_free and not is_over_quota(self._root)
 
     def key_of(self, study_uid: str) -> str:
         """Pseudonym of a study."""

@@ -17,6 +17,7 @@ from dicom_node.log.keeper import Keeper
 from dicom_node.log.landing import LogLanding
 from dicom_node.log.segments import SEGMENT_BYTES, Segments
 from dicom_node.peers import Peers
+from dicom_node.quota import Quota
 from dicom_node.receiving.acceptors import Acceptors
 from dicom_node.scp import Receiver
 from dicom_node.services.commitment import Mailbox
@@ -106,6 +107,11 @@ def reception(
     else:
         log.warning("the log is in use by another node: instances are files at once")
     spool.sweep_folders()
+    quota = Quota(
+        settings.spool_folder,
+        limit_bytes=None if settings.spool_quota_mb is None else settings.spool_quota_mb * MB,
+    )
+    quota.measure()  # before the first instance: the mark may be an earlier run's
     is_wanted = settings.landing == "log" and settings.receiver == "fast"
     is_logged = is_ours and is_wanted and _has_prepared(segments)
 
@@ -136,13 +142,16 @@ def reception(
     acceptors = Acceptors(serve, settings.host, settings.port, count, on_loss)
     stop = threading.Event()
     keeper = threading.Thread(target=Keeper(spool, segments).run, args=[stop], name="keeper")
+    watch = threading.Thread(target=quota.run, args=[stop], name="quota")
     with acceptors:
         if is_ours:
             keeper.start()
+        watch.start()
         try:
             yield acceptors
         finally:
             stop.set()
+            watch.join()
             if is_ours:
                 keeper.join()
     if is_ours:

@@ -38,6 +38,10 @@ def read_study(parts: PartsOf, key: Key) -> schemas.Study:
             "completed_by": found.completed_by,
             "instances": found.instances,
             "bytes": found.bytes,
+            "bytes_are": found.bytes_are,
+            "deleted_at": found.deleted_at,
+            "hold": found.hold,
+            "waived": found.waived,
             "revisions": found.revisions,
             "timeline": found.timeline,
         }

@@ -6,7 +6,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from service.store.tables import AuditRow, DeliveryRow, ScoreRow, StudyRow
-from service.study import DeliveryStatus, State
+from service.study import DeliveryStatus, State, Whereabouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,7 @@ class Census:
     ----------
     studies, scores : dict of State to int
     deliveries : dict of DeliveryStatus to int
+    bytes_are : dict of Whereabouts to int
     audit_number : int
         Number of the newest audit row. Kept elsewhere, it shows a cut tail.
     """
@@ -24,18 +25,21 @@ class Census:
     studies: dict[State, int]
     scores: dict[State, int]
     deliveries: dict[DeliveryStatus, int]
+    bytes_are: dict[Whereabouts, int]
     audit_number: int
 
 
 def take_census(session: Session) -> Census:
-    """Count, in four queries."""
+    """Count, in five queries."""
     studies = session.execute(select(StudyRow.state, func.count()).group_by(StudyRow.state))
     scores = session.execute(select(ScoreRow.state, func.count()).group_by(ScoreRow.state))
     deliveries = session.execute(select(DeliveryRow.status, func.count()).group_by(DeliveryRow.status))
+    bytes_are = session.execute(select(StudyRow.bytes_are, func.count()).group_by(StudyRow.bytes_are))
     return Census(
         studies=dict.fromkeys(State, 0) | dict(studies.all()),
         scores=dict.fromkeys(State, 0) | dict(scores.all()),
         deliveries=dict.fromkeys(DeliveryStatus, 0) | dict(deliveries.all()),
+        bytes_are=dict.fromkeys(Whereabouts, 0) | dict(bytes_are.all()),
         audit_number=session.scalar(select(func.max(AuditRow.number))) or 0,
     )
 

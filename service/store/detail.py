@@ -19,7 +19,7 @@ from service.store.tables import (
     StudyRow,
 )
 from service.store.worklist import Assessment, Model, WorklistRow, assessment_of, model_of, worklist_row
-from service.study import DeliveryStatus, State
+from service.study import DeliveryStatus, State, Whereabouts
 
 PICTURES = "sc"  # the result kind whose frames are the pictures people see
 TIMELINE_LIMIT = 500  # a study resent for ever must not fill the page
@@ -176,6 +176,12 @@ class StudyDetail:
         Trigger that fired.
     instances, bytes : int
         Received so far, our own results not counted.
+    bytes_are : Whereabouts
+        Whether images, pack and result objects are still here; the rows stay.
+    deleted_at : datetime or None
+        When it was last decided that they go.
+    hold, waived : str or None
+        A person's reasons: why nothing may be deleted, why something may.
     revisions : tuple of Revision
         Newest first.
     timeline : tuple of Event
@@ -188,6 +194,10 @@ class StudyDetail:
     completed_by: str | None
     instances: int
     bytes: int
+    bytes_are: Whereabouts
+    deleted_at: datetime | None
+    hold: str | None
+    waived: str | None
     revisions: tuple[Revision, ...]
     timeline: tuple[Event, ...]
 
@@ -232,6 +242,10 @@ def study_detail(session: Session, key: str) -> StudyDetail:
         completed_by=study.completed_by,
         instances=instances,
         bytes=int(size),
+        bytes_are=study.bytes_are,
+        deleted_at=_utc(study.deleted_at),
+        hold=study.hold,
+        waived=study.waived,
         revisions=tuple(_revision(revision) for revision in reversed(study.revisions)),
         timeline=_timeline(session, key),
     )
