@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 import structlog
 
 from dicom_node.certificates import serving_context
+from dicom_node.durable import make_folder
 from dicom_node.errors import DicomNodeError
 from dicom_node.identity import load_or_make_secret
 from dicom_node.landing import FileLanding, Landing
@@ -42,7 +43,7 @@ def open_peers(settings: Settings) -> Peers:
 
 def open_spool(settings: Settings) -> Spool:
     """Spool of the data folder, with the site's secret."""
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(settings.data)
     return Spool(
         settings.spool_folder,
         load_or_make_secret(settings.key_path),
