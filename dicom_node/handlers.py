@@ -131,8 +131,8 @@ def handle_echo(_event: Any) -> int:
     return SUCCESS
 
 
-def handle_store(event: Any, sink: Sink, counters: Counters) -> Dataset:
-    """EVT_C_STORE: keep one instance that pynetdicom received into a file.
+def handle_store(event: Any, sink: Sink, counters: Counters, *, is_whole: bool = True) -> Dataset:
+    """EVT_C_STORE: keep one instance that pynetdicom received into a file, unless the disk was full for it.
 
     Never raises: an exception here would leave the temporary file and tell the sender nothing it can use.
 
@@ -141,7 +141,7 @@ def handle_store(event: Any, sink: Sink, counters: Counters) -> Dataset:
     Dataset
         Status, and for a refusal an Error Comment without identity.
     """
-    answer = answer_to(lambda: _store(event, sink, counters), counters)
+    answer = answer_to(lambda: _store(event, sink, counters, is_whole=is_whole), counters)
     dataset = Dataset()
     dataset.Status = answer.status
     if answer.comment:
@@ -218,7 +218,9 @@ class _ReceivedFile:
             yield chunk
 
 
-def _store(event: Any, sink: Sink, counters: Counters) -> Answer:
+def _store(event: Any, sink: Sink, counters: Counters, *, is_whole: bool) -> Answer:
+    if not is_whole:
+        raise SpoolFullError("The disk of the spool is full.")
     if not sink.has_room():
         return refuse(counters, "full", OUT_OF_RESOURCES, "below the free-space mark")
     path = event.dataset_path

@@ -280,5 +280,5 @@ class Receiver:
         return handlers.handle_echo(event)
 
     def _store(self, event: Any) -> Any:
-        self._flows[event.assoc].message_taken(event.dataset_path)
-        return handlers.handle_store(event, self._spool, self.counters)
+        is_whole = self._flows[event.assoc].message_taken(event.dataset_path)
+        return handlers.handle_store(event, self._spool, self.counters, is_whole=is_whole)

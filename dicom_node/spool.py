@@ -29,6 +29,7 @@ from dicom_node.errors import UnreadableInstanceError
 from dicom_node.identity import STUDY_KEY, instance_file_name, study_key
 from dicom_node.keys import ReceivedHeader, read_header
 
+QUARANTINE = "quarantine"  # folder beside the root; its files are `<hash>.<reason>.dcm`
 CHUNK = 1024 * 1024  # bytes copied at a time
 LEFT_OVER_S = 3600.0  # a file this long untouched in .incoming belongs to no living association
 MOST_REMEMBERED = 10_000  # study folders known to be durable
@@ -109,7 +110,7 @@ class Spool:
         self._root = root
         self._secret = secret
         self._free_mark_bytes = free_mark_bytes
-        self._quarantine = root.parent / "quarantine"
+        self._quarantine = root.parent / QUARANTINE
         self._durable_folders: dict[str, float] = {}  # by study key: until when
         self._lock = Lock()
         for folder in (root, self.incoming, self._quarantine):

@@ -1,5 +1,6 @@
 """What the receiver answers beside storage, asked by pynetdicom's own calling side."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -374,6 +375,28 @@ def test_commitment_waits_for_what_is_still_in_the_log(tmp_path: Path) -> None:
 
     assert report is not None
     assert report.held == {instance_file_name(image.SOPInstanceUID)}
+
+
+def test_what_is_committed_to_is_durable_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (image, *_) = Phantom().datasets()
+    (path,) = write(tmp_path / "sent", [image])
+    synced: list[Path] = []
+    real_fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real_fsync(descriptor)
+
+    with running(tmp_path, Peers((peer(),)), offers_commitment=True) as node:
+        stored = node.spool.store(image.StudyInstanceUID, image.SOPInstanceUID, [path.read_bytes()]).path
+        # As a moment ago, when another process had linked the file and not yet synced the folder.
+        monkeypatch.setattr(os, "fsync", watch)
+        reference = Reference(sop_class_uid=MRImageStorage, sop_instance_uid=image.SOPInstanceUID)
+        assert ask(node, tmp_path, reference).report("1.2.99") is not None
+
+    assert {stored.parent, stored.parent.parent} <= set(synced)
 
 
 def test_commitment_is_reported_on_a_new_association_where_the_first_has_gone(tmp_path: Path) -> None:
