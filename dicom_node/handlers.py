@@ -39,6 +39,7 @@ PROCESSING_FAILURE = 0xC002
 # Result, source and reason of an association rejection (PS3.8 table 9-21): permanent, by the service user,
 # calling AE title not recognised.
 CALLING_AET_NOT_RECOGNISED = (1, 1, 3)
+LIMIT_EXCEEDED = (2, 3, 2)  # transient, by the presentation service, local limit exceeded
 
 log = structlog.get_logger(__name__)
 
@@ -120,10 +121,18 @@ def reject_strangers(event: Any, peers: Peers, counters: Counters) -> None:
         association.kill()
 
 
-def count_rejection(_event: Any, counters: Counters) -> None:
-    """EVT_REJECTED: the called AE title was not ours, or too many associations were open."""
+def reject_for_now(association: Any, counters: Counters, reason: str) -> None:
+    """Reject an association that may be tried again."""
     counters.add("association_rejected")
-    log.warning("association rejected", reason="called AE title, or too many associations")
+    log.warning("association rejected", reason=reason)
+    association.acse.send_reject(*LIMIT_EXCEEDED)
+    association.kill()
+
+
+def count_rejection(_event: Any, counters: Counters) -> None:
+    """EVT_REJECTED: the called AE title was not ours."""
+    counters.add("association_rejected")
+    log.warning("association rejected", reason="called AE title")
 
 
 def handle_echo(_event: Any) -> int:

@@ -18,6 +18,7 @@ from dicom_node.log.keeper import Keeper
 from dicom_node.log.landing import LogLanding
 from dicom_node.log.segments import SEGMENT_BYTES, Segments
 from dicom_node.peers import Peers
+from dicom_node.places import Places
 from dicom_node.receiving.acceptors import Acceptors
 from dicom_node.scp import Receiver
 from dicom_node.services.commitment import Mailbox
@@ -109,6 +110,9 @@ def reception(
     is_wanted = settings.landing == "log" and settings.receiver == "fast"
     is_logged = is_ours and is_wanted and _has_prepared(segments)
 
+    count = settings.receiver_processes or min(2, os.cpu_count() or 1)
+    connections, associations = Places(count), Places(count)
+
     @contextmanager
     def serve(listener: socket.socket, name: str) -> Iterator[Receiver]:
         with ExitStack() as stack:
@@ -128,11 +132,12 @@ def reception(
                 is_fast=settings.receiver == "fast",
                 landing=landing,
                 listener=listener,
+                connections=connections.of(int(name)),
+                associations=associations.of(int(name)),
                 services=stack.enter_context(_services(settings, spool, peers, segments)),
             )
             yield stack.enter_context(receiver)
 
-    count = settings.receiver_processes or min(2, os.cpu_count() or 1)
     acceptors = Acceptors(serve, settings.host, settings.port, count, on_loss)
     stop = threading.Event()
     keeper = threading.Thread(target=Keeper(spool, segments).run, args=[stop], name="keeper")

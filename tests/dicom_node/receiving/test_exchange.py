@@ -199,7 +199,7 @@ def test_an_end_inside_an_instance_leaves_nothing(spool: Spool, end: bytes, *, i
     assert list(spool.incoming.iterdir()) == []
 
 
-@FAST
+@BOTH
 def test_an_abort_right_behind_the_command_is_an_end(spool: Spool, *, is_fast: bool) -> None:
     sop, _ = data_set()
     with talking(spool, is_fast=is_fast) as (_, talk):
@@ -219,7 +219,7 @@ def largest_file(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@FAST
+@BOTH
 def test_a_disk_that_is_full_before_all_arrived_is_told_and_the_association_goes_on(
     spool: Spool, *, is_fast: bool
 ) -> None:
