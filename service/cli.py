@@ -117,9 +117,11 @@ def node(
         else:
             from service import wiring
             from service.node import run_intake
+            from service.pull import pulling
 
             store = wiring.waiting_store(settings)
-            run_intake(lambda: wiring.open_intake(settings, store, spool, known), stop)
+            with pulling(wiring.open_puller(settings, spool, known)):
+                run_intake(lambda: wiring.open_intake(settings, store, spool, known), stop)
     if not acceptors.is_stopped_by_us:
         sys.exit(EXIT_FAILED)
 

@@ -19,6 +19,7 @@ from dicom_node.log.landing import LogLanding
 from dicom_node.log.segments import SEGMENT_BYTES, Segments
 from dicom_node.peers import Peers
 from dicom_node.places import Places
+from dicom_node.pulls import Pulls
 from dicom_node.receiving.acceptors import Acceptors
 from dicom_node.scp import Receiver
 from dicom_node.services.commitment import Mailbox
@@ -62,6 +63,11 @@ def open_mailbox(settings: Settings) -> Mailbox:
     return Mailbox(settings.signals_folder / "commitment")
 
 
+def open_pulls(settings: Settings) -> Pulls:
+    """Where wishes for studies go from the receiver to whoever fetches them."""
+    return Pulls(settings.signals_folder / "pulls")
+
+
 @contextmanager
 def _services(settings: Settings, spool: Spool, peers: Peers, segments: Segments) -> Iterator[Provider]:
     """What one acceptor answers beside storage."""
@@ -80,7 +86,12 @@ def _services(settings: Settings, spool: Spool, peers: Peers, segments: Segments
             commitment.start()
             stack.callback(commitment.stop)
         yield Provider(
-            spool=spool, signals=signals, mailbox=open_mailbox(settings), peers=peers, commitment=commitment
+            spool=spool,
+            signals=signals,
+            mailbox=open_mailbox(settings),
+            peers=peers,
+            pulls=open_pulls(settings),
+            commitment=commitment,
         )
 
 

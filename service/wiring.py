@@ -19,8 +19,9 @@ from service.deliver import Delivery
 from service.errors import DatabaseError
 from service.inquiry import Inquiry
 from service.intake import Intake
+from service.pull import Puller
 from service.reaper import Reaper
-from service.reception import open_mailbox, open_peers, open_signals
+from service.reception import MB, open_mailbox, open_peers, open_pulls, open_signals
 from service.settings import Settings
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
@@ -99,6 +100,18 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
         signals=signals,
         inquiry=Inquiry(peers=peers, spool=spool, calling_aet=settings.aet),
         longest_wait_s=settings.longest_wait_s,
+    )
+
+
+def open_puller(settings: Settings, spool: Spool, peers: Peers) -> Puller:
+    """Return the loop that fetches what archives announce."""
+    return Puller(
+        pulls=open_pulls(settings),
+        peers=peers,
+        spool=spool,
+        signals=open_signals(settings),
+        aet=settings.aet,
+        max_instance_bytes=settings.max_instance_mb * MB,
     )
 
 

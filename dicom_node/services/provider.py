@@ -19,7 +19,9 @@ from dicom_node.contexts import NATIVE
 from dicom_node.handlers import LIMIT_EXCEEDED
 from dicom_node.peers import Confirm, Peer, Peers, Role
 from dicom_node.places import Part
+from dicom_node.pulls import Pulls
 from dicom_node.services import availability, performed_steps
+from dicom_node.services.association import SUCCESS
 from dicom_node.services.commitment import Mailbox, take_report
 from dicom_node.services.commitment_provider import CommitmentProvider
 from dicom_node.signals import Signals
@@ -44,6 +46,8 @@ class Provider:
     mailbox : Mailbox
         Where commitment reports go.
     peers : Peers
+    pulls : Pulls
+        Where wishes for studies go that an archive announced.
     commitment : CommitmentProvider, optional
         Unset: storage commitment is not offered. A modality may delete what is committed to.
     """
@@ -55,8 +59,10 @@ class Provider:
         signals: Signals,
         mailbox: Mailbox,
         peers: Peers,
+        pulls: Pulls,
         commitment: CommitmentProvider | None = None,
     ) -> None:
+        self._pulls = pulls
         self._spool = spool
         self._signals = signals
         self._mailbox = mailbox
@@ -158,11 +164,20 @@ class Provider:
     def _create(self, event: Any) -> Any:
         request = event.request
         if str(request.AffectedSOPClassUID) == InstanceAvailabilityNotification:
-            return availability.notify(event.attribute_list, self._spool, self._signals)
+            return self._available(event)
         if str(request.AffectedSOPClassUID) == ModalityPerformedProcedureStep:
             uid = str(request.AffectedSOPInstanceUID or "")
             return performed_steps.create_step(uid, event.attribute_list, self._spool, self._signals)
         return NO_SUCH_CLASS
+
+    def _available(self, event: Any) -> int:
+        notice = event.attribute_list
+        status = availability.notify(notice, self._spool, self._signals)
+        if status == SUCCESS and availability.is_online(notice):
+            for peer in self._calling(event.assoc):
+                if peer.pull is not None:  # by somebody else: no association waits for another
+                    self._pulls.ask(str(notice.StudyInstanceUID), peer.name)
+        return status
 
     def _set(self, event: Any) -> Any:
         if str(event.request.RequestedSOPClassUID) != ModalityPerformedProcedureStep:

@@ -19,6 +19,7 @@ from dicom_node.errors import DestinationRefusedError
 from dicom_node.identity import derive_uid, instance_file_name
 from dicom_node.line import Line, line_to
 from dicom_node.peers import Confirm, Peer, Peers, Role
+from dicom_node.pulls import Pulls
 from dicom_node.scp import Receiver
 from dicom_node.services.commitment import Mailbox, Reference
 from dicom_node.services.dicomweb import WebPeer
@@ -70,7 +71,8 @@ def pacs(archive: Orthanc, confirm: Confirm = Confirm.COMMITMENT) -> Peer:
 def node(folder: Path, peers: Peers) -> Iterator[tuple[Receiver, Mailbox]]:
     spool = Spool(folder / "spool", SECRET, free_mark_bytes=0)
     mailbox = Mailbox(folder / "signals" / "commitment")
-    provider = Provider(spool=spool, signals=Signals(folder / "signals"), mailbox=mailbox, peers=peers)
+    places = {"signals": Signals(folder / "signals"), "pulls": Pulls(folder / "pulls"), "mailbox": mailbox}
+    provider = Provider(spool=spool, peers=peers, **places)
     with Receiver(spool, aet="VIGIL", host="127.0.0.1", port=0, peers=peers, services=provider) as receiver:
         yield receiver, mailbox
 
