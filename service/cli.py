@@ -122,16 +122,18 @@ def node(
         else:
             from service import wiring
             from service.node import run_loops
+            from service.pull import pulling
 
             store = wiring.waiting_store(settings)
-            run_loops(
-                {
-                    "intake": lambda: wiring.open_intake(settings, store, spool, known),
-                    "packing": lambda: wiring.open_packing(settings, store, spool),
-                    "retention": lambda: wiring.open_retention(settings, store, spool),
-                },
-                stop,
-            )
+            with pulling(wiring.open_puller(settings, spool, known)):
+                run_loops(
+                    {
+                        "intake": lambda: wiring.open_intake(settings, store, spool, known),
+                        "packing": lambda: wiring.open_packing(settings, store, spool),
+                        "retention": lambda: wiring.open_retention(settings, store, spool),
+                    },
+                    stop,
+                )
     if not acceptors.is_stopped_by_us:
         sys.exit(EXIT_FAILED)
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 import structlog
 
 from dicom_node.certificates import serving_context
+from dicom_node.durable import make_folder
 from dicom_node.errors import DicomNodeError
 from dicom_node.identity import load_or_make_secret
 from dicom_node.landing import FileLanding, Landing
@@ -17,6 +18,8 @@ from dicom_node.log.keeper import Keeper
 from dicom_node.log.landing import LogLanding
 from dicom_node.log.segments import SEGMENT_BYTES, Segments
 from dicom_node.peers import Peers
+from dicom_node.places import Places
+from dicom_node.pulls import Pulls
 from dicom_node.quota import Quota
 from dicom_node.receiving.acceptors import Acceptors
 from dicom_node.scp import Receiver
@@ -43,7 +46,7 @@ def open_peers(settings: Settings) -> Peers:
 
 def open_spool(settings: Settings) -> Spool:
     """Spool of the data folder, with the site's secret."""
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(settings.data)
     return Spool(
         settings.spool_folder,
         load_or_make_secret(settings.key_path),
@@ -59,6 +62,11 @@ def open_signals(settings: Settings) -> Signals:
 def open_mailbox(settings: Settings) -> Mailbox:
     """Where commitment reports go from the receiver to the delivery."""
     return Mailbox(settings.signals_folder / "commitment")
+
+
+def open_pulls(settings: Settings) -> Pulls:
+    """Where wishes for studies go from the receiver to whoever fetches them."""
+    return Pulls(settings.signals_folder / "pulls")
 
 
 @contextmanager
@@ -79,7 +87,12 @@ def _services(settings: Settings, spool: Spool, peers: Peers, segments: Segments
             commitment.start()
             stack.callback(commitment.stop)
         yield Provider(
-            spool=spool, signals=signals, mailbox=open_mailbox(settings), peers=peers, commitment=commitment
+            spool=spool,
+            signals=signals,
+            mailbox=open_mailbox(settings),
+            peers=peers,
+            pulls=open_pulls(settings),
+            commitment=commitment,
         )
 
 
@@ -115,6 +128,9 @@ def reception(
     is_wanted = settings.landing == "log" and settings.receiver == "fast"
     is_logged = is_ours and is_wanted and _has_prepared(segments)
 
+    count = settings.receiver_processes or min(2, os.cpu_count() or 1)
+    connections, associations = Places(count), Places(count)
+
     @contextmanager
     def serve(listener: socket.socket, name: str) -> Iterator[Receiver]:
         with ExitStack() as stack:
@@ -134,11 +150,12 @@ def reception(
                 is_fast=settings.receiver == "fast",
                 landing=landing,
                 listener=listener,
+                connections=connections.of(int(name)),
+                associations=associations.of(int(name)),
                 services=stack.enter_context(_services(settings, spool, peers, segments)),
             )
             yield stack.enter_context(receiver)
 
-    count = settings.receiver_processes or min(2, os.cpu_count() or 1)
     acceptors = Acceptors(serve, settings.host, settings.port, count, on_loss)
     stop = threading.Event()
     keeper = threading.Thread(target=Keeper(spool, segments).run, args=[stop], name="keeper")

@@ -23,8 +23,9 @@ from service.inquiry import Inquiry
 from service.intake import Intake
 from service.packing import Packing
 from service.provision import Provision
+from service.pull import Puller
 from service.reaper import Reaper
-from service.reception import MB, open_mailbox, open_peers, open_signals
+from service.reception import MB, open_mailbox, open_peers, open_pulls, open_signals
 from service.retention import Retention
 from service.settings import Settings
 from service.storage import ObjectStore
@@ -209,6 +210,18 @@ def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
         results=open_objects(settings),
         ages=retention_ages(settings),
         quarantine_age=None if quarantine_days is None else timedelta(days=quarantine_days),
+    )
+
+
+def open_puller(settings: Settings, spool: Spool, peers: Peers) -> Puller:
+    """Return the loop that fetches what archives announce."""
+    return Puller(
+        pulls=open_pulls(settings),
+        peers=peers,
+        spool=spool,
+        signals=open_signals(settings),
+        aet=settings.aet,
+        max_instance_bytes=settings.max_instance_mb * MB,
     )
 
 

@@ -1,6 +1,7 @@
 """``GET /metrics`` for Prometheus, read from the database at each scrape. No label holds a study (I9)."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import TypeVar
@@ -15,6 +16,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from dicom_node.quota import read_used
+from dicom_node.spool import QUARANTINE
 from service import __version__, engine
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.store import packs
@@ -50,6 +52,7 @@ class _Census(Collector):
         yield self._build()
         yield self._free()
         yield from self._used()
+        yield self._quarantined()
         try:
             found = list(self._counted())
         except (OperationalError, InterfaceError, PoolTimeoutError):
@@ -83,6 +86,13 @@ class _Census(Collector):
         if settings.scratch_folder.exists():
             free = float(shutil.disk_usage(settings.scratch_folder).free)
             yield _gauge("vigil_scratch_free_bytes", "Free bytes on the disk of the scratch.", {(): free})
+
+    def _quarantined(self) -> Metric:
+        """Second data sets under a known UID among them: somebody should look."""
+        folder = self._parts.settings.spool_folder.parent / QUARANTINE
+        reasons = Counter(path.name.split(".")[1] for path in folder.glob("*.*.dcm"))
+        counts = {(reason,): float(count) for reason, count in reasons.items()}
+        return _gauge("vigil_quarantine_files", "Files in quarantine by reason.", counts, "reason")
 
     def _counted(self) -> Iterator[Metric]:
         with self._parts.store.transaction() as session:
