@@ -33,7 +33,9 @@ FILLING = 0.25  # of a batch, at most, is filled up rather than run in two small
 class Device(Protocol):
     """What runs one batch at a time."""
 
-    outputs: tuple[str, ...]
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs."""
 
     def run(self, feeds: Feeds) -> Outputs:
         """Every output of one batch."""

@@ -16,7 +16,9 @@ Outputs = dict[str, NDArray[np.float32]]
 class Runner(Protocol):
     """A network that answers."""
 
-    outputs: tuple[str, ...]
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs."""
 
     def run(self, feeds: Feeds) -> Outputs:
         """Every output of one batch."""

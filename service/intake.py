@@ -44,6 +44,8 @@ class Intake:
     spool : Spool
     model_hash, config_digest : str
         What new jobs are queued for.
+    follow : callable, optional
+        The model hash of now, asked before every step.
     quiet_s : callable
         Sender's AE title to its quiet period in seconds.
     signals : Signals, optional
@@ -62,6 +64,7 @@ class Intake:
     signals: Signals | None = None
     inquiry: Inquiry | None = None
     longest_wait_s: float = 900.0
+    follow: Callable[[], str] | None = None
     _seen: dict[str, int] = field(default_factory=dict)
     _rests_until: dict[str, int] = field(default_factory=dict)
 
@@ -73,6 +76,8 @@ class Intake:
         now : datetime
             Aware.
         """
+        if self.follow is not None:
+            self.model_hash = self.follow()
         try:
             self._register_arrivals()
             self._queue_complete(now)

@@ -173,6 +173,37 @@ def verify_models(artefact: Annotated[list[Path] | None, typer.Argument()] = Non
         raise typer.Exit(EXIT_FAILED)
 
 
+@models_app.command("activate")
+def activate_model(
+    artefact: Annotated[Path, typer.Argument(help="Artefact folder, where every role can read it.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")] = None,
+) -> None:
+    """Score with another model from now on; running workers change to it without a restart."""
+    from models.verification import verify_artefact
+    from service import wiring
+    from service.active import activate
+    from service.settings import load_settings
+    from service.store import audit
+
+    settings = load_settings(data=data)
+    if settings.model is not None:
+        raise TriageError("VIGIL_MODEL names the model that serves. Unset it, or name another one there.")
+    found = verify_artefact(artefact)
+    before = wiring.active_model(settings)
+    with wiring.open_store(settings).transaction() as session:
+        audit.append(
+            session,
+            "model.activated",
+            actor="operator",
+            model_name=found.manifest.name,
+            model_version=found.manifest.version,
+            model_hash=found.sha256,
+            before=before.identity().sha256,
+        )
+        activate(settings.data, found)
+    _out(f"{found.manifest.name} {found.manifest.version}, {found.sha256[:16]}: in service")
+
+
 @models_app.command("list")
 def list_models(
     as_json: Annotated[

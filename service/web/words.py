@@ -59,6 +59,7 @@ REASONS: dict[str, str] = {
     Reason.WRONG_AGE: "The age is outside the model's range.",
     Reason.MIXED_PATIENTS: "The images of one series name different patients.",
     "attempts_used_up": "Every attempt to score it failed.",
+    "device_memory": "Not even one picture of it fits the memory of the device that scores.",
     "superseded": "A newer revision or model took its place.",
 }
 
