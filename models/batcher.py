@@ -18,27 +18,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from models.batch_sizes import Device, Sizes, probe
 from models.errors import DeviceMemoryError
 from models.exhaustion import is_out_of_memory
-from models.providers import batch_shapes
 from models.runner import Feeds, Outputs
 
 WAIT_S = 0.02  # for a full batch while another study is about to bring samples
 AHEAD = 2  # batches of one study under way at a time: one runs while the next is prepared
 FILLING = 0.25  # of a batch, at most, is filled up rather than run in two smaller ones
-
-
-class Device(Protocol):
-    """What runs one batch at a time."""
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs."""
-
-    def run(self, feeds: Feeds) -> Outputs:
-        """Every output of one batch."""
 
 
 class Observer(Protocol):
@@ -59,58 +47,6 @@ class Unobserved:
 
     def halved(self, size: int) -> None:
         """Nothing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
-    """Batch sizes at which a sample's outputs are always the same bytes.
-
-    Attributes
-    ----------
-    allowed : tuple of int
-        Ascending; the last is the largest batch.
-    is_shared : bool
-        False: even at that one size place or neighbours matter, and a batch holds one study alone.
-    """
-
-    allowed: tuple[int, ...]
-    is_shared: bool
-
-
-def probe(device: Device, examples: Feeds) -> Sizes:
-    """Ask a network at which batch sizes its outputs depend on the sample alone.
-
-    Parameters
-    ----------
-    device : Device
-    examples : Feeds
-        A largest batch of samples that differ.
-
-    Returns
-    -------
-    Sizes
-        A kernel is chosen by shape, so what holds for the examples holds for every study.
-    """
-    batch = _count(examples)
-    expected = device.run(examples)
-    order = np.random.default_rng(0).permutation(batch)
-    for kept in (order % 2 == 0, order % 2 == 1):
-        # Every sample at another place, every second one another than before.
-        turned = {name: values[order] for name, values in examples.items()}
-        for values in turned.values():
-            values[~kept] *= np.float32(0.5)
-        found = device.run(turned)
-        if not all(_is_same(found[name][kept], values[order][kept]) for name, values in expected.items()):
-            return Sizes(allowed=(batch,), is_shared=False)
-    allowed = [
-        size
-        for size in batch_shapes(batch)[:-1]
-        if all(
-            _is_same(values, expected[name][:size])
-            for name, values in device.run({name: part[:size] for name, part in examples.items()}).items()
-        )
-    ]
-    return Sizes(allowed=(*allowed, batch), is_shared=True)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -378,10 +314,6 @@ class Lane:
 
 def _count(arrays: Feeds | Outputs) -> int:
     return len(next(iter(arrays.values())))
-
-
-def _is_same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
-    return one.tobytes() == other.tobytes()
 
 
 def _gathered(pieces: Sequence[_Piece], size: int) -> Feeds:

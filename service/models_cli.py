@@ -5,7 +5,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -189,8 +189,11 @@ def activate_model(
     if settings.model is not None:
         raise TriageError("VIGIL_MODEL names the model that serves. Unset it, or name another one there.")
     found = verify_artefact(artefact)
-    before = wiring.active_model(settings)
-    with wiring.open_store(settings).transaction() as session:
+    try:
+        before = wiring.model_identity(settings).sha256
+    except (ModelError, TriageError):  # what serves is broken: this is how it is mended
+        before = None
+    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
         audit.append(
             session,
             "model.activated",
@@ -198,7 +201,7 @@ def activate_model(
             model_name=found.manifest.name,
             model_version=found.manifest.version,
             model_hash=found.sha256,
-            before=before.identity().sha256,
+            before=before,
         )
         activate(settings.data, found)
     _out(f"{found.manifest.name} {found.manifest.version}, {found.sha256[:16]}: in service")

@@ -109,6 +109,7 @@ ACTIONS: dict[str, str] = {
     "study.scored": "Scored",
     "study.not_assessable": "Found not assessable",
     "study.failed": "Scoring failed",
+    "model.activated": "Another model was put in service",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",
 }

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from models.artefact import NETWORK
-from models.batcher import AHEAD, Batcher, Sizes, probe
+from models.batch_sizes import Sizes, probe
+from models.batcher import AHEAD, Batcher
 from models.catalogue import active_artefact
 from models.errors import DeviceMemoryError
 from models.predictor import Predictor
