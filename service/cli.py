@@ -142,16 +142,31 @@ def node(
 def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) -> None:
     """Score or deliver: one role, for many machines."""
     from service import wiring
-    from service.worker import run_worker
+    from service.meters import Meters
+    from service.worker import DELIVERIES, run_worker
 
     settings = _settings()
     store = wiring.open_store(settings)
-    work = (
-        wiring.open_triage(settings, store) if pool is Pool.INFER else wiring.open_delivery(settings, store)
-    )
-    run_worker(
-        pool, work, database_url=wiring.database_url(settings), reaper=wiring.open_reaper(settings, store)
-    )
+    url, reaper = wiring.database_url(settings), wiring.open_reaper(settings, store)
+    if pool is Pool.DELIVER:
+        run_worker(
+            pool, wiring.open_delivery(settings, store), jobs=DELIVERIES, database_url=url, reaper=reaper
+        )
+        return
+    meters = Meters()
+    if settings.worker_metrics_port is not None:
+        meters.serve(settings.api_host, settings.worker_metrics_port)
+    serving = wiring.open_serving(settings, meters)
+    stop = threading.Event()
+    watcher = threading.Thread(target=serving.watch, args=(stop,), name="model watch", daemon=True)
+    watcher.start()
+    try:
+        triage = wiring.open_triage(settings, store, serving)
+        run_worker(pool, triage, jobs=settings.infer_jobs, database_url=url, reaper=reaper)
+    finally:
+        stop.set()
+        watcher.join()
+        serving.close()
 
 
 @app.command()

@@ -44,6 +44,8 @@ class Intake:
     spool : Spool
     model_hash, config_digest : str
         What new jobs are queued for.
+    follow : callable, optional
+        The model hash of now, asked before every step.
     quiet_s : callable
         Sender's AE title to its quiet period in seconds.
     signals : Signals, optional
@@ -65,6 +67,7 @@ class Intake:
     inquiry: Inquiry | None = None
     longest_wait_s: float = 900.0
     is_packing: bool = False
+    follow: Callable[[], str] | None = None
     _seen: dict[str, int] = field(default_factory=dict)
     _rests_until: dict[str, int] = field(default_factory=dict)
 
@@ -76,6 +79,8 @@ class Intake:
         now : datetime
             Aware.
         """
+        if self.follow is not None:
+            self.model_hash = self.follow()
         try:
             self._register_arrivals()
             self._queue_complete(now)
@@ -185,7 +190,7 @@ class Intake:
                 packs.want(session, revision.id)
                 audit.append(session, "study.completed", actor=ACTOR, study_key=key, revision=revision.number)
             else:
-                Admission(model_hash=self.model_hash, config_digest=self.config_digest).admit(
+                Admission(model_hash=lambda: self.model_hash, config_digest=self.config_digest).admit(
                     session, key, revision, completed_by=trigger.value, now=now
                 )
         log.info("study complete", study=key, revision=revision.number, completed_by=trigger.value)

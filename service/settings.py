@@ -148,7 +148,28 @@ class Settings(BaseSettings):
     stalled_s: float = Field(
         30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."
     )
-    threads: int = Field(1, ge=1, description="Threads of one inference worker.")
+    threads: int = Field(1, ge=1, description="Threads of one run of the network on the CPU.")
+    infer_jobs: int = Field(
+        3,
+        ge=1,
+        le=32,
+        description="Studies an inference worker has in hand at a time: one is scored while others are read "
+        "and their results built.",
+    )
+    batch_wait_ms: float = Field(
+        20.0,
+        ge=0,
+        description="Longest that slices wait for those of another study to fill a batch, in milliseconds.",
+    )
+    memory_mb: int = Field(
+        2048,
+        ge=64,
+        description="Megabytes that the studies in hand of an inference worker may share; a study waits for "
+        "its part, and one that needs more runs alone.",
+    )
+    worker_metrics_port: Port | None = Field(
+        None, description="Port on which an inference worker answers Prometheus. Unset: none."
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
 
     @field_validator("results")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -10,24 +11,27 @@ from dicom_node.delivery import Destinations
 from dicom_node.peers import Peers
 from dicom_node.spool import Spool
 from models import runtime
-from models.artefact import CALIBRATION, Artefact, PictureArtefact, load_artefact
-from models.calibration import identify, read_calibration
-from models.catalogue import active_artefact
+from models.artefact import Artefact, PictureArtefact
+from models.batcher import Batcher
 from models.predictor import load_predictor
 from models.scores import ModelIdentity
 from service import __version__
+from service.active import ActiveModel
 from service.admission import Admission
 from service.deliver import Delivery
 from service.errors import DatabaseError, SettingsError
 from service.inquiry import Inquiry
 from service.intake import Intake
+from service.meters import Meters
 from service.packing import Packing
 from service.provision import Provision
 from service.pull import Puller
 from service.reaper import Reaper
 from service.reception import MB, open_mailbox, open_peers, open_pulls, open_signals
 from service.retention import Retention
+from service.serving import Loaded, Serving
 from service.settings import Settings
+from service.shares import Shares
 from service.storage import ObjectStore
 from service.storage.folder import FolderStore
 from service.storage.scratch import Scratch
@@ -73,15 +77,19 @@ def waiting_store(settings: Settings) -> Store:
     return Store.open(database_url(settings))
 
 
+def active_model(settings: Settings) -> ActiveModel:
+    """Return which model is to serve, to be asked again and again."""
+    return ActiveModel(data=settings.data, chosen=settings.model)
+
+
 def open_artefact(settings: Settings) -> Artefact | PictureArtefact:
     """Return the model to score with, every file verified."""
-    return load_artefact(settings.model) if settings.model else active_artefact()
+    return active_model(settings).artefact()
 
 
 def model_identity(settings: Settings) -> ModelIdentity:
     """Return which model serves, without loading its network."""
-    artefact = open_artefact(settings)
-    return identify(artefact, read_calibration(artefact.path / CALIBRATION))
+    return active_model(settings).identity()
 
 
 def config_digest(settings: Settings) -> str:
@@ -101,10 +109,12 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
     """Return the loop from spool to job."""
     signals = open_signals(settings)
     signals.sweep()
+    active = active_model(settings)
     return Intake(
         store=store,
         spool=spool,
-        model_hash=open_artefact(settings).sha256,
+        model_hash=active.identity().sha256,
+        follow=lambda: active.identity().sha256,
         config_digest=config_digest(settings),
         quiet_s=lambda sender: peers.quiet_s(sender, default=settings.quiet_s),
         signals=signals,
@@ -182,11 +192,14 @@ def open_pictures(settings: Settings) -> LocalObjects:
 
 def open_packing(settings: Settings, store: Store, spool: Spool) -> Packing:
     """Return the loop from complete study to pack."""
+    active = active_model(settings)
     return Packing(
         store=store,
         spool=spool,
         objects=open_object_store(settings),
-        admission=Admission(model_hash=open_artefact(settings).sha256, config_digest=config_digest(settings)),
+        admission=Admission(
+            model_hash=lambda: active.identity().sha256, config_digest=config_digest(settings)
+        ),
     )
 
 
@@ -225,8 +238,26 @@ def open_puller(settings: Settings, spool: Spool, peers: Peers) -> Puller:
     )
 
 
-def open_triage(settings: Settings, store: Store) -> Triage:
-    """Return what the inference worker does, its model loaded."""
+def open_serving(settings: Settings, meters: Meters) -> Serving:
+    """Return the model in service, loaded and warm, with the thread that fills its batches."""
+    device = threading.Lock()  # one batch at a time, also while one model takes the place of another
+
+    def load(artefact: Artefact | PictureArtefact) -> Loaded:
+        predictor = load_predictor(artefact, threads=settings.threads, engines=settings.engines_folder)
+        batcher = Batcher(
+            predictor.runner,
+            predictor.examples(),
+            wait_s=settings.batch_wait_ms / 1000,
+            turn=device,
+            observer=meters,
+        )
+        return Loaded(predictor, batcher)
+
+    return Serving(active_model(settings), load, told=meters.changed)
+
+
+def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
+    """Return what the inference worker does."""
     return Triage(
         store=store,
         provision=Provision(
@@ -235,14 +266,14 @@ def open_triage(settings: Settings, store: Store) -> Triage:
             scratch=open_scratch(settings),
         ),
         objects=open_objects(settings),
-        predictor=load_predictor(
-            open_artefact(settings), threads=settings.threads, engines=settings.engines_folder
-        ),
+        models=serving,
         config_digest=config_digest(settings),
         destinations=open_peers(settings).destinations_of,
         max_voxels=settings.max_voxels,
         kinds=settings.result_kinds,
         attempts=settings.infer_attempts,
+        places=Shares(settings.infer_jobs),
+        memory=Shares(settings.memory_mb * MB),
     )
 
 

@@ -71,6 +71,21 @@ class InferenceJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is known of a queued score before an attempt on it.
+
+    Attributes
+    ----------
+    priority : int
+    was_cut_off : bool
+        The attempt before ended with its process, or has not ended: nobody said how it went.
+    """
+
+    priority: int
+    was_cut_off: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResult:
     """One result object on disk, ready to be delivered."""
 
@@ -131,6 +146,20 @@ def queue(
     return score_id
 
 
+def standing(session: Session, score_id: int) -> Standing | None:
+    """Return how urgent a score is and how its last attempt went; None where it has ended."""
+    found = session.execute(
+        select(ScoreRow.attempts, ScoreRow.detail, StudyRow.priority)
+        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
+        .join(StudyRow, StudyRow.id == RevisionRow.study_id)
+        .where(ScoreRow.id == score_id, ScoreRow.state == State.QUEUED)
+    ).first()
+    if found is None:
+        return None
+    # An attempt that ends in order leaves a word (`excuse`), which the next one takes away.
+    return Standing(priority=found.priority, was_cut_off=found.attempts > 0 and not found.detail)
+
+
 def begin(session: Session, score_id: int) -> InferenceJob | None:
     """Count one attempt and return what to do; None where nothing is left to do."""
     score = session.scalar(select(ScoreRow).where(ScoreRow.id == score_id).with_for_update())
@@ -142,6 +171,7 @@ def begin(session: Session, score_id: int) -> InferenceJob | None:
     if score.revision.pack is PackState.WANTED:  # its job comes back with the pack
         return None
     score.attempts += 1
+    score.detail = ""
     return _inference_job(session, score)
 
 
@@ -187,10 +217,20 @@ def _pack_facts(revision: RevisionRow) -> PackFacts | None:
     return PackFacts(sha256=revision.pack_sha256, bytes=revision.pack_bytes)
 
 
-def forgive(session: Session, score_id: int) -> None:
-    """Take back the last attempt: what ended it was not the study's fault."""
+def excuse(session: Session, score_id: int, detail: str, *, counts: bool) -> None:
+    """Say how an attempt on a queued score ended, so that nobody takes its process for dead.
+
+    Parameters
+    ----------
+    detail : str
+        In words, free of identity.
+    counts : bool
+        False takes the attempt back: what ended it was not the study's fault.
+    """
     score = session.scalars(select(ScoreRow).where(ScoreRow.id == score_id).with_for_update()).one()
-    score.attempts = max(score.attempts - 1, 0)
+    score.detail = detail
+    if not counts:
+        score.attempts = max(score.attempts - 1, 0)
 
 
 def rename(session: Session, job: InferenceJob, *, model_hash: str, config_digest: str) -> bool:

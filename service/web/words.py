@@ -68,6 +68,7 @@ REASONS: dict[str, str] = {
     "scratch_full": "It does not fit into the worker's scratch space.",
     "storage_away": "The store of the studies does not answer.",
     STUDY_DELETED: "Its images were deleted before it was scored. Have the study sent again.",
+    "device_memory": "Not even one picture of it fits the memory of the device that scores.",
     "superseded": "A newer revision or model took its place.",
 }
 
@@ -131,6 +132,7 @@ ACTIONS: dict[str, str] = {
     "study.deleted": "Images, pack and result objects deleted",
     "pack.confirmed": "Pack written and read back",
     "pack.refused": "Pack missing or damaged, to be made again",
+    "model.activated": "Another model was put in service",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",
 }
