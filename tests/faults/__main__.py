@@ -4,14 +4,16 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 
 from tests.end_to_end.peers import MISSING
 from tests.faults.auditor import Auditor
-from tests.faults.site import site
-from tests.faults.suite import CASES, Outcome, run_case, table
+from tests.faults.places import UnavailableError
+from tests.faults.site import Site
+from tests.faults.suite import CASES, Case, Outcome, run_case, table
 
 
 def main() -> int:
@@ -24,21 +26,30 @@ def main() -> int:
         sys.exit(f"no fault has {asked.only!r} in its name")
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(prefix="vigil-faults-", ignore_cleanup_errors=True) as folder:
-        with site(Path(folder) / "site") as running:
-            auditor = Auditor(running)
-            for case in chosen:
-                repetitions = asked.repetitions or (case.long if asked.long else case.short)
-                if repetitions:
-                    outcome = run_case(case, running, auditor, seed=asked.seed, repetitions=repetitions)
-                    outcomes.append(outcome)
-                    _say(f"{outcome.seconds:6.0f} s  {len(outcome.findings)} findings  {case.name}")
-        if asked.keep_log is not None:
-            asked.keep_log.write_bytes(running.log.read_bytes())
+        for number, (place, cases) in enumerate(groupby(chosen, key=lambda case: case.place)):
+            try:
+                with place(Path(folder) / f"site{number}") as running:
+                    outcomes += _run(list(cases), running, asked)
+                    if asked.keep_log is not None:
+                        with asked.keep_log.open("ab") as kept:
+                            kept.write(running.log.read_bytes())
+            except UnavailableError as error:
+                _say(f"skipped: {error}")
     for line in table(outcomes):
         sys.stdout.write(f"{line}\n")
     if asked.json is not None:
         asked.json.write_text(json.dumps(_document(asked.seed, outcomes), indent=1) + "\n")
     return 1 if any(outcome.findings for outcome in outcomes) else 0
+
+
+def _run(cases: Sequence[Case], site: Site, asked: argparse.Namespace) -> Iterator[Outcome]:
+    auditor = Auditor(site)
+    for case in cases:
+        repetitions = asked.repetitions or (case.long if asked.long else case.short)
+        if repetitions:
+            outcome = run_case(case, site, auditor, seed=asked.seed, repetitions=repetitions)
+            _say(f"{outcome.seconds:6.0f} s  {len(outcome.findings)} findings  {case.name}")
+            yield outcome
 
 
 def _arguments() -> argparse.Namespace:

@@ -56,7 +56,7 @@ class CountingStore:
 
 
 @contextmanager
-def counting_store(host: str = "127.0.0.1") -> Iterator[CountingStore]:
+def counting_store() -> Iterator[CountingStore]:
     """Run a counting store on a free port."""
     entity = AE(ae_title=COUNTING_AET)
     for context in StoragePresentationContexts:  # every syntax, so that nothing is sent another way
@@ -65,7 +65,7 @@ def counting_store(host: str = "127.0.0.1") -> Iterator[CountingStore]:
     entity.maximum_associations = 50
     store = CountingStore(free_port())
     server = entity.start_server(
-        (host, store.port), block=False, evt_handlers=[(evt.EVT_C_STORE, store.keep)]
+        ("127.0.0.1", store.port), block=False, evt_handlers=[(evt.EVT_C_STORE, store.keep)]
     )
     try:
         yield store
@@ -94,11 +94,13 @@ class Wire:
     target : tuple
         Host and port of the peer.
     port : int
+    host : str
         Where it listens.
     """
 
     target: tuple[str, int]
     port: int
+    host: str = "127.0.0.1"
     _manner: Manner = Manner.PASS
     _listener: socket.socket | None = None
     _open: set[socket.socket] = field(default_factory=set)
@@ -116,7 +118,7 @@ class Wire:
     def start(self) -> None:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        listener.bind((self.host, self.port))
         listener.listen(20)
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
@@ -186,9 +188,9 @@ class Wire:
 
 
 @contextmanager
-def wire_to(port: int) -> Iterator[Wire]:
-    """Relay to a port of this machine, on a free one."""
-    wire = Wire(("127.0.0.1", port), free_port())
+def wire_to(port: int, *, host: str) -> Iterator[Wire]:
+    """Relay to a port of this machine, on a free one of an address of it."""
+    wire = Wire(("127.0.0.1", port), free_port(), host)
     wire.start()
     try:
         yield wire

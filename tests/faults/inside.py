@@ -212,3 +212,12 @@ def _digests(path: Path) -> Iterator[str]:
             content = pack.extractfile(member)
             if member.name.endswith(".dcm") and content is not None:
                 yield data_set_digest(content.read())
+
+
+def database_on_tcp(data: Path, network: str) -> list[str]:
+    """Command of the embedded server, open to the machines of a network as a site's own server is."""
+    database = EmbeddedDatabase(data)
+    database.prepare()
+    rules = database.folder / "pg_hba.conf"
+    rules.write_text(f"{rules.read_text()}\nhost all all {network} trust\n")
+    return [*database.command(), "-c", "listen_addresses=*"]

@@ -28,6 +28,7 @@ START_S = 120.0
 STOP_S = 90.0  # for an orderly stop of everything, whatever is in hand
 # Every role of `vigil up` that can be killed alone. The keeper is a thread of the node's first process.
 ROLES = ("node", "master", "acceptor", "infer", "deliver", "api", "supervisor")
+ROOT = Path(__file__).resolve().parents[2]
 _JOBS = re.compile(r"^vigil_jobs\{.*\} ([0-9.e+]+)$", re.MULTILINE)
 
 
@@ -165,12 +166,8 @@ class Site:
             return []
         words = {"infer": ["--pool", "infer"], "deliver": ["--pool", "deliver"], "api": ["api"]}
         if role in words:
-            return [
-                pid
-                for pid in self._roles()
-                if processes.command_line(pid)[-len(words[role]) :] == words[role]
-            ]
-        node = [pid for pid in self._roles() if processes.command_line(pid)[-1:] == ["node"]]
+            return self._roles(*words[role])
+        node = self._roles("node")
         masters = [child for pid in node for child in processes.children(pid)]
         acceptors = [child for pid in masters for child in processes.children(pid)]
         return {"node": node, "master": masters, "acceptor": acceptors}[role]
@@ -194,13 +191,12 @@ class Site:
         code : Path, optional
             Checkout it runs from.
         """
-        root = Path(__file__).resolve().parents[2]
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "service.cli", "worker", "--pool", pool],
-                cwd=code or root,
+                cwd=code or ROOT,
                 env=self.environment
-                | {"VIGIL_DATABASE_URL": self.inside.database_url, "PYTHONPATH": str(code or root)},
+                | {"VIGIL_DATABASE_URL": self.inside.database_url, "PYTHONPATH": str(code or ROOT)},
                 stdout=log,
                 stderr=log,
             )
@@ -256,34 +252,16 @@ def site(folder: Path, *, data: Path | None = None, **settings: str) -> Iterator
     folder.mkdir(parents=True)
     data = data or folder / "vigil"
     data.mkdir(exist_ok=True, mode=0o700)
-    root = Path(__file__).resolve().parents[2]
     with ExitStack() as stack:
-        archive = stack.enter_context(orthanc(folder / "orthanc"))
-        counting = stack.enter_context(counting_store())
-        wires = {
-            "pacs": stack.enter_context(wire_to(archive.dicom_port)),
-            "counting": stack.enter_context(wire_to(counting.port)),
-        }
-        _write_peers(data / "peers.yaml", wires)
+        archive, counting, wires = destinations(folder, stack)
+        write_peers(data / "peers.yaml", wires)
         running = Site(
             folder=folder,
             data=data,
             archive=archive,
             counting=counting,
             wires=wires,
-            environment=os.environ
-            | {
-                "PYTHONPATH": str(root),
-                "VIGIL_DATA": str(data),
-                "VIGIL_MODEL": str(write_artefact(folder / "artefact")),
-                "VIGIL_STALLED_S": str(STALLED_S),
-                "VIGIL_FREE_MARK_MB": "64",
-                "VIGIL_LOG_MB": "64",
-                "VIGIL_QUIET_S": str(QUIET_S),
-                # These kills are no study's fault; three of them on one study would make it *failed*.
-                "VIGIL_INFER_ATTEMPTS": "1000",
-                **settings,
-            },
+            environment=environment(folder, data) | settings,
             port=free_port(),
             api_port=free_port(),
             inside=Inside.of(data, settings.get("VIGIL_DATABASE_URL")),
@@ -293,11 +271,41 @@ def site(folder: Path, *, data: Path | None = None, **settings: str) -> Iterator
         yield running
 
 
-def _write_peers(path: Path, wires: dict[str, Wire]) -> None:
+def destinations(
+    folder: Path, stack: ExitStack, *, host: str = "127.0.0.1"
+) -> tuple[Orthanc, CountingStore, dict[str, Wire]]:
+    """Two archives, each behind a wire that listens on an address of this machine."""
+    archive = stack.enter_context(orthanc(folder / "orthanc"))
+    counting = stack.enter_context(counting_store())
+    wires = {
+        "pacs": stack.enter_context(wire_to(archive.dicom_port, host=host)),
+        "counting": stack.enter_context(wire_to(counting.port, host=host)),
+    }
+    return archive, counting, wires
+
+
+def environment(folder: Path, data: Path) -> dict[str, str]:
+    """Return the environment of all roles."""
+    return os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "VIGIL_DATA": str(data),
+        "VIGIL_MODEL": str(write_artefact(folder / "artefact")),
+        "VIGIL_STALLED_S": str(STALLED_S),
+        "VIGIL_FREE_MARK_MB": "64",
+        "VIGIL_LOG_MB": "64",
+        "VIGIL_QUIET_S": str(QUIET_S),
+        # These kills are no study's fault; three of them on one study would make it *failed*.
+        "VIGIL_INFER_ATTEMPTS": "1000",
+    }
+
+
+def write_peers(path: Path, wires: dict[str, Wire]) -> None:
+    """Write the peers file: one sender, and the destinations behind their wires."""
     timeouts = "{connect_s: 2, association_s: 4, answer_s: 4}"
-    lines = [f"  - {{name: scanner, aet: {SCANNER}, host: 127.0.0.1, roles: [sender], quiet_s: {QUIET_S}}}"]
+    host = next(iter(wires.values())).host
+    lines = [f"  - {{name: scanner, aet: {SCANNER}, host: {host}, roles: [sender], quiet_s: {QUIET_S}}}"]
     for name, wire in wires.items():
-        at = f"host: 127.0.0.1, port: {wire.port}, roles: [destination], timeouts: {timeouts}"
+        at = f"host: {host}, port: {wire.port}, roles: [destination], timeouts: {timeouts}"
         aet = "ORTHANC" if name == "pacs" else "COUNTING"
         lines.append(f"  - {{name: {name}, aet: {aet}, {at}}}")
     path.write_text("peers:\n" + "\n".join(lines) + "\n")

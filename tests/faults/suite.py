@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from tests.faults import injections
+from tests.faults import conditions, injections, releases
 from tests.faults.auditor import Auditor, Finding, Harm
 from tests.faults.injections import Fault, StrandedRoleError
+from tests.faults.places import Place, on_a_small_disk, ordinary, under_another_clock
 from tests.faults.site import ROLES, Site
-
 
 BETWEEN_AUDITS = 14  # strikes
 
@@ -24,12 +24,15 @@ class Case:
     fault : callable
     short, long : int
         Repetitions in either form.
+    place : callable
+        From a folder to the site it strikes; cases of one place share a site.
     """
 
     name: str
     fault: Fault
     short: int
     long: int
+    place: Place = ordinary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +61,6 @@ def _for(seconds: float, fault: Callable[..., int]) -> Fault:
     return lasting
 
 
-# On one running site, one after another.
 CASES = (
     Case(name="kill -9 of every role in turn", fault=injections.kill_roles, short=len(ROLES), long=700),
     Case(name="kill -9 of PostgreSQL", fault=injections.kill_postgres, short=1, long=100),
@@ -81,6 +83,9 @@ CASES = (
     Case(name="two workers on one job", fault=injections.freeze_workers, short=2, long=50),
     Case(name="storm of duplicates", fault=injections.storm_of_duplicates, short=2, long=100),
     Case(name="SIGTERM in mid work", fault=injections.stop_in_mid_work, short=1, long=50),
+    Case(name="worker of the previous release", fault=releases.work_beside_the_previous, short=1, long=5),
+    Case(name="disk full", fault=conditions.fill_the_disk, short=1, long=20, place=on_a_small_disk),
+    Case(name="clock jumps", fault=conditions.move_the_clock, short=2, long=20, place=under_another_clock),
 )
 
 
