@@ -17,12 +17,12 @@ CONNECT_TIMEOUT_S = 10
 # A network that breaks without a word leaves both ends waiting for hours. Either end notices within half a
 # minute: we connect anew, and the server takes back the locks of a machine that is gone. None of it matters
 # on a socket of this machine.
-_IDLE_S, _INTERVAL_S, _COUNT, _UNANSWERED_MS = 10, 5, 3, 25_000
+IDLE_S, INTERVAL_S, COUNT, UNANSWERED_MS = 10, 5, 3, 25_000
 KEEPALIVE = {
-    "keepalives_idle": _IDLE_S,
-    "keepalives_interval": _INTERVAL_S,
-    "keepalives_count": _COUNT,
-    "tcp_user_timeout": _UNANSWERED_MS,
+    "keepalives_idle": IDLE_S,
+    "keepalives_interval": INTERVAL_S,
+    "keepalives_count": COUNT,
+    "tcp_user_timeout": UNANSWERED_MS,
 }
 # A process that stands still inside a transaction (stopped, swapped out, debugged) would keep its locks, the
 # audit trail's among them, from all others.
@@ -30,10 +30,10 @@ IDLE_TRANSACTION_S = 30
 SESSION = {
     "search_path": SEARCH_PATH,
     "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_S}s",
-    "tcp_keepalives_idle": _IDLE_S,
-    "tcp_keepalives_interval": _INTERVAL_S,
-    "tcp_keepalives_count": _COUNT,
-    "tcp_user_timeout": _UNANSWERED_MS,
+    "tcp_keepalives_idle": IDLE_S,
+    "tcp_keepalives_interval": INTERVAL_S,
+    "tcp_keepalives_count": COUNT,
+    "tcp_user_timeout": UNANSWERED_MS,
 }
 OPTIONS = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
 

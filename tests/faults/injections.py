@@ -16,6 +16,7 @@ from tests.faults.site import ROLES, STALLED_S, Site
 from tests.faults.traffic import make_study
 
 Fault = Callable[[Site, random.Random, int], int]
+ANSWER_S = 0.3  # within which an answer has gone out to a worker that is frozen and cannot read it
 STORM = 8  # associations with the same study
 TAKEN_OVER_S = 60.0  # a frozen worker may hold locks, which the database takes from it in its own time
 RESTART_S = 45.0  # for a killed role to be there again; it rests up to thirty when it dies often
@@ -126,15 +127,16 @@ def kill_between_acceptance_and_commit(site: Site, chance: random.Random, repeti
     and killed while it is frozen.
     """
     struck = threading.Semaphore(0)
-    left = [repetitions]
+    wanted = threading.Semaphore(0)
+    dead: set[int] = set()
 
     def freeze(_: str) -> None:
-        workers = site.pids("deliver")
-        if left[0] <= 0 or not workers:
+        workers = [pid for pid in site.pids("deliver") if pid not in dead]
+        if not workers or not wanted.acquire(blocking=False):
             return
-        left[0] -= 1
+        dead.update(workers)
         processes.kill(workers, signal.SIGSTOP)
-        threading.Timer(0.3, finish, args=(workers,)).start()  # by then the answer has gone out
+        threading.Timer(ANSWER_S, finish, args=(workers,)).start()
 
     def finish(workers: list[int]) -> None:
         processes.kill(workers)
@@ -144,6 +146,7 @@ def kill_between_acceptance_and_commit(site: Site, chance: random.Random, repeti
     try:
         with site.traffic().flowing(chance):
             for _ in range(repetitions):
+                wanted.release()
                 if not struck.acquire(timeout=RESTART_S + 2 * STALLED_S):
                     raise StrandedRoleError("no delivery came in time")
     finally:

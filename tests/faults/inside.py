@@ -72,6 +72,10 @@ class Inside:
     def socket_folder(self) -> Path:
         return EmbeddedDatabase(self.data).socket_folder
 
+    def wait_for_database(self) -> None:
+        """Return when the embedded server has our database in it."""
+        EmbeddedDatabase(self.data).wait_until_ready()
+
     def key(self, study_uid: str) -> str:
         return study_key(load_or_make_secret(self.data / "site.key"), study_uid)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
@@ -74,8 +74,8 @@ class Site:
 
     @property
     def machine(self) -> Machine:
-        """The same, for what the end-to-end tests ask of a machine."""
-        return Machine(self.data, self.port, self.api_port, self.supervisor)
+        """The same, for what the end-to-end tests ask of a machine by its API."""
+        return Machine(self.data, self.port, self.api_port, cast("subprocess.Popen[bytes]", self.process))
 
     def start(self) -> None:
         """Start everything; return when the API says that it is ready."""

@@ -100,22 +100,9 @@ class Machines(Site):
         )
 
     def _upgrade(self) -> None:
-        deadline = time.monotonic() + 60.0
-        while True:
-            done = subprocess.run(
-                [sys.executable, "-m", "service.cli", "db", "upgrade"],
-                env=self.environment,
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            if done.returncode == 0:
-                return
-            if time.monotonic() > deadline:
-                raise RuntimeError(done.stderr[-2000:])
-            time.sleep(0.2)
+        self.inside.wait_for_database()
+        upgrade = [sys.executable, "-m", "service.cli", "db", "upgrade"]
+        subprocess.run(upgrade, env=self.environment, cwd=ROOT, timeout=60, check=True)
 
 
 @contextmanager
