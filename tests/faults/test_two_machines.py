@@ -34,10 +34,12 @@ def auditor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Auditor]:
         yield Auditor(running)
 
 
-@pytest.mark.parametrize("how", Cut, ids=[cut.name.lower() for cut in Cut])
-@pytest.mark.parametrize("machine", [WORK, NODE, BASE])
+SHORT = [(WORK, Cut.BROKEN, CUT_S), (BASE, Cut.PULLED, CUT_S)]
+LONG = [(machine, how, LONG_CUT_S) for machine in (WORK, NODE, BASE) for how in Cut]
+
+
 @pytest.mark.parametrize(
-    "seconds", [CUT_S, pytest.param(LONG_CUT_S, marks=pytest.mark.long)], ids=["short", "long"]
+    ("machine", "how", "seconds"), [*SHORT, *(pytest.param(*case, marks=pytest.mark.long) for case in LONG)]
 )
 def test_a_machine_without_network_loses_nothing_and_goes_on(
     auditor: Auditor, machine: str, how: Cut, seconds: float
@@ -56,6 +58,7 @@ def test_a_machine_without_network_loses_nothing_and_goes_on(
     assert auditor.audit() == []
 
 
+@pytest.mark.long
 def test_locks_of_a_machine_that_vanished_are_taken_back(auditor: Auditor) -> None:
     """A worker's machine loses power in a transaction: its server connection is told nothing."""
     site = auditor.site
