@@ -14,14 +14,37 @@ from service.errors import DatabaseError
 # Our tables and the engine's, so that both can be written in one transaction (I5).
 SEARCH_PATH = "vigil,procrastinate"
 CONNECT_TIMEOUT_S = 10
+# A network that breaks without a word leaves both ends waiting for hours. Either end notices within half a
+# minute: we connect anew, and the server takes back the locks of a machine that is gone. None of it matters
+# on a socket of this machine.
+IDLE_S, INTERVAL_S, COUNT, UNANSWERED_MS = 10, 5, 3, 25_000
+KEEPALIVE = {
+    "keepalives_idle": IDLE_S,
+    "keepalives_interval": INTERVAL_S,
+    "keepalives_count": COUNT,
+    "tcp_user_timeout": UNANSWERED_MS,
+}
+# A process that stands still inside a transaction (stopped, swapped out, debugged) would keep its locks, the
+# audit trail's among them, from all others.
+IDLE_TRANSACTION_S = 30
+SESSION = {
+    "search_path": SEARCH_PATH,
+    "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_S}s",
+    "tcp_keepalives_idle": IDLE_S,
+    "tcp_keepalives_interval": INTERVAL_S,
+    "tcp_keepalives_count": COUNT,
+    "tcp_user_timeout": UNANSWERED_MS,
+}
+OPTIONS = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
 
 
 def conninfo(url: str) -> str:
-    """Connection string for libpq of a database URL, with our search path."""
+    """Connection string for libpq of a database URL, with our search path and our patience."""
     parsed = make_url(url).set(drivername="postgresql")
+    patience = {"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE}
     return (
         parsed.update_query_dict(
-            {"options": f"-c search_path={SEARCH_PATH}", "connect_timeout": str(CONNECT_TIMEOUT_S)}
+            {"options": OPTIONS, **{name: str(value) for name, value in patience.items()}}
         )
         .render_as_string(hide_password=False)
         .replace("+", "%20")  # libpq wants %20 where URL encoders write +
@@ -48,8 +71,9 @@ class Store:
         engine = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             connect_args={
-                "options": f"-c search_path={SEARCH_PATH}",
+                "options": OPTIONS,
                 "connect_timeout": CONNECT_TIMEOUT_S,
+                **KEEPALIVE,
                 "application_name": "vigil",
             },
             hide_parameters=True,  # an exception must not carry what a row holds (I9)
