@@ -274,6 +274,7 @@ def revive(session: Session, key: str) -> Revived:
     if study.state is State.FAILED:
         score = study.revisions[-1].scores[-1]
         score.state, score.reason, score.detail, score.attempts = State.QUEUED, None, "", 0
+        score.ended_at = None
         study.state = move(study.state, State.QUEUED)
         study.reason, study.detail, study.ended_at = None, "", None
         scores.append(score.id)
