@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service import __version__, engine
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
-from service.store.census import live_workers, take_census
+from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
 
@@ -71,6 +71,7 @@ class _Census(Collector):
             census = take_census(session)
             depth = engine.depth(session)
             workers = live_workers(session, stalled_s=self._parts.settings.stalled_s)
+            seen = beats(session)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
@@ -82,6 +83,11 @@ class _Census(Collector):
         yield _gauge("vigil_jobs", "Jobs by pool and status.", jobs, "pool", "status")
         oldest = {(pool.value,): found.oldest_s for pool, found in depth.items()}
         yield _gauge("vigil_oldest_job_seconds", "Age of the oldest job that is due.", oldest, "pool")
+        longest = {(pool.value,): found.longest_run_s for pool, found in depth.items()}
+        yield _gauge("vigil_longest_run_seconds", "Age of the job that runs longest.", longest, "pool")
+        yield _gauge("vigil_parked_studies", "Studies that a person put aside.", {(): float(census.parked)})
+        looked = {(name,): age_s for name, age_s in seen.items()}
+        yield _gauge("vigil_loop_age_seconds", "Seconds since a loop looked last.", looked, "loop")
         yield _gauge("vigil_workers", "Worker processes with a fresh heartbeat.", {(): float(workers)})
         head = {(): float(census.audit_number)}
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)

@@ -115,14 +115,15 @@ def queue(
 
 
 def begin(session: Session, score_id: int) -> InferenceJob | None:
-    """Count one attempt and return what to do; None where nothing is left to do."""
+    """Count one attempt and return what to do; None where nothing is left to do, or the study is parked."""
     score = session.scalar(select(ScoreRow).where(ScoreRow.id == score_id).with_for_update())
-    if score is None or score.state is not State.QUEUED:
+    if score is None or score.state is not State.QUEUED or score.revision.study.parked_at is not None:
         return None
     if not _is_newest(session, score.revision):
         _supersede(score)
         return None
     score.attempts += 1
+    score.began_at = datetime.now(UTC)
     return _inference_job(session, score)
 
 
@@ -214,8 +215,8 @@ def record(
     Returns
     -------
     list of int or None
-        Ids of the deliveries to enqueue; None where nothing was stored: another worker was first, or a newer
-        revision or model took the score's place.
+        Ids of the deliveries to enqueue; None where nothing was stored: another worker was first, a newer
+        revision or model took the score's place, or a person parked the study.
     """
     # The study first, as the intake locks it: nobody may add a revision while we ask which is the newest.
     study = _study_of(session, job.revision_id)
@@ -224,6 +225,9 @@ def record(
         return None
     if (score.model_hash, score.config_digest) != (job.model_hash, job.config_digest):
         return None  # renamed since: these numbers are of another model
+    if study.parked_at is not None:  # since this attempt began; the next one counts in its place
+        score.attempts = max(score.attempts - 1, 0)
+        return None
     if not _is_newest(session, score.revision):
         _supersede(score)
         return None
@@ -297,12 +301,12 @@ def revive(session: Session, key: str) -> Revived:
 
 
 def waiting_scores(session: Session) -> dict[int, int]:
-    """Scores that a job should be working on, with the priority of their study."""
+    """Scores that a job should be working on, with the priority of their study; none of a parked one."""
     rows = session.execute(
         select(ScoreRow.id, StudyRow.priority)
         .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
         .join(StudyRow, StudyRow.id == RevisionRow.study_id)
-        .where(ScoreRow.state == State.QUEUED)
+        .where(ScoreRow.state == State.QUEUED, StudyRow.parked_at.is_(None))
     )
     return {score_id: priority for score_id, priority in rows}  # noqa: C416 - rows are not pairs to dict()
 

@@ -264,6 +264,15 @@ class ParkedDestinationRow(Base):
     parked_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class HeartbeatRow(Base):
+    """When a loop looked last."""
+
+    __tablename__ = "heartbeat"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
 class AuditRow(Base):
     """One event, chained to the one before. Append-only by trigger."""
 

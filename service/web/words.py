@@ -3,12 +3,14 @@
 from models.errors import Reason
 from service.completeness import Trigger
 from service.study import (
+    CANCELLED,
     COMMITMENT_FAILED,
     COMMITMENT_NOT_OFFERED,
     COMMITMENT_TIMEOUT,
     CONFIRMATION_NOT_OFFERED,
     CONFIRMATION_TIMEOUT,
     MISSING_AT_DESTINATION,
+    PARKED,
     PATIENT_CONFLICT,
     SOP_CLASS_REFUSED,
     Band,
@@ -59,6 +61,8 @@ REASONS: dict[str, str] = {
     Reason.WRONG_AGE: "The age is outside the model's range.",
     Reason.MIXED_PATIENTS: "The images of one series name different patients.",
     "attempts_used_up": "Every attempt to score it failed.",
+    CANCELLED: "A person cancelled it.",
+    PARKED: "A person put it aside. Nobody scores it until it is let go.",
     "superseded": "A newer revision or model took its place.",
 }
 

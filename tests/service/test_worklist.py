@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, update
+from sqlalchemy import event, func, update
 
 from service.errors import UnknownStudyError
 from service.store import Store

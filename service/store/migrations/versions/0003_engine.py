@@ -71,6 +71,13 @@ def columns() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_parked_destination")),
         schema="vigil",
     )
+    op.create_table(
+        "heartbeat",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("at", at, nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_heartbeat")),
+        schema="vigil",
+    )
 
 
 def repair() -> None:
