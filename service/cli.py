@@ -18,6 +18,7 @@ from rich.table import Table
 
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
+from service import orders_cli
 from service.errors import TriageError
 from service.models_cli import models_app
 from service.peers_cli import pack, peers_app, pull
@@ -48,6 +49,13 @@ studies_app.command("pack")(pack)
 studies_app.command("hold")(hold)
 studies_app.command("release")(release)
 studies_app.command("waive")(waive)
+studies_app.command("replay")(orders_cli.replay_study)
+studies_app.command("cancel")(orders_cli.cancel_study)
+studies_app.command("park")(orders_cli.park_study)
+studies_app.command("unpark")(orders_cli.unpark_study)
+studies_app.command("prioritise")(orders_cli.prioritise_study)
+peers_app.command("park")(orders_cli.park_peer)
+peers_app.command("unpark")(orders_cli.unpark_peer)
 
 Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
 Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]
@@ -223,13 +231,19 @@ def send(
 
 @studies_app.command("list")
 def list_studies(
-    data: Data = None, limit: Annotated[int, typer.Option(min=1)] = 200, as_json: AsJson = False
+    data: Data = None,
+    limit: Annotated[int, typer.Option(min=1)] = 200,
+    failed: Annotated[bool, typer.Option(help="What was given up instead, with its reason.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the worklist in its order."""
     from service import wiring
     from service.store.worklist import worklist
 
     store = wiring.open_store(_settings(data=data))
+    if failed:
+        orders_cli.list_dead_letters(store, limit=limit, as_json=as_json)
+        return
     with store.transaction() as session:
         listed = worklist(session, limit=limit)
     if as_json:
@@ -264,19 +278,6 @@ def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
         _print_json(detail)
     else:
         Console().print_json(data=detail, default=str)
-
-
-@studies_app.command("replay")
-def replay_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
-    """Queue a failed study again, and send undelivered results again."""
-    from service import wiring
-    from service.replay import replay
-
-    replayed = replay(wiring.open_store(_settings(data=data)), key)
-    if as_json:
-        _print_json(asdict(replayed))
-    else:
-        _out(f"queued again: {replayed.scores} scores, {replayed.deliveries} deliveries")
 
 
 @audit_app.command("verify")

@@ -69,8 +69,8 @@ class Delivery:
         """
         with self.store.transaction() as session:
             waiting = deliveries.find(session, delivery_id)
-        if waiting is None:
-            return
+            if waiting is None or deliveries.is_parked(session, waiting.destination):
+                return  # letting a destination go makes its jobs anew
         with self._lock:  # the peers file may bring destinations while we run
             place = self._places.setdefault(waiting.destination, BoundedSemaphore(AT_ONCE))
         if not place.acquire(blocking=False):

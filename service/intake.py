@@ -17,6 +17,7 @@ from dicom_node.identity import device_uid, result_series_uid, series_key
 from dicom_node.keys import ReceivedHeader
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool, SpooledInstance
+from service import urgency
 from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
 from service.engine import DATABASE_AWAY
@@ -177,12 +178,10 @@ class Intake:
 
     def _queue(self, key: str, trigger: Trigger, now: datetime) -> None:
         """Study revision, job and audit row in one transaction (I5)."""
-        urgency = self.inquiry.priority(key) if self.inquiry else None
+        urgent = self.inquiry.priority(key) if self.inquiry else None
         with self.store.transaction() as session:
-            if urgency is not None and studies.raise_priority(session, key, urgency):
-                audit.append(
-                    session, "study.prioritised", actor=ACTOR, study_key=key, priority=urgency.name.lower()
-                )
+            if urgent is not None:
+                urgency.raise_priority(session, key, urgent, actor=ACTOR)
             revision = studies.complete(session, key, completed_by=trigger, now=now)
             if revision is None:
                 return

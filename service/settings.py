@@ -145,6 +145,11 @@ class Settings(BaseSettings):
     deliver_attempts: int = Field(
         60, ge=1, description="Attempts on a delivery, about a day, before it is undelivered."
     )
+    longest_queue_s: float = Field(
+        14_400.0,
+        gt=0,
+        description="Seconds of waiting after which a study passes all but STAT; it climbs there in steps.",
+    )
     stalled_s: float = Field(
         30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."
     )

@@ -2,7 +2,8 @@
 
 A study is *received* while instances arrive, *complete* when its completeness trigger fired, *queued* with a
 job, and ends *scored*, *not_assessable* (with a coded reason) or *failed*. A late instance makes a new
-revision, so an ended study may become *complete* again. Nothing else moves (design §2).
+revision, so an ended study may become *complete* again. Nothing else moves (design §2), and PostgreSQL
+refuses it too, whoever writes. A person may *park* a study in any state: nobody scores it until it is let go.
 """
 
 from enum import IntEnum, StrEnum
@@ -61,6 +62,10 @@ class Priority(IntEnum):
     STAT = 30
 
 
+# What waited too long passes all but STAT: a backlog of overdue studies must not hold up an emergency.
+OVERDUE = Priority.STAT - 1
+
+
 class Band(IntEnum):
     """Groups of the worklist, top first. What Vigil could not judge stands above what it ranked (I7)."""
 
@@ -76,6 +81,20 @@ MOVES: dict[State, frozenset[State]] = {
     State.SCORED: frozenset({State.COMPLETE}),
     State.NOT_ASSESSABLE: frozenset({State.COMPLETE}),
     State.FAILED: frozenset({State.COMPLETE, State.QUEUED}),
+}
+
+# A score is made with its job, so it is born queued.
+SCORE_MOVES: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.SCORED, State.NOT_ASSESSABLE, State.FAILED}),
+    State.FAILED: frozenset({State.QUEUED}),
+}
+
+DELIVERY_MOVES: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
+    DeliveryStatus.WAITING: frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.UNDELIVERED}),
+    DeliveryStatus.DELIVERED: frozenset(
+        {DeliveryStatus.STORED, DeliveryStatus.WAITING, DeliveryStatus.UNDELIVERED}
+    ),
+    DeliveryStatus.UNDELIVERED: frozenset({DeliveryStatus.WAITING}),
 }
 
 ENDED = frozenset({State.SCORED, State.NOT_ASSESSABLE, State.FAILED})
@@ -116,6 +135,9 @@ MISSING_AT_DESTINATION = "missing_at_destination"
 
 # Reason of a study whose job found its bytes deleted.
 STUDY_DELETED = "study_deleted"
+# Reasons that a person gives.
+CANCELLED = "cancelled"
+PARKED = "parked"
 
 # Flag of a study whose instances do not agree on who the patient is.
 PATIENT_CONFLICT = "patient_conflict"

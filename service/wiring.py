@@ -292,7 +292,7 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
 
 def open_reaper(settings: Settings, store: Store) -> Reaper:
     """Return the loop that brings back the work of dead workers."""
-    return Reaper(store=store, stalled_s=settings.stalled_s)
+    return Reaper(store=store, stalled_s=settings.stalled_s, longest_queue_s=settings.longest_queue_s)
 
 
 def log_folder(settings: Settings) -> Path:

@@ -20,7 +20,7 @@ from dicom_node.spool import QUARANTINE
 from service import __version__, engine
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.store import packs
-from service.store.census import live_workers, take_census
+from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
 
@@ -100,6 +100,7 @@ class _Census(Collector):
             depth = engine.depth(session)
             packing = packs.waiting(session)
             workers = live_workers(session, stalled_s=self._parts.settings.stalled_s)
+            seen = beats(session)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
@@ -116,6 +117,11 @@ class _Census(Collector):
         )
         where = _by(census.bytes_are.items())
         yield _gauge("vigil_studies_kept", "Studies by where their bytes are.", where, "bytes_are")
+        longest = {(pool.value,): found.longest_run_s for pool, found in depth.items()}
+        yield _gauge("vigil_longest_run_seconds", "Age of the job that runs longest.", longest, "pool")
+        yield _gauge("vigil_parked_studies", "Studies that a person put aside.", {(): float(census.parked)})
+        looked = {(name,): age_s for name, age_s in seen.items()}
+        yield _gauge("vigil_loop_age_seconds", "Seconds since a loop looked last.", looked, "loop")
         yield _gauge("vigil_workers", "Worker processes with a fresh heartbeat.", {(): float(workers)})
         head = {(): float(census.audit_number)}
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)

@@ -71,6 +71,7 @@ class StudyRow(_Body):
     ended_at: datetime | None
     is_receiving: bool = Field(description="Instances have come that no revision holds yet.")
     flag: str | None = Field(description="Code of what a person must look at, whatever the state.")
+    is_parked: bool = Field(description="A person put it aside; nobody scores it.")
     results: list[ResultStatus]
 
 

@@ -161,9 +161,9 @@ def standing(session: Session, score_id: int) -> Standing | None:
 
 
 def begin(session: Session, score_id: int) -> InferenceJob | None:
-    """Count one attempt and return what to do; None where nothing is left to do."""
+    """Count one attempt and return what to do; None where nothing is left to do, or the study is parked."""
     score = session.scalar(select(ScoreRow).where(ScoreRow.id == score_id).with_for_update())
-    if score is None or score.state is not State.QUEUED:
+    if score is None or score.state is not State.QUEUED or score.revision.study.parked_at is not None:
         return None
     if not _is_newest(session, score.revision):
         _supersede(score)
@@ -172,6 +172,7 @@ def begin(session: Session, score_id: int) -> InferenceJob | None:
         return None
     score.attempts += 1
     score.detail = ""
+    score.began_at = datetime.now(UTC)
     return _inference_job(session, score)
 
 
@@ -285,8 +286,8 @@ def record(
     Returns
     -------
     list of int or None
-        Ids of the deliveries to enqueue; None where nothing was stored: another worker was first, or a newer
-        revision or model took the score's place.
+        Ids of the deliveries to enqueue; None where nothing was stored: another worker was first, a newer
+        revision or model took the score's place, or a person parked the study.
     """
     # The study first, as the intake locks it: nobody may add a revision while we ask which is the newest.
     study = _study_of(session, job.revision_id)
@@ -295,6 +296,9 @@ def record(
         return None
     if (score.model_hash, score.config_digest) != (job.model_hash, job.config_digest):
         return None  # renamed since: these numbers are of another model
+    if study.parked_at is not None:  # since this attempt began; the next one counts in its place
+        score.attempts = max(score.attempts - 1, 0)
+        return None
     if not _is_newest(session, score.revision):
         _supersede(score)
         return None
@@ -351,6 +355,7 @@ def revive(session: Session, key: str) -> Revived:
         if score.revision.pack in {PackState.LOST, PackState.DELETED}:  # the files may be back
             score.revision.pack, score.revision.pack_reason = PackState.WANTED, None
         score.state, score.reason, score.detail, score.attempts = State.QUEUED, None, "", 0
+        score.ended_at = None
         study.state = move(study.state, State.QUEUED)
         study.reason, study.detail, study.ended_at = None, "", None
         scores.append(score.id)
@@ -373,13 +378,14 @@ def revive(session: Session, key: str) -> Revived:
 
 
 def waiting_scores(session: Session) -> dict[int, int]:
-    """Scores that a job should be working on, with the priority of their study."""
+    """Scores that a job should be working on, with the priority of their study; none of a parked one."""
     rows = session.execute(
         select(ScoreRow.id, StudyRow.priority)
         .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
         .join(StudyRow, StudyRow.id == RevisionRow.study_id)
         .where(
             ScoreRow.state == State.QUEUED,
+            StudyRow.parked_at.is_(None),
             or_(RevisionRow.pack.is_(None), RevisionRow.pack != PackState.WANTED),
         )
     )

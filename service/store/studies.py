@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.errors import UnknownStudyError
 from service.store.tables import InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import PATIENT_CONFLICT, State, Whereabouts, move
 
@@ -134,9 +135,17 @@ def held(session: Session, key: str) -> dict[str, str]:
 
 
 def raise_priority(session: Session, key: str, priority: int) -> bool:
-    """Let a study be more urgent; return whether it was less so. Never lowers it (I12)."""
+    """Let a study be more urgent; return whether it was less so. Never lowers it (I12).
+
+    Raises
+    ------
+    UnknownStudyError
+        If nobody knows the key.
+    """
     study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
-    if study is None or study.priority >= priority:
+    if study is None:
+        raise UnknownStudyError(UnknownStudyError.__doc__)
+    if study.priority >= priority:
         return False
     study.priority = priority
     return True

@@ -3,12 +3,14 @@
 from models.errors import Reason
 from service.completeness import Trigger
 from service.study import (
+    CANCELLED,
     COMMITMENT_FAILED,
     COMMITMENT_NOT_OFFERED,
     COMMITMENT_TIMEOUT,
     CONFIRMATION_NOT_OFFERED,
     CONFIRMATION_TIMEOUT,
     MISSING_AT_DESTINATION,
+    PARKED,
     PATIENT_CONFLICT,
     SOP_CLASS_REFUSED,
     STUDY_DELETED,
@@ -69,6 +71,8 @@ REASONS: dict[str, str] = {
     "storage_away": "The store of the studies does not answer.",
     STUDY_DELETED: "Its images were deleted before it was scored. Have the study sent again.",
     "device_memory": "Not even one picture of it fits the memory of the device that scores.",
+    CANCELLED: "A person cancelled it.",
+    PARKED: "A person put it aside. Nobody scores it until it is let go.",
     "superseded": "A newer revision or model took its place.",
 }
 

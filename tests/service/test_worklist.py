@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, update
+from sqlalchemy import event, func, update
 
 from service.errors import UnknownStudyError
 from service.store import Store
@@ -113,10 +113,10 @@ def test_a_study_declined_in_its_new_revision_shows_nothing_of_the_old_score(sto
 
 
 def test_a_study_that_says_scored_without_a_score_needs_a_person(store: Store) -> None:
-    seed = Seed(name="hollow", state=State.COMPLETE)
+    seed = Seed(name="hollow", state=State.QUEUED)
     planted(store, seed)
     with store.transaction() as session:
-        session.execute(update(StudyRow).values(state=State.SCORED))
+        session.execute(update(StudyRow).values(state=State.SCORED, ended_at=func.now()))
     row = listed(store).rows[0]
     assert (row.band, row.rank, row.assessment) == (Band.UNJUDGED, None, None)
 
