@@ -13,6 +13,7 @@ from service.reaper import Reaper
 from service.replay import replay
 from service.store import Store, audit, deliveries, jobs, studies
 from service.store.dead_letters import dead_letters
+from service.store.objects import Unchecked
 from service.store.tables import AuditRow, DeliveryRow, ScoreRow, StudyRow
 from service.store.worklist import worklist
 from service.study import OVERDUE, Band, DeliveryStatus, Priority, State
@@ -204,7 +205,7 @@ def test_a_parked_destination_gets_no_attempt_and_then_everything(
     pacs, archive = FakeDestination(), FakeDestination()
     delivery = Delivery(
         store=store,
-        results_folder=tmp_path,
+        objects=Unchecked(tmp_path),
         destinations={"pacs": pacs, "archive": archive},
         attempts=3,
         mailbox=Mailbox(tmp_path / "commitment"),

@@ -36,6 +36,7 @@ from service.packing import Packing
 from service.provision import Provision
 from service.reaper import Reaper
 from service.replay import replay
+from service.shares import Shares
 from service.storage import ObjectStore
 from service.storage.folder import FolderStore
 from service.storage.scratch import Scratch
@@ -45,6 +46,7 @@ from service.store.tables import AuditRow, RevisionRow, ScoreRow, StudyRow
 from service.study import PackState, State
 from service.triage import Triage
 from tests.conftest import empty
+from tests.fakes import FixedModel
 from tests.phantoms import Phantom, write
 
 pytestmark = pytest.mark.postgres
@@ -70,7 +72,7 @@ class Machines:
     def __post_init__(self) -> None:
         self.spool = Spool(self.folder / "node" / "spool", b"s" * 32, free_mark_bytes=0)
         self.scratch = Scratch(self.folder / "worker" / "scratch", most_bytes=None)
-        self.admission = Admission(model_hash=self.predictor.identity.sha256, config_digest="c" * 64)
+        self.admission = Admission(model_hash=lambda: self.predictor.identity.sha256, config_digest="c" * 64)
         self.intake = Intake(
             store=self.store,
             spool=self.spool,
@@ -92,7 +94,9 @@ class Machines:
                 spool_folder=self.folder / "worker" / "spool", objects=place, scratch=self.scratch
             ),
             objects=ResultStore(place, self.scratch),
-            predictor=self.predictor,
+            models=FixedModel(self.predictor),
+            places=Shares(1),
+            memory=Shares(1 << 40),
             config_digest="c" * 64,
             destinations=lambda _: ("pacs",),
             max_voxels=1 << 24,
@@ -196,15 +200,17 @@ def test_the_results_are_those_of_a_worker_beside_the_node(
         store=store,
         provision=Provision(spool_folder=tmp_path / "node" / "spool"),
         objects=ResultFolder(tmp_path / "node" / "results"),
-        predictor=machines.predictor,
+        models=FixedModel(machines.predictor),
+        places=Shares(1),
+        memory=Shares(1 << 40),
         config_digest="c" * 64,
         destinations=lambda _: (),
         max_voxels=1 << 24,
         attempts=3,
     )
-    here = beside._judge(replace(job, pack=None))
+    here = beside._judge(replace(job, pack=None), machines.predictor)
 
-    assert [result.sha256 for result in elsewhere._judge(job).results] == [
+    assert [result.sha256 for result in elsewhere._judge(job, machines.predictor).results] == [
         result.sha256 for result in here.results
     ]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
+from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from dicom_node.spool import Spool
@@ -59,9 +60,18 @@ def finish(machines: Machines, *, slices: slice = slice(None)) -> None:
 
 
 def deliver(store: Store, status: DeliveryStatus = DeliveryStatus.DELIVERED, **columns: object) -> None:
-    values = {"status": status, "ended_at": NOON} | columns
+    error = "refused" if status is DeliveryStatus.UNDELIVERED else ""
+    values = {"status": status, "ended_at": NOON, "error": error} | columns
     with store.transaction() as session:
         session.execute(update(DeliveryRow).values(**values))
+
+
+def back_in_the_queue(session: Session) -> None:
+    """The study as if it had not ended, by the moves there are."""
+    for state in ("complete", "queued"):
+        session.execute(
+            text("UPDATE vigil.study SET state = :state, reason = NULL, ended_at = NULL"), {"state": state}
+        )
 
 
 def retention(
@@ -160,6 +170,7 @@ def test_every_destination_counts(machines: Machines) -> None:
                 result_id=row.result_id,
                 destination="second",
                 status=DeliveryStatus.UNDELIVERED,
+                error="refused",
                 ended_at=NOON,
             )
         )
@@ -178,7 +189,11 @@ def test_results_that_were_sent_nowhere_are_not_confirmed(machines: Machines) ->
 
 def test_a_failed_study_waits_for_a_person(machines: Machines) -> None:
     with machines.store.transaction() as session:
-        session.execute(text("UPDATE vigil.study SET state = 'failed', reason = 'attempts_used_up'"))
+        back_in_the_queue(session)
+        session.execute(
+            text("UPDATE vigil.study SET state = 'failed', reason = 'attempts_used_up', ended_at = :at"),
+            {"at": NOON},
+        )
     assert retention(machines).run(IN_A_WEEK).studies == 0
 
     with machines.store.transaction() as session:
@@ -335,8 +350,10 @@ def test_a_whole_study_sent_again_is_here_again_and_scored_once(machines: Machin
 def test_a_job_whose_study_was_deleted_ends_with_its_reason(machines: Machines) -> None:
     retention(machines).run(IN_A_WEEK)
     with machines.store.transaction() as session:  # as a clumsy restore of the database might leave it
-        session.execute(text("UPDATE vigil.study SET state = 'queued'"))
-        session.execute(update(ScoreRow).values(state=State.QUEUED))
+        back_in_the_queue(session)
+        session.execute(text("ALTER TABLE vigil.score DISABLE TRIGGER USER"))
+        session.execute(update(ScoreRow).values(state=State.QUEUED, ended_at=None))
+        session.execute(text("ALTER TABLE vigil.score ENABLE TRIGGER USER"))
         score_id = session.scalars(select(ScoreRow.id)).one()
 
     machines.triage().run(score_id)
