@@ -1,5 +1,6 @@
 """Settings to parts: with `service.reception`, which builds what receives, the only file that does."""
 
+import atexit
 import hashlib
 import json
 from datetime import timedelta
@@ -160,23 +161,23 @@ def open_scratch(settings: Settings) -> Scratch:
         most_bytes=None if settings.scratch_mb is None else settings.scratch_mb * MB,
     )
     scratch.sweep()
+    atexit.register(scratch.close)
     return scratch
 
 
-def open_objects(settings: Settings) -> ResultObjects:
+def _results(settings: Settings, objects: ObjectStore | None, scratch: Scratch) -> ResultObjects:
     """Return where result objects are kept."""
-    store = open_object_store(settings)
-    if store is None:
-        return ResultFolder(settings.results_folder)
-    return ResultStore(store, open_scratch(settings))
+    folder = ResultFolder(settings.results_folder)
+    return folder if objects is None else ResultStore(objects, scratch, folder)
 
 
 def open_pictures(settings: Settings) -> LocalObjects:
     """Return result objects for a screen."""
-    store = open_object_store(settings)
-    if store is None:
+    objects = open_object_store(settings)
+    if objects is None:
         return Unchecked(settings.results_folder)
-    return AtHand(ResultStore(store, open_scratch(settings)))
+    folder = ResultFolder(settings.results_folder)
+    return AtHand(ResultStore(objects, open_scratch(settings), folder))
 
 
 def open_packing(settings: Settings, store: Store, spool: Spool) -> Packing:
@@ -201,12 +202,13 @@ def retention_ages(settings: Settings) -> Ages:
 
 def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
     """Return what deletes by age; with no age set, nothing."""
+    objects = open_object_store(settings)
     quarantine_days = settings.keep_quarantine_days
     return Retention(
         store=store,
         spool=spool,
-        objects=open_object_store(settings),
-        results=open_objects(settings),
+        objects=objects,
+        results=_results(settings, objects, open_scratch(settings)),
         ages=retention_ages(settings),
         quarantine_age=None if quarantine_days is None else timedelta(days=quarantine_days),
     )
@@ -214,14 +216,15 @@ def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
 
 def open_triage(settings: Settings, store: Store) -> Triage:
     """Return what the inference worker does, its model loaded."""
+    objects, scratch = open_object_store(settings), open_scratch(settings)
     return Triage(
         store=store,
         provision=Provision(
             spool_folder=settings.spool_folder,
-            objects=open_object_store(settings),
-            scratch=open_scratch(settings),
+            objects=objects,
+            scratch=scratch,
         ),
-        objects=open_objects(settings),
+        objects=_results(settings, objects, scratch),
         predictor=load_predictor(
             open_artefact(settings), threads=settings.threads, engines=settings.engines_folder
         ),
@@ -239,7 +242,7 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
     mailbox.sweep()
     return Delivery(
         store=store,
-        objects=open_objects(settings),
+        objects=_results(settings, open_object_store(settings), open_scratch(settings)),
         destinations=Destinations(open_peers(settings), calling_aet=settings.aet),
         attempts=settings.deliver_attempts,
         mailbox=mailbox,

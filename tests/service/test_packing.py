@@ -91,7 +91,7 @@ class Machines:
             provision=Provision(
                 spool_folder=self.folder / "worker" / "spool", objects=place, scratch=self.scratch
             ),
-            objects=ResultStore(place, self.scratch),
+            objects=ResultStore(place, self.scratch, ResultFolder(self.folder / "worker" / "results")),
             predictor=self.predictor,
             config_digest="c" * 64,
             destinations=lambda _: ("pacs",),
@@ -476,7 +476,7 @@ def test_killed_at_any_step_the_study_is_packed_and_scored_once(
 def test_pictures_stay_at_hand_and_the_oldest_go(tmp_path: Path) -> None:
     place = FolderStore(tmp_path / "share")
     scratch = Scratch(tmp_path / "scratch", most_bytes=None)
-    objects = AtHand(ResultStore(place, scratch))
+    objects = AtHand(ResultStore(place, scratch, ResultFolder(tmp_path / "before")))
     contents = {f"key/{number}.dcm": bytes([number]) * 100 for number in range(10)}
     for path, content in contents.items():
         place.put(f"results/{path}", [content])
@@ -505,7 +505,7 @@ def test_a_result_of_other_bytes_is_not_sent(tmp_path: Path, content: bytes) -> 
     (tmp_path / "results" / "key" / "a.dcm").write_bytes(content)
     sha256 = hashlib.sha256(b"right").hexdigest()
     for objects in (
-        ResultStore(place, Scratch(tmp_path / "scratch", most_bytes=None)),
+        ResultStore(place, Scratch(tmp_path / "scratch", most_bytes=None), ResultFolder(tmp_path / "before")),
         ResultFolder(tmp_path / "results"),
     ):
         with pytest.raises(ObjectDamagedError), objects.local("key/a.dcm", sha256, 5):
@@ -514,3 +514,17 @@ def test_a_result_of_other_bytes_is_not_sent(tmp_path: Path, content: bytes) -> 
         objects.remove("key/a.dcm")
         with pytest.raises(ObjectMissingError), objects.local("key/a.dcm", sha256, 5):
             pass
+
+
+def test_results_from_before_the_site_had_a_store_are_still_sent_and_still_go(tmp_path: Path) -> None:
+    older = tmp_path / "results" / "key" / "a.dcm"
+    older.parent.mkdir(parents=True)
+    older.write_bytes(b"right")
+    scratch = Scratch(tmp_path / "scratch", most_bytes=None)
+    objects = ResultStore(FolderStore(tmp_path / "share"), scratch, ResultFolder(tmp_path / "results"))
+
+    with objects.local("key/a.dcm", hashlib.sha256(b"right").hexdigest(), 5) as file:
+        assert file.read_bytes() == b"right"
+    objects.remove("key/a.dcm")
+
+    assert not older.exists()

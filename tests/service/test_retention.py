@@ -17,7 +17,7 @@ from dicom_node.spool import Spool
 from models.catalogue import active_artefact
 from models.predictor import Predictor
 from service.cli import app
-from service.errors import StudyDeletedError, UnknownStudyError
+from service.errors import SettingsError, StorageAwayError, StudyDeletedError, UnknownStudyError
 from service.replay import replay
 from service.retention import LOCK, Retention
 from service.settings import load_settings
@@ -74,7 +74,9 @@ def retention(
         store=machines.store,
         spool=machines.spool,
         objects=machines.objects,
-        results=ResultStore(machines.objects, machines.scratch),
+        results=ResultStore(
+            machines.objects, machines.scratch, ResultFolder(machines.folder / "node" / "results")
+        ),
         ages=dict.fromkeys(states, DAY),
         quarantine_age=quarantine_age,
     )
@@ -383,6 +385,19 @@ def test_a_study_of_one_machine_goes_too(store: Store, tmp_path: Path, predictor
     assert machines.results() == received(machines) == []
 
 
+def test_a_store_that_is_no_longer_named_keeps_a_deletion_open(machines: Machines) -> None:
+    part = retention(machines)
+    part.objects = None
+
+    with pytest.raises(StorageAwayError, match="Set it again"):
+        part.run(IN_A_WEEK)
+    assert machines.study().bytes_are is Whereabouts.DELETING
+    assert machines.packs()
+
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+    assert machines.packs() == []
+
+
 def test_the_quarantine_has_an_age_of_its_own(machines: Machines) -> None:
     old = machines.spool.quarantine([b"old"], "unparsable")
     young = machines.spool.quarantine([b"young"], "unparsable")
@@ -465,8 +480,6 @@ def test_the_commands_say_what_would_go_and_let_people_decide(
 
 
 def test_a_node_that_commits_to_keep_studies_deletes_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.errors import SettingsError
-
     monkeypatch.setenv("VIGIL_KEEP_SCORED_DAYS", "30")
     assert load_settings().keep_scored_days == 30
 
