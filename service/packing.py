@@ -7,6 +7,7 @@ starts over from the rows: a pack is a pure function of the study, so writing it
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -26,8 +27,9 @@ from service.store.packs import WantedPack
 from service.study import State
 
 ACTOR = "node"
-AT_ONCE = 16  # packs looked for in one query
-REST_S = 15.0  # before a store that did not take a pack is asked again
+AT_ONCE = 8  # packs made before it is looked again for a more urgent one
+UPLOADS = 4  # at the same time: a large study delays no small one
+REST_S = 15.0  # before a pack that the store did not take is tried again
 SWEEP_EVERY_S = 3600.0
 
 log = structlog.get_logger(__name__)
@@ -50,7 +52,7 @@ class Packing:
     spool: Spool
     objects: ObjectStore | None
     admission: Admission
-    _rests_until: float = field(default=0.0)
+    _rest_until: dict[int, float] = field(default_factory=dict)  # by revision
     _swept_at: float | None = field(default=None)
 
     def step(self, now: datetime) -> None:
@@ -61,24 +63,35 @@ class Packing:
         now : datetime
             Aware.
         """
-        if time.monotonic() < self._rests_until:
-            return
+        self._rest_until = {
+            revision: until for revision, until in self._rest_until.items() if until > time.monotonic()
+        }
         with self.store.transaction() as session:
-            wanted = packs.wanted(session, limit=AT_ONCE)
+            wanted = packs.wanted(session, limit=AT_ONCE, besides=list(self._rest_until))
+        if wanted:
+            with ThreadPoolExecutor(UPLOADS, thread_name_prefix="pack") as uploads:
+                for done in [uploads.submit(self._try, pack, now) for pack in wanted]:
+                    done.result()
+        self._sweep()
+
+    def _try(self, pack: WantedPack, now: datetime) -> None:
+        """Make a pack; one that the store does not take waits, and costs its study nothing."""
         try:
-            self._sweep()
-            for pack in wanted:
-                self._make(pack, now)
+            self._make(pack, now)
         except StorageError:
-            # Not a study's fault: nobody loses an attempt while the store is away or lies.
-            self._rests_until = time.monotonic() + REST_S
-            log.exception("packs wait for the store", waiting=len(wanted))
+            self._rest_until[pack.revision.id] = time.monotonic() + REST_S
+            log.exception("pack waits for the store", study=pack.study_key)
 
     def _sweep(self) -> None:
         is_due = self._swept_at is None or time.monotonic() - self._swept_at > SWEEP_EVERY_S
-        if self.objects is not None and is_due:
+        if self.objects is None or not is_due:
+            return
+        self._swept_at = time.monotonic()
+        try:
             removed = self.objects.sweep()
-            self._swept_at = time.monotonic()
+        except StorageError:
+            log.exception("interrupted uploads wait for the store")
+        else:
             if removed:
                 log.info("interrupted uploads removed", count=removed)
 

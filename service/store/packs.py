@@ -53,12 +53,12 @@ def want(session: Session, revision_id: int) -> None:
     )
 
 
-def wanted(session: Session, *, limit: int) -> tuple[WantedPack, ...]:
-    """Packs to be made, most urgent first."""
+def wanted(session: Session, *, limit: int, besides: Sequence[int] = ()) -> tuple[WantedPack, ...]:
+    """Packs to be made, most urgent first; those of some revisions left out."""
     rows = session.execute(
         select(RevisionRow, StudyRow.key, StudyRow.priority)
         .join(StudyRow, StudyRow.id == RevisionRow.study_id)
-        .where(RevisionRow.pack == PackState.WANTED)
+        .where(RevisionRow.pack == PackState.WANTED, RevisionRow.id.not_in(besides))
         .order_by(StudyRow.priority.desc(), RevisionRow.id)
         .limit(limit)
     ).all()

@@ -50,6 +50,7 @@ from tests.phantoms import Phantom, write
 pytestmark = pytest.mark.postgres
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+PHANTOM = Phantom()
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -99,8 +100,8 @@ class Machines:
             attempts=3,
         )
 
-    def receive(self, *, slices: slice = slice(None)) -> None:
-        for dataset in Phantom().datasets()[slices]:
+    def receive(self, phantom: Phantom = PHANTOM, *, slices: slice = slice(None)) -> None:
+        for dataset in phantom.datasets()[slices]:
             (path,) = write(self.folder / "sent", [dataset])
             self.key = self.spool.store(
                 dataset.StudyInstanceUID, dataset.SOPInstanceUID, [path.read_bytes()]
@@ -370,6 +371,33 @@ def test_a_store_that_is_away_costs_no_study_an_attempt(machines: Machines, tmp_
 
     assert machines.work() == []
     assert machines.study().state is State.NOT_ASSESSABLE
+
+
+@dataclass(frozen=True)
+class Picky(FolderStore):
+    """A store that does not take one study."""
+
+    refused: str = ""
+
+    def put(self, name: str, parts: Iterable[bytes]) -> None:
+        if self.refused in name:
+            raise StorageAwayError(StorageAwayError.__doc__)
+        FolderStore.put(self, name, parts)
+
+
+def test_a_study_the_store_does_not_take_delays_no_other(machines: Machines, tmp_path: Path) -> None:
+    refused = machines.key
+    machines.receive(Phantom(name="other"))
+    machines.complete()
+    packing = machines.packing_to(Picky(tmp_path / "share", refused=refused))
+
+    packing.step(NOON)
+    packing.step(NOON)
+
+    with machines.store.transaction() as session:
+        states = dict(session.execute(select(StudyRow.key, StudyRow.state)).all())
+    assert states.pop(refused) is State.COMPLETE
+    assert list(states.values()) == [State.QUEUED]
 
 
 def test_a_study_larger_than_the_scratch_is_refused_before_a_byte_is_read(machines: Machines) -> None:
