@@ -128,6 +128,7 @@ def node(
                 {
                     "intake": lambda: wiring.open_intake(settings, store, spool, known),
                     "packing": lambda: wiring.open_packing(settings, store, spool),
+                    "clearing": lambda: wiring.open_clearing(settings, store, spool),
                     "retention": lambda: wiring.open_retention(settings, store, spool),
                 },
                 stop,

@@ -1,26 +1,29 @@
 """From the spool to the store: a complete study becomes one pack, and only then a job.
 
-Runs beside the intake in the node and never in the receiver's way (I6). The received files stay until
-retention takes the whole study: a pack that was damaged or lost is made of them again. Killed anywhere, it
-starts over from the rows: a pack is a pure function of the study, so writing it twice changes nothing.
+Runs beside the intake in the node and never in the receiver's way (I6). The received files stay as
+long as the site says, at least until the study has ended: a pack that is damaged is made of them again.
+Killed anywhere, it starts over from the rows: a pack is a pure function of the study, so writing it twice
+changes nothing.
 """
 
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
 
 from dicom_node.errors import UnreadableInstanceError
-from dicom_node.pack import pack_parts
+from dicom_node.pack import pack_parts, unpack
 from dicom_node.spool import Spool, SpooledInstance
 from service import engine, storage
 from service.admission import Admission
 from service.engine import Pool
-from service.errors import InstancesMissingError, StorageError
+from service.errors import InstancesMissingError, ObjectMissingError, ScratchFullError, StorageError
 from service.storage import Kept, ObjectStore
+from service.storage.scratch import Scratch
 from service.store import Store, audit, jobs, packs
 from service.store.jobs import Outcome
 from service.store.packs import WantedPack
@@ -46,12 +49,15 @@ class Packing:
     objects : ObjectStore or None
         None: the site has no store any more, and studies that wait for a pack are read from the spool.
     admission : Admission
+    scratch : Scratch
+        For files that have left the node and are packed again with a late instance.
     """
 
     store: Store
     spool: Spool
     objects: ObjectStore | None
     admission: Admission
+    scratch: Scratch
     _rest_until: dict[int, float] = field(default_factory=dict)  # by revision
     _swept_at: float | None = field(default=None)
 
@@ -97,19 +103,26 @@ class Packing:
 
     def _make(self, pack: WantedPack, now: datetime) -> None:
         try:
-            instances = self._received(pack)
-            if self.objects is None:
-                kept = None
-            else:
-                name = storage.pack_name(pack.study_key, pack.revision.content_hash)
-                kept = storage.keep(self.objects, name, _parts(instances))
+            try:
+                kept = self._write(pack)
+            except InstancesMissingError:  # or they left the node while they were read
+                kept = self._write(pack)
         except InstancesMissingError as error:
             self._lose(pack, error, now)
             return
         self._confirm(pack, kept, now)
         self._remove_outdated(pack.study_key)
 
-    def _received(self, pack: WantedPack) -> list[SpooledInstance]:
+    def _write(self, pack: WantedPack) -> Kept | None:
+        """Write the pack and read it back; None where the site has no store any more."""
+        with self._received(pack) as instances:
+            if self.objects is None:
+                return None
+            name = storage.pack_name(pack.study_key, pack.revision.content_hash)
+            return storage.keep(self.objects, name, _parts(instances))
+
+    @contextmanager
+    def _received(self, pack: WantedPack) -> Iterator[list[SpooledInstance]]:
         """Received files of a revision, each still what was received.
 
         Raises
@@ -117,14 +130,41 @@ class Packing:
         InstancesMissingError
         """
         here = {instance.file_name: instance for instance in self.spool.instances(pack.study_key)}
-        for instance in pack.instances:
-            if instance.file_name not in here:
-                raise InstancesMissingError("Received files of the study are gone. Have it sent again.")
-            if instance.sha256 and _digest(here[instance.file_name]) != instance.sha256:
+        with ExitStack() as stack:
+            if any(instance.file_name not in here for instance in pack.instances):
+                here = stack.enter_context(self._packed_before(pack)) | here
+            for instance in pack.instances:
+                if instance.file_name not in here:
+                    raise InstancesMissingError("Received files of the study are gone. Have it sent again.")
+                if instance.sha256 and _digest(here[instance.file_name]) != instance.sha256:
+                    raise InstancesMissingError(
+                        "Received files of the study were damaged on the disk. Have it sent again."
+                    )
+            yield [here[instance.file_name] for instance in pack.instances]
+
+    @contextmanager
+    def _packed_before(self, pack: WantedPack) -> Iterator[dict[str, SpooledInstance]]:
+        """Files of the revision before, for those that have left the node; none where it has no pack."""
+        with self.store.transaction() as session:
+            older = packs.older(session, pack.revision.id)
+        if older is None or self.objects is None:
+            yield {}
+            return
+        content_hash, size = older
+        with self.scratch.folder(size) as folder:
+            try:
+                with self.objects.open(storage.pack_name(pack.study_key, content_hash)) as source:
+                    unpack(source, folder, most_bytes=size)
+            except (UnreadableInstanceError, ObjectMissingError) as error:
                 raise InstancesMissingError(
-                    "Received files of the study were damaged on the disk. Have it sent again."
-                )
-        return [here[instance.file_name] for instance in pack.instances]
+                    "The pack of the revision before is gone or damaged. Have the study sent again."
+                ) from error
+            except OSError as error:  # of our own disk: the store's failures have their own classes
+                raise ScratchFullError(ScratchFullError.__doc__) from error
+            yield {
+                path.name: SpooledInstance(path=path, size_bytes=path.stat().st_size, mtime_ns=0)
+                for path in folder.iterdir()
+            }
 
     def _confirm(self, pack: WantedPack, kept: Kept | None, now: datetime) -> None:
         """Pack and job in one transaction: no worker sees the study before (I5)."""

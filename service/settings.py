@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     store_secret_key_file: Path | None = Field(
         None, description="File of the bucket's secret key; needed with the access key's."
     )
+    keep_received_hours: float | None = Field(
+        None,
+        ge=0,
+        description="Hours after a study ended when its received files leave the node, its pack being in the "
+        "store. Unset: they stay as long as the study.",
+    )
     scratch: Path | None = Field(
         None,
         description="Folder for what is fetched from the store, while it is worked on. Unset: DATA/scratch.",

@@ -18,6 +18,7 @@ from models.predictor import load_predictor
 from models.scores import ModelIdentity
 from service import __version__
 from service.admission import Admission
+from service.clearing import Clearing
 from service.deliver import Delivery
 from service.errors import DatabaseError, SettingsError
 from service.inquiry import Inquiry
@@ -187,6 +188,18 @@ def open_packing(settings: Settings, store: Store, spool: Spool) -> Packing:
         spool=spool,
         objects=open_object_store(settings),
         admission=Admission(model_hash=open_artefact(settings).sha256, config_digest=config_digest(settings)),
+        scratch=open_scratch(settings),
+    )
+
+
+def open_clearing(settings: Settings, store: Store, spool: Spool) -> Clearing:
+    """Return what frees the node's disk of packed studies."""
+    hours = settings.keep_received_hours
+    return Clearing(
+        store=store,
+        spool=spool,
+        objects=open_object_store(settings),
+        after=None if hours is None else timedelta(hours=hours),
     )
 
 

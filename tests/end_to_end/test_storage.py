@@ -148,8 +148,8 @@ def test_a_study_crosses_machines_although_node_and_worker_are_killed(site: Site
     (score,) = revision.scores
     assert {result.kind for result in score.results} >= {"sc", "sr"}
     assert len(site.pacs.received) == len(score.results)
-    # No machine holds anything of the study but the node; the scratch is given back, the killed one's too.
-    for machine in ("infer", "deliver", "api"):
+    # No worker holds anything of the study; the scratch is given back, the killed one's too.
+    for machine in ("infer", "deliver"):
         data = site.folder / machine / "data"
         assert [path for path in data.rglob("*") if path.is_file() and "engines" not in path.parts] == []
     words = "".join(site.log(machine) for machine in ("node", "infer", "deliver", "api"))

@@ -83,7 +83,13 @@ class Machines:
         self.packing = self.packing_to(self.objects)
 
     def packing_to(self, objects: ObjectStore | None) -> Packing:
-        return Packing(store=self.store, spool=self.spool, objects=objects, admission=self.admission)
+        return Packing(
+            store=self.store,
+            spool=self.spool,
+            objects=objects,
+            admission=self.admission,
+            scratch=Scratch(self.folder / "node" / "scratch", most_bytes=None),
+        )
 
     def triage(self, objects: ObjectStore | None = None) -> Triage:
         place = objects or self.objects
