@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
@@ -25,8 +26,10 @@ from service.store import Store
 from service.store.detail import study_detail
 from service.store.tables import Base
 from tests.bucket import ACCESS_KEY, BUCKET, SECRET_KEY, Bucket, bucket
+from tests.end_to_end.node import running_node
 from tests.end_to_end.peers import free_port
 from tests.fakes import FakeArchive, archive
+from tests.phantoms import mr_image, write
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -186,3 +189,24 @@ def answer(url: str) -> Any:
     except httpx.HTTPError:
         return None
     return found if found.status_code == httpx.codes.OK else None
+
+
+def test_above_the_quota_senders_hear_that_there_is_no_room(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (512, 512)).astype(np.uint16)
+    images = write(tmp_path / "sent", [mr_image("phantom", number, pixels) for number in range(3)])
+
+    with running_node(tmp_path / "node", VIGIL_SPOOL_QUOTA_MB=1, VIGIL_LANDING="files") as node:
+        deadline = time.monotonic() + 60
+        statuses: list[int | None] = []
+        while not statuses or 0xA700 not in statuses:
+            assert time.monotonic() < deadline, statuses
+            statuses += [
+                receipt.status
+                for receipt in send_files(
+                    images, host="127.0.0.1", port=node.port, calling_aet="SCANNER", called_aet="VIGIL"
+                )
+            ]
+            time.sleep(0.5)
+
+    assert statuses[:2] == [0, 0]  # what the quota allowed
+    assert set(statuses) == {0, 0xA700}
