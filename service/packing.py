@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Event
 
 import structlog
 
@@ -21,7 +22,13 @@ from dicom_node.spool import Spool, SpooledInstance
 from service import engine, storage
 from service.admission import Admission
 from service.engine import Pool
-from service.errors import InstancesMissingError, ObjectMissingError, ScratchFullError, StorageError
+from service.errors import (
+    InstancesMissingError,
+    ObjectMissingError,
+    ScratchFullError,
+    StorageAwayError,
+    StorageError,
+)
 from service.storage import Kept, ObjectStore
 from service.storage.scratch import Scratch
 from service.store import Store, audit, jobs, packs
@@ -49,6 +56,8 @@ class Packing:
     objects : ObjectStore or None
         None: the site has no store any more, and studies that wait for a pack are read from the spool.
     admission : Admission
+    stop : Event
+        Set when the node stops: what is being uploaded is gone on with at the next start.
     scratch : Scratch
         For files that have left the node and are packed again with a late instance.
     """
@@ -58,6 +67,7 @@ class Packing:
     objects: ObjectStore | None
     admission: Admission
     scratch: Scratch
+    stop: Event = field(default_factory=Event)
     _rest_until: dict[int, float] = field(default_factory=dict)  # by revision
     _swept_at: float | None = field(default=None)
 
@@ -82,6 +92,8 @@ class Packing:
 
     def _try(self, pack: WantedPack, now: datetime) -> None:
         """Make a pack; one that the store does not take waits, and costs its study nothing."""
+        if self.stop.is_set():
+            return
         try:
             self._make(pack, now)
         except StorageError:
@@ -119,7 +131,7 @@ class Packing:
             if self.objects is None:
                 return None
             name = storage.pack_name(pack.study_key, pack.revision.content_hash)
-            return storage.keep(self.objects, name, _parts(instances))
+            return storage.keep(self.objects, name, self._parts(instances))
 
     @contextmanager
     def _received(self, pack: WantedPack) -> Iterator[list[SpooledInstance]]:
@@ -165,6 +177,18 @@ class Packing:
                 path.name: SpooledInstance(path=path, size_bytes=path.stat().st_size, mtime_ns=0)
                 for path in folder.iterdir()
             }
+
+    def _parts(self, instances: list[SpooledInstance]) -> Iterator[bytes]:
+        """Bytes of the pack; what the spool's disk refuses is not told as the store's failure."""
+        try:
+            for part in pack_parts(instances):
+                if self.stop.is_set():
+                    raise StorageAwayError("The node stops; the pack is gone on with at the next start.")
+                yield part
+        except OSError as error:
+            raise InstancesMissingError(
+                "Received files of the study cannot be read. Have it sent again."
+            ) from error
 
     def _confirm(self, pack: WantedPack, kept: Kept | None, now: datetime) -> None:
         """Pack and job in one transaction: no worker sees the study before (I5)."""
@@ -226,16 +250,6 @@ class Packing:
         if outdated:
             with self.store.transaction() as session:
                 packs.forget(session, [revision_id for revision_id, _ in outdated])
-
-
-def _parts(instances: list[SpooledInstance]) -> Iterator[bytes]:
-    """Bytes of the pack; what the spool's disk refuses is not told as the store's failure."""
-    try:
-        yield from pack_parts(instances)
-    except OSError as error:
-        raise InstancesMissingError(
-            "Received files of the study cannot be read. Have it sent again."
-        ) from error
 
 
 def _digest(instance: SpooledInstance) -> str:

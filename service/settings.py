@@ -180,9 +180,11 @@ class Settings(BaseSettings):
     @classmethod
     def _keeps_its_word(cls, value: bool, info: ValidationInfo) -> bool:
         """Refuse to delete what peers were told they may delete themselves."""
-        ages = ("keep_scored_days", "keep_not_assessable_days", "keep_failed_days")
+        ages = ("keep_scored_days", "keep_not_assessable_days", "keep_failed_days", "keep_received_hours")
         if value and any(info.data.get(age) is not None for age in ages):
-            raise ValueError("a node that commits to keep studies deletes none; unset VIGIL_KEEP_..._DAYS")
+            raise ValueError(
+                "a node that commits to keep studies deletes none; unset the VIGIL_KEEP_... settings"
+            )
         return value
 
     @property

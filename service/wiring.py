@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
+from threading import Event
 
 from dicom_node.delivery import Destinations
 from dicom_node.peers import Peers
@@ -181,14 +182,15 @@ def open_pictures(settings: Settings) -> LocalObjects:
     return AtHand(ResultStore(objects, open_scratch(settings), folder))
 
 
-def open_packing(settings: Settings, store: Store, spool: Spool) -> Packing:
-    """Return the loop from complete study to pack."""
+def open_packing(settings: Settings, store: Store, spool: Spool, stop: Event) -> Packing:
+    """Return the loop from complete study to pack; `stop` ends an upload that runs."""
     return Packing(
         store=store,
         spool=spool,
         objects=open_object_store(settings),
         admission=Admission(model_hash=open_artefact(settings).sha256, config_digest=config_digest(settings)),
         scratch=open_scratch(settings),
+        stop=stop,
     )
 
 

@@ -507,6 +507,22 @@ def test_killed_at_any_step_the_study_is_packed_and_scored_once(
         assert list((machines.folder / "share" / ".drafts").iterdir()) == []
 
 
+def test_a_node_that_stops_leaves_its_uploads_for_the_next_start(machines: Machines) -> None:
+    machines.complete()
+    stopping = machines.packing_to(machines.objects)
+    with machines.store.transaction() as session:
+        (wanted,) = packs.wanted(session, limit=9)
+    stopping.stop.set()
+
+    with pytest.raises(StorageAwayError, match="stops"):
+        stopping._make(wanted, NOON)
+    stopping.step(NOON)
+    assert machines.packs() == []
+
+    machines.packing.step(NOON)
+    assert len(machines.packs()) == 1
+
+
 def test_pictures_stay_at_hand_and_the_oldest_go(tmp_path: Path) -> None:
     place = FolderStore(tmp_path / "share")
     scratch = Scratch(tmp_path / "scratch", most_bytes=None)
