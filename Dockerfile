@@ -23,7 +23,7 @@ RUN groupadd --gid 10001 vigil \
  && install --directory --owner=vigil --group=vigil --mode=0700 /var/lib/vigil
 COPY constraints.txt LICENSE NOTICE /usr/share/doc/vigil/
 RUN --mount=type=bind,from=assets,source=/wheels,target=/wheels \
-    pip install --constraint /usr/share/doc/vigil/constraints.txt /wheels/*.whl
+    pip install --constraint /usr/share/doc/vigil/constraints.txt "$(echo /wheels/*.whl)[s3]"
 ENV VIGIL_DATA=/var/lib/vigil
 VOLUME /var/lib/vigil
 WORKDIR /var/lib/vigil

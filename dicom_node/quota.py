@@ -59,7 +59,7 @@ class Quota:
         self._folders = seen
         if used != read_used(self._root):
             write_durably(self._root / _USED, str(used).encode())
-        mark = self._root / _FULL
+        mark = quota_mark(self._root)
         is_full = self._limit_bytes is not None and used >= self._limit_bytes
         if is_full and not mark.exists():
             mark.touch(mode=0o600)
@@ -81,9 +81,9 @@ class Quota:
                 return
 
 
-def is_over_quota(root: Path) -> bool:
-    """Whether the mark is there."""
-    return (root / _FULL).exists()
+def quota_mark(root: Path) -> Path:
+    """File that is there while a spool is above its quota."""
+    return root / _FULL
 
 
 def read_used(root: Path) -> int | None:

@@ -28,7 +28,7 @@ from dicom_node.elements import read_file_meta
 from dicom_node.errors import UnreadableInstanceError
 from dicom_node.identity import STUDY_KEY, instance_file_name, study_key
 from dicom_node.keys import ReceivedHeader, read_header
-from dicom_node.quota import is_over_quota
+from dicom_node.quota import quota_mark
 
 QUARANTINE = "quarantine"  # folder beside the root; its files are `<hash>.<reason>.dcm`
 CHUNK = 1024 * 1024  # bytes copied at a time
@@ -112,6 +112,7 @@ class Spool:
         self._secret = secret
         self._free_mark_bytes = free_mark_bytes
         self._quarantine = root.parent / QUARANTINE
+        self._quota_mark = quota_mark(root)
         self._durable_folders: dict[str, float] = {}  # by study key: until when
         self._lock = Lock()
         for folder in (root, self.incoming, self._quarantine):
@@ -130,7 +131,7 @@ class Spool:
     def has_room(self) -> bool:
         """Whether free space is above the mark, and what is here below the quota."""
         is_free = shutil.disk_usage(self._root).free >= self._free_mark_bytes
-        return is_free and not is_over_quota(self._root)
+        return is_free and not self._quota_mark.exists()
 
     def key_of(self, study_uid: str) -> str:
         """Pseudonym of a study."""

@@ -376,5 +376,11 @@ def _read_manifest(path: Path) -> AnyManifest:
         raise ArtefactError(path, f"cannot be read ({error.strerror}); restore it") from error
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "union_tag_invalid":  # more than a wrong value: another release made it
+            raise ArtefactError(
+                path,
+                f"is of format {first['ctx']['tag']}, this release reads 1 and 2; update Vigil on this "
+                "machine, or serve a model of an older release",
+            ) from error
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ArtefactError(path, f"is not a valid manifest: {field}: {first['msg']}") from error

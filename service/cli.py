@@ -137,7 +137,8 @@ def node(
                 run_loops(
                     {
                         "intake": lambda: wiring.open_intake(settings, store, spool, known),
-                        "packing": lambda: wiring.open_packing(settings, store, spool),
+                        "packing": lambda: wiring.open_packing(settings, store, spool, stop),
+                        "clearing": lambda: wiring.open_clearing(settings, store, spool),
                         "retention": lambda: wiring.open_retention(settings, store, spool),
                     },
                     stop,

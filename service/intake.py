@@ -113,7 +113,10 @@ class Intake:
     def _register(self, key: str) -> None:
         with self.store.transaction() as session:
             known = studies.known_files(session, key)
-        new = [instance for instance in self.spool.instances(key) if instance.file_name not in known]
+            here = self.spool.instances(key)
+            if self.is_packing and here:
+                packs.came_again(session, key)
+        new = [instance for instance in here if instance.file_name not in known]
         for start in range(0, len(new), BATCH):
             found = [_read(instance) for instance in new[start : start + BATCH]]
             with self.store.transaction() as session:

@@ -1,33 +1,45 @@
 """From the spool to the store: a complete study becomes one pack, and only then a job.
 
-Runs beside the intake in the node and never in the receiver's way (I6). The received files stay until
-retention takes the whole study: a pack that was damaged or lost is made of them again. Killed anywhere, it
-starts over from the rows: a pack is a pure function of the study, so writing it twice changes nothing.
+Runs beside the intake in the node and never in the receiver's way (I6). The received files stay as
+long as the site says, at least until the study has ended: a pack that is damaged is made of them again.
+Killed anywhere, it starts over from the rows: a pack is a pure function of the study, so writing it twice
+changes nothing.
 """
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Event
 
 import structlog
 
 from dicom_node.errors import UnreadableInstanceError
-from dicom_node.pack import pack_parts
+from dicom_node.pack import pack_parts, unpack
 from dicom_node.spool import Spool, SpooledInstance
 from service import engine, storage
 from service.admission import Admission
 from service.engine import Pool
-from service.errors import InstancesMissingError, StorageError
+from service.errors import (
+    InstancesMissingError,
+    ObjectMissingError,
+    ScratchFullError,
+    StorageAwayError,
+    StorageError,
+)
 from service.storage import Kept, ObjectStore
+from service.storage.scratch import Scratch
 from service.store import Store, audit, jobs, packs
 from service.store.jobs import Outcome
 from service.store.packs import WantedPack
 from service.study import State
 
 ACTOR = "node"
-AT_ONCE = 16  # packs looked for in one query
-REST_S = 15.0  # before a store that did not take a pack is asked again
+AT_ONCE = 8  # packs made before it is looked again for a more urgent one
+UPLOADS = 4  # at the same time: a large study delays no small one
+REST_S = 15.0  # before a pack that the store did not take is tried again
 SWEEP_EVERY_S = 3600.0
 
 log = structlog.get_logger(__name__)
@@ -44,13 +56,19 @@ class Packing:
     objects : ObjectStore or None
         None: the site has no store any more, and studies that wait for a pack are read from the spool.
     admission : Admission
+    stop : Event
+        Set when the node stops: what is being uploaded is gone on with at the next start.
+    scratch : Scratch
+        For files that have left the node and are packed again with a late instance.
     """
 
     store: Store
     spool: Spool
     objects: ObjectStore | None
     admission: Admission
-    _rests_until: float = field(default=0.0)
+    scratch: Scratch
+    stop: Event = field(default_factory=Event)
+    _rest_until: dict[int, float] = field(default_factory=dict)  # by revision
     _swept_at: float | None = field(default=None)
 
     def step(self, now: datetime) -> None:
@@ -61,42 +79,62 @@ class Packing:
         now : datetime
             Aware.
         """
-        if time.monotonic() < self._rests_until:
-            return
+        self._rest_until = {
+            revision: until for revision, until in self._rest_until.items() if until > time.monotonic()
+        }
         with self.store.transaction() as session:
-            wanted = packs.wanted(session, limit=AT_ONCE)
+            wanted = packs.wanted(session, limit=AT_ONCE, besides=list(self._rest_until))
+        if wanted:
+            with ThreadPoolExecutor(UPLOADS, thread_name_prefix="pack") as uploads:
+                for done in [uploads.submit(self._try, pack, now) for pack in wanted]:
+                    done.result()
+        self._sweep()
+
+    def _try(self, pack: WantedPack, now: datetime) -> None:
+        """Make a pack; one that the store does not take waits, and costs its study nothing."""
+        if self.stop.is_set():
+            return
         try:
-            self._sweep()
-            for pack in wanted:
-                self._make(pack, now)
+            self._make(pack, now)
         except StorageError:
-            # Not a study's fault: nobody loses an attempt while the store is away or lies.
-            self._rests_until = time.monotonic() + REST_S
-            log.exception("packs wait for the store", waiting=len(wanted))
+            self._rest_until[pack.revision.id] = time.monotonic() + REST_S
+            log.exception("pack waits for the store", study=pack.study_key)
 
     def _sweep(self) -> None:
         is_due = self._swept_at is None or time.monotonic() - self._swept_at > SWEEP_EVERY_S
-        if self.objects is not None and is_due:
+        if self.objects is None or not is_due:
+            return
+        self._swept_at = time.monotonic()
+        try:
             removed = self.objects.sweep()
-            self._swept_at = time.monotonic()
+        except StorageError:
+            log.exception("interrupted uploads wait for the store")
+        else:
             if removed:
                 log.info("interrupted uploads removed", count=removed)
 
     def _make(self, pack: WantedPack, now: datetime) -> None:
         try:
-            instances = self._received(pack)
-            if self.objects is None:
-                kept = None
-            else:
-                name = storage.pack_name(pack.study_key, pack.revision.content_hash)
-                kept = storage.keep(self.objects, name, _parts(instances))
+            try:
+                kept = self._write(pack)
+            except InstancesMissingError:  # or they left the node while they were read
+                kept = self._write(pack)
         except InstancesMissingError as error:
             self._lose(pack, error, now)
             return
         self._confirm(pack, kept, now)
         self._remove_outdated(pack.study_key)
 
-    def _received(self, pack: WantedPack) -> list[SpooledInstance]:
+    def _write(self, pack: WantedPack) -> Kept | None:
+        """Write the pack and read it back; None where the site has no store any more."""
+        with self._received(pack) as instances:
+            if self.objects is None:
+                return None
+            name = storage.pack_name(pack.study_key, pack.revision.content_hash)
+            return storage.keep(self.objects, name, self._parts(instances))
+
+    @contextmanager
+    def _received(self, pack: WantedPack) -> Iterator[list[SpooledInstance]]:
         """Received files of a revision, each still what was received.
 
         Raises
@@ -104,14 +142,53 @@ class Packing:
         InstancesMissingError
         """
         here = {instance.file_name: instance for instance in self.spool.instances(pack.study_key)}
-        for instance in pack.instances:
-            if instance.file_name not in here:
-                raise InstancesMissingError("Received files of the study are gone. Have it sent again.")
-            if instance.sha256 and _digest(here[instance.file_name]) != instance.sha256:
+        with ExitStack() as stack:
+            if any(instance.file_name not in here for instance in pack.instances):
+                here = stack.enter_context(self._packed_before(pack)) | here
+            for instance in pack.instances:
+                if instance.file_name not in here:
+                    raise InstancesMissingError("Received files of the study are gone. Have it sent again.")
+                if instance.sha256 and _digest(here[instance.file_name]) != instance.sha256:
+                    raise InstancesMissingError(
+                        "Received files of the study were damaged on the disk. Have it sent again."
+                    )
+            yield [here[instance.file_name] for instance in pack.instances]
+
+    @contextmanager
+    def _packed_before(self, pack: WantedPack) -> Iterator[dict[str, SpooledInstance]]:
+        """Files of the revision before, for those that have left the node; none where it has no pack."""
+        with self.store.transaction() as session:
+            older = packs.older(session, pack.revision.id)
+        if older is None or self.objects is None:
+            yield {}
+            return
+        content_hash, size = older
+        with self.scratch.folder(size) as folder:
+            try:
+                with self.objects.open(storage.pack_name(pack.study_key, content_hash)) as source:
+                    unpack(source, folder, most_bytes=size)
+            except (UnreadableInstanceError, ObjectMissingError) as error:
                 raise InstancesMissingError(
-                    "Received files of the study were damaged on the disk. Have it sent again."
-                )
-        return [here[instance.file_name] for instance in pack.instances]
+                    "The pack of the revision before is gone or damaged. Have the study sent again."
+                ) from error
+            except OSError as error:  # of our own disk: the store's failures have their own classes
+                raise ScratchFullError(ScratchFullError.__doc__) from error
+            yield {
+                path.name: SpooledInstance(path=path, size_bytes=path.stat().st_size, mtime_ns=0)
+                for path in folder.iterdir()
+            }
+
+    def _parts(self, instances: list[SpooledInstance]) -> Iterator[bytes]:
+        """Bytes of the pack; what the spool's disk refuses is not told as the store's failure."""
+        try:
+            for part in pack_parts(instances):
+                if self.stop.is_set():
+                    raise StorageAwayError("The node stops; the pack is gone on with at the next start.")
+                yield part
+        except OSError as error:
+            raise InstancesMissingError(
+                "Received files of the study cannot be read. Have it sent again."
+            ) from error
 
     def _confirm(self, pack: WantedPack, kept: Kept | None, now: datetime) -> None:
         """Pack and job in one transaction: no worker sees the study before (I5)."""
@@ -173,16 +250,6 @@ class Packing:
         if outdated:
             with self.store.transaction() as session:
                 packs.forget(session, [revision_id for revision_id, _ in outdated])
-
-
-def _parts(instances: list[SpooledInstance]) -> Iterator[bytes]:
-    """Bytes of the pack; what the spool's disk refuses is not told as the store's failure."""
-    try:
-        yield from pack_parts(instances)
-    except OSError as error:
-        raise InstancesMissingError(
-            "Received files of the study cannot be read. Have it sent again."
-        ) from error
 
 
 def _digest(instance: SpooledInstance) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from dicom_node.durable import sync_folder
 from dicom_node.spool import Spool
-from service.errors import StorageError
+from service.errors import StorageAwayError, StorageError
 from service.storage import ObjectStore, pack_name
 from service.store import Store, audit, keeping
 from service.store.keeping import Ages, Deletion
@@ -139,10 +139,8 @@ class Retention:
         return deletion
 
     def _end(self, deletion: Deletion) -> None:
+        self._remove_packs(deletion)
         self._remove_received(deletion)
-        if self.objects is not None:
-            for content_hash in deletion.packs:
-                self.objects.remove(pack_name(deletion.key, content_hash))
         for path in deletion.results:
             self.results.remove(path)
         with self.store.transaction() as session:
@@ -157,6 +155,12 @@ class Retention:
                     results=len(deletion.results),
                 )
         log.info("study deleted", study=deletion.key, bytes=deletion.bytes)
+
+    def _remove_packs(self, deletion: Deletion) -> None:
+        for content_hash in deletion.packs:
+            if self.objects is None:
+                raise StorageAwayError("Packs are in a store that VIGIL_STORE no longer names. Set it again.")
+            self.objects.remove(pack_name(deletion.key, content_hash))
 
     def _remove_received(self, deletion: Deletion) -> None:
         """Remove what was there when it was decided: a file that came again since is another."""

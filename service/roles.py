@@ -17,7 +17,7 @@ from service.store import Store
 from service.store.embedded import EmbeddedDatabase
 from service.store.migrations import upgrade
 from service.supervisor import Role
-from service.wiring import database_url, log_folder, open_artefact
+from service.wiring import database_url, log_folder, open_artefact, open_object_store
 
 READY_TIMEOUT_S = 60.0
 
@@ -44,6 +44,7 @@ def machine_roles(settings: Settings, *, own_logs: bool) -> list[Role]:
         require_free_port(host, port, setting)
     open_artefact(settings)
     open_peers(settings)
+    open_object_store(settings)
     roles = [
         _role(settings, name, arguments, own_logs=own_logs, ready=ready)
         for name, arguments, ready in (

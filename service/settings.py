@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     store_secret_key_file: Path | None = Field(
         None, description="File of the bucket's secret key; needed with the access key's."
     )
+    keep_received_hours: float | None = Field(
+        None,
+        ge=0,
+        description="Hours after a study ended when its received files leave the node, its pack being in the "
+        "store. Unset: they stay as long as the study.",
+    )
     scratch: Path | None = Field(
         None,
         description="Folder for what is fetched from the store, while it is worked on. Unset: DATA/scratch.",
@@ -200,9 +206,11 @@ class Settings(BaseSettings):
     @classmethod
     def _keeps_its_word(cls, value: bool, info: ValidationInfo) -> bool:
         """Refuse to delete what peers were told they may delete themselves."""
-        ages = ("keep_scored_days", "keep_not_assessable_days", "keep_failed_days")
+        ages = ("keep_scored_days", "keep_not_assessable_days", "keep_failed_days", "keep_received_hours")
         if value and any(info.data.get(age) is not None for age in ages):
-            raise ValueError("a node that commits to keep studies deletes none; unset VIGIL_KEEP_..._DAYS")
+            raise ValueError(
+                "a node that commits to keep studies deletes none; unset the VIGIL_KEEP_... settings"
+            )
         return value
 
     @property

@@ -1,11 +1,13 @@
 """Settings to parts: with `service.reception`, which builds what receives, the only file that does."""
 
+import atexit
 import hashlib
 import json
 import threading
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
+from threading import Event
 
 from dicom_node.delivery import Destinations
 from dicom_node.peers import Peers
@@ -18,6 +20,7 @@ from models.scores import ModelIdentity
 from service import __version__
 from service.active import ActiveModel
 from service.admission import Admission
+from service.clearing import Clearing
 from service.deliver import Delivery
 from service.errors import DatabaseError, SettingsError
 from service.inquiry import Inquiry
@@ -171,27 +174,27 @@ def open_scratch(settings: Settings) -> Scratch:
         most_bytes=None if settings.scratch_mb is None else settings.scratch_mb * MB,
     )
     scratch.sweep()
+    atexit.register(scratch.close)
     return scratch
 
 
-def open_objects(settings: Settings) -> ResultObjects:
+def _results(settings: Settings, objects: ObjectStore | None, scratch: Scratch) -> ResultObjects:
     """Return where result objects are kept."""
-    store = open_object_store(settings)
-    if store is None:
-        return ResultFolder(settings.results_folder)
-    return ResultStore(store, open_scratch(settings))
+    folder = ResultFolder(settings.results_folder)
+    return folder if objects is None else ResultStore(objects, scratch, folder)
 
 
 def open_pictures(settings: Settings) -> LocalObjects:
     """Return result objects for a screen."""
-    store = open_object_store(settings)
-    if store is None:
+    objects = open_object_store(settings)
+    if objects is None:
         return Unchecked(settings.results_folder)
-    return AtHand(ResultStore(store, open_scratch(settings)))
+    folder = ResultFolder(settings.results_folder)
+    return AtHand(ResultStore(objects, open_scratch(settings), folder))
 
 
-def open_packing(settings: Settings, store: Store, spool: Spool) -> Packing:
-    """Return the loop from complete study to pack."""
+def open_packing(settings: Settings, store: Store, spool: Spool, stop: Event) -> Packing:
+    """Return the loop from complete study to pack; `stop` ends an upload that runs."""
     active = active_model(settings)
     return Packing(
         store=store,
@@ -200,6 +203,19 @@ def open_packing(settings: Settings, store: Store, spool: Spool) -> Packing:
         admission=Admission(
             model_hash=lambda: active.identity().sha256, config_digest=config_digest(settings)
         ),
+        scratch=open_scratch(settings),
+        stop=stop,
+    )
+
+
+def open_clearing(settings: Settings, store: Store, spool: Spool) -> Clearing:
+    """Return what frees the node's disk of packed studies."""
+    hours = settings.keep_received_hours
+    return Clearing(
+        store=store,
+        spool=spool,
+        objects=open_object_store(settings),
+        after=None if hours is None else timedelta(hours=hours),
     )
 
 
@@ -215,12 +231,13 @@ def retention_ages(settings: Settings) -> Ages:
 
 def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
     """Return what deletes by age; with no age set, nothing."""
+    objects = open_object_store(settings)
     quarantine_days = settings.keep_quarantine_days
     return Retention(
         store=store,
         spool=spool,
-        objects=open_object_store(settings),
-        results=open_objects(settings),
+        objects=objects,
+        results=_results(settings, objects, open_scratch(settings)),
         ages=retention_ages(settings),
         quarantine_age=None if quarantine_days is None else timedelta(days=quarantine_days),
     )
@@ -258,14 +275,15 @@ def open_serving(settings: Settings, meters: Meters) -> Serving:
 
 def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
     """Return what the inference worker does."""
+    objects, scratch = open_object_store(settings), open_scratch(settings)
     return Triage(
         store=store,
         provision=Provision(
             spool_folder=settings.spool_folder,
-            objects=open_object_store(settings),
-            scratch=open_scratch(settings),
+            objects=objects,
+            scratch=scratch,
         ),
-        objects=open_objects(settings),
+        objects=_results(settings, objects, scratch),
         models=serving,
         config_digest=config_digest(settings),
         destinations=open_peers(settings).destinations_of,
@@ -283,7 +301,7 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
     mailbox.sweep()
     return Delivery(
         store=store,
-        objects=open_objects(settings),
+        objects=_results(settings, open_object_store(settings), open_scratch(settings)),
         destinations=Destinations(open_peers(settings), calling_aet=settings.aet),
         attempts=settings.deliver_attempts,
         mailbox=mailbox,

@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "settings.md"
 CHART_SCHEMA = ROOT / "helm" / "values.schema.json"
 # The chart gives these to every role itself.
-SET_BY_CHART = {"data", "database_url", "key_file", "peers", "host", "port", "api_host", "api_port"}
+SET_BY_CHART = {
+    *("data", "database_url", "key_file", "peers", "host", "port", "api_host", "api_port"),
+    *("store", "store_endpoint", "store_access_key_file", "store_secret_key_file"),
+}
 KEPT = ("type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "pattern", "description")
 
 HEAD = """# Settings

@@ -48,6 +48,14 @@ def test_a_command_installs_what_it_needs_and_no_more(
     assert command == started
 
 
+def test_a_bucket_brings_what_speaks_to_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIGIL_STORE", "s3://bucket/site")
+
+    install, _ = calls(checkout, "up")
+
+    assert install.endswith("[embedded,s3]")
+
+
 def test_nothing_is_installed_twice_until_a_pin_changes(checkout: Path) -> None:
     calls(checkout, "demo")
 

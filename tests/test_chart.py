@@ -73,6 +73,7 @@ def test_the_schema_accepts_what_it_should(example: Path | None) -> None:
         {"peers": [{"name": "pacs", "aet": "PACS", "host": "pacs.example", "roles": ["destination"]}]},
         {"database": {"secretName": ""}},
         {"api": {"allowedFrom": [{}]}},
+        {"store": {"url": "s3://key:secret@bucket"}},
     ],
     ids=lambda wrong: next(iter(wrong)),
 )

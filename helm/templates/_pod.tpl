@@ -45,7 +45,11 @@ imagePullSecrets:
 {{- end }}
 volumes:
   - name: data
+    {{- if and .root.Values.store.url (ne .role "node") }}
+    emptyDir: {}
+    {{- else }}
     persistentVolumeClaim: {claimName: {{ include "vigil.claim" .root }}}
+    {{- end }}
   - name: peers
     configMap: {name: {{ .root.Release.Name }}-peers}
   - name: site-key
@@ -53,6 +57,15 @@ volumes:
       secretName: {{ .root.Values.siteKey.secretName }}
       defaultMode: 0440
       items: [{key: {{ .root.Values.siteKey.secretKey }}, path: site.key}]
+  {{- if .root.Values.store.secretName }}
+  - name: store-keys
+    secret:
+      secretName: {{ .root.Values.store.secretName }}
+      defaultMode: 0440
+      items:
+        - {key: {{ .root.Values.store.accessKey }}, path: access-key}
+        - {key: {{ .root.Values.store.secretKey }}, path: secret-key}
+  {{- end }}
   - name: scratch
     emptyDir: {}
 {{- end }}
@@ -77,6 +90,20 @@ env:
       secretKeyRef:
         name: {{ .root.Values.database.secretName }}
         key: {{ .root.Values.database.secretKey }}
+  {{- if .root.Values.store.url }}
+  - name: VIGIL_STORE
+    value: {{ .root.Values.store.url | quote }}
+  {{- if .root.Values.store.endpoint }}
+  - name: VIGIL_STORE_ENDPOINT
+    value: {{ .root.Values.store.endpoint | quote }}
+  {{- end }}
+  {{- if .root.Values.store.secretName }}
+  - name: VIGIL_STORE_ACCESS_KEY_FILE
+    value: /etc/vigil/store/access-key
+  - name: VIGIL_STORE_SECRET_KEY_FILE
+    value: /etc/vigil/store/secret-key
+  {{- end }}
+  {{- end }}
   {{- range $name, $value := .root.Values.settings }}
   - name: VIGIL_{{ upper $name }}
     {{- /* Helm reads whole numbers as floats: 536870912 must not become 5.36870912e+08. */}}
@@ -86,6 +113,9 @@ volumeMounts:
   - {name: data, mountPath: /var/lib/vigil}
   - {name: peers, mountPath: /etc/vigil/peers, readOnly: true}
   - {name: site-key, mountPath: /etc/vigil/key, readOnly: true}
+  {{- if .root.Values.store.secretName }}
+  - {name: store-keys, mountPath: /etc/vigil/store, readOnly: true}
+  {{- end }}
   - {name: scratch, mountPath: /tmp}
 {{- end }}
 

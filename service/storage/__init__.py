@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dicom_node.pack import Readable
-from service.errors import ObjectDamagedError
+from service.errors import ObjectMissingError, StorageAwayError
 
 CHUNK = 1024 * 1024  # bytes in memory at a time
 
@@ -82,17 +82,18 @@ def keep(store: ObjectStore, name: str, parts: Iterable[bytes]) -> Kept:
     Raises
     ------
     StorageAwayError
-        If the store does not take it.
-    ObjectDamagedError
-        If the store gives back other bytes.
+        If the store does not take it, or gives back other bytes.
     """
     meter = _Meter()
-    store.put(name, meter.over(parts))
-    written = meter.kept()
-    if read(store, name) != written:
+    try:
+        store.put(name, meter.over(parts))
+        written = meter.kept()
+        if read(store, name) == written:
+            return written
         store.remove(name)
-        raise ObjectDamagedError("The store gave back other bytes than were written. Look after its disks.")
-    return written
+    except ObjectMissingError as error:  # of what is being written: there is no place for it
+        raise StorageAwayError("The store does not keep what is written. Check VIGIL_STORE.") from error
+    raise StorageAwayError("The store gave back other bytes than were written. Look after its disks.")
 
 
 def read(store: ObjectStore, name: str) -> Kept:

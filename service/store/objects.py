@@ -1,6 +1,8 @@
 """Result objects: ``<study key>/<sha256>.dcm``, durable before their rows are, checked when they are read."""
 
 import hashlib
+import os
+import secrets
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -9,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
-from dicom_node.durable import write_durably
+from dicom_node.durable import sync_folder
 from dicom_node.pack import Readable
 from service.errors import ObjectDamagedError, ObjectMissingError, ScratchFullError
 from service.storage import CHUNK, ObjectStore, keep
@@ -58,10 +60,14 @@ class ResultFolder:
 
     def keep(self, study_key: str, built: Sequence["BuiltResult"]) -> tuple[StoredResult, ...]:
         """Write objects so that they survive power loss; writing the same object again changes nothing."""
+        folder = self.root / study_key
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         stored = []
         for result, content in _encoded(built):
             stored.append(_stored(study_key, result, content))
-            write_durably(self.root / stored[-1].path, content)
+            _write(self.root / stored[-1].path, content)
+        sync_folder(folder)
+        sync_folder(self.root)
         return tuple(stored)
 
     @contextmanager
@@ -91,10 +97,13 @@ class ResultStore:
     store : ObjectStore
     scratch : Scratch
         For objects in hand.
+    before : ResultFolder
+        Where this machine kept them before the site had a store.
     """
 
     store: ObjectStore
     scratch: Scratch
+    before: ResultFolder
 
     def keep(self, study_key: str, built: Sequence["BuiltResult"]) -> tuple[StoredResult, ...]:
         """Write objects and read them back; writing the same object again changes nothing."""
@@ -109,8 +118,13 @@ class ResultStore:
         """Copy of an object on this machine, its bytes checked, gone after the block."""
         with self.scratch.folder(size) as folder:
             file = folder / f"{sha256[:32]}.dcm"
-            with self.store.open(_name(path)) as source:
-                _copy(source, file, size)
+            try:
+                with self.store.open(_name(path)) as source:
+                    _copy(source, file, size)
+            except ObjectMissingError:
+                with self.before.local(path, sha256, size) as older:
+                    yield older
+                return
             if _sha256_of(file) != sha256:
                 raise ObjectDamagedError(
                     "The store has other bytes than the result that was written. Look after its disks."
@@ -120,6 +134,7 @@ class ResultStore:
     def remove(self, path: str) -> None:
         """Remove an object."""
         self.store.remove(_name(path))
+        self.before.remove(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +180,16 @@ class Unchecked:
     def local(self, path: str, sha256: str, size: int) -> Iterator[Path]:  # noqa: ARG002 - the protocol's
         """File of an object, which need not be there."""
         yield _inside(self.root, path)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a file in place as a whole; its name is durable with the folder's sync."""
+    draft = path.with_suffix(f".{secrets.token_hex(8)}.part")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
 
 
 def _inside(root: Path, path: str) -> Path:

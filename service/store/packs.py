@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from service.store.studies import Revision
 from service.store.tables import InstanceRow, RevisionRow, ScoreRow, StudyRow
-from service.study import PackState, State
+from service.study import ENDED, PackState, State, Whereabouts
 
 SUPERSEDED = "superseded"  # reason of a pack that a newer revision made pointless
 
@@ -53,12 +54,12 @@ def want(session: Session, revision_id: int) -> None:
     )
 
 
-def wanted(session: Session, *, limit: int) -> tuple[WantedPack, ...]:
-    """Packs to be made, most urgent first."""
+def wanted(session: Session, *, limit: int, besides: Sequence[int] = ()) -> tuple[WantedPack, ...]:
+    """Packs to be made, most urgent first; those of some revisions left out."""
     rows = session.execute(
         select(RevisionRow, StudyRow.key, StudyRow.priority)
         .join(StudyRow, StudyRow.id == RevisionRow.study_id)
-        .where(RevisionRow.pack == PackState.WANTED)
+        .where(RevisionRow.pack == PackState.WANTED, RevisionRow.id.not_in(besides))
         .order_by(StudyRow.priority.desc(), RevisionRow.id)
         .limit(limit)
     ).all()
@@ -119,6 +120,95 @@ def lose(session: Session, revision_id: int, *, reason: str) -> tuple[int, ...] 
         return None
     row.pack, row.pack_reason = PackState.LOST, row.pack_reason or reason
     return _queued_scores(session, revision_id)
+
+
+def older(session: Session, revision_id: int) -> tuple[str, int] | None:
+    """Content hash and size of the newest confirmed pack of an earlier revision of the same study."""
+    this = session.get_one(RevisionRow, revision_id)
+    row = session.scalar(
+        select(RevisionRow)
+        .where(
+            RevisionRow.study_id == this.study_id,
+            RevisionRow.number < this.number,
+            RevisionRow.pack == PackState.CONFIRMED,
+        )
+        .order_by(RevisionRow.number.desc())
+        .limit(1)
+    )
+    if row is None or row.pack_bytes is None:
+        return None
+    return row.content_hash, row.pack_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoublyKept:
+    """An ended study whose received files are on the node although its pack is confirmed."""
+
+    study_key: str
+    content_hash: str
+    sha256: str
+    bytes: int
+    instances: tuple[PackedInstance, ...]
+
+
+def doubly_kept(session: Session, *, ended_before: datetime, limit: int) -> tuple[DoublyKept, ...]:
+    """Studies whose received files may leave the node, oldest first."""
+    other = aliased(RevisionRow)
+    newest = select(func.max(other.number)).where(other.study_id == StudyRow.id).scalar_subquery()
+    rows = session.execute(
+        select(RevisionRow, StudyRow.key)
+        .join(StudyRow, StudyRow.id == RevisionRow.study_id)
+        .where(
+            StudyRow.is_on_node,
+            ~StudyRow.is_pending,
+            StudyRow.bytes_are == Whereabouts.HERE,
+            StudyRow.state.in_(ENDED),
+            func.greatest(StudyRow.ended_at, StudyRow.last_instance_at) <= ended_before,
+            RevisionRow.number == newest,
+            RevisionRow.pack == PackState.CONFIRMED,
+        )
+        .order_by(StudyRow.ended_at)
+        .limit(limit)
+    ).all()
+    return tuple(
+        DoublyKept(
+            study_key=key,
+            content_hash=row.content_hash,
+            sha256=row.pack_sha256 or "",
+            bytes=row.pack_bytes or 0,
+            instances=_instances(session, row),
+        )
+        for row, key in rows
+    )
+
+
+def leave_node(session: Session, study_key: str, content_hash: str) -> bool:
+    """Store that the received files leave the node; False where the study changed meanwhile."""
+    study = session.scalars(select(StudyRow).where(StudyRow.key == study_key).with_for_update()).one()
+    newest = session.scalar(
+        select(RevisionRow)
+        .where(RevisionRow.study_id == study.id)
+        .order_by(RevisionRow.number.desc())
+        .limit(1)
+        .execution_options(populate_existing=True)
+    )
+    is_unchanged = (
+        newest is not None
+        and newest.content_hash == content_hash
+        and newest.pack is PackState.CONFIRMED
+        and not study.is_pending
+        and study.bytes_are is Whereabouts.HERE
+    )
+    if is_unchanged:
+        study.is_on_node = False
+    return is_unchanged
+
+
+def came_again(session: Session, study_key: str) -> None:
+    """Store that there are received files of a study on the node again."""
+    session.execute(
+        update(StudyRow).where(StudyRow.key == study_key, ~StudyRow.is_on_node).values(is_on_node=True)
+    )
 
 
 def outdated(session: Session, study_key: str) -> tuple[tuple[int, str], ...]:

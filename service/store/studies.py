@@ -279,6 +279,7 @@ def complete(session: Session, key: str, *, completed_by: str, now: datetime) ->
         study.state = move(study.state, State.COMPLETE)
     study.reason, study.detail, study.ended_at = None, "", None
     study.completed_at, study.completed_by = now, completed_by
+    study.waived = None  # given for the results there were
     revision = RevisionRow(
         study_id=study.id, number=len(hashes) + 1, content_hash=content_hash, completed_by=completed_by
     )

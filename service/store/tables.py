@@ -91,6 +91,7 @@ class StudyRow(Base):
     flag: Mapped[str | None]  # code of what a person must look at, whatever the state
     bytes_are: Mapped[Whereabouts] = mapped_column(server_default="here")
     deleted_at: Mapped[datetime | None]
+    is_on_node: Mapped[bool] = mapped_column(server_default="true")  # received files, besides the pack
     hold: Mapped[str | None]  # why nothing of it may be deleted
     waived: Mapped[str | None]  # why it may be deleted without every result confirmed
     parked_at: Mapped[datetime | None]  # a person put it aside: nobody scores it

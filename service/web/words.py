@@ -129,6 +129,7 @@ ACTIONS: dict[str, str] = {
     "study.scored": "Scored",
     "study.not_assessable": "Found not assessable",
     "study.failed": "Scoring failed",
+    "study.left_node": "Received files left the node; the store has the pack",
     "study.held": "Held by a person: nothing may be deleted",
     "study.released": "Hold released by a person",
     "study.waived": "A person allowed it to go without every result confirmed",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node import quota as module
-from dicom_node.quota import Quota, is_over_quota, read_used
+from dicom_node.quota import Quota, quota_mark, read_used
 from dicom_node.spool import Spool
 
 HEAD = b"\0" * 128 + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00\x00\x00\x00\x00"
@@ -40,11 +40,11 @@ def test_what_is_above_the_quota_is_refused_until_something_goes(spool: Spool, t
 def test_a_mark_of_an_earlier_run_goes_when_there_is_no_quota_any_more(spool: Spool, tmp_path: Path) -> None:
     put(spool, "1.2", "1.2.1", 500)
     Quota(tmp_path / "spool", limit_bytes=1).measure()
-    assert is_over_quota(tmp_path / "spool")
+    assert quota_mark(tmp_path / "spool").exists()
 
     Quota(tmp_path / "spool", limit_bytes=None).measure()
 
-    assert not is_over_quota(tmp_path / "spool")
+    assert not quota_mark(tmp_path / "spool").exists()
 
 
 def test_only_folders_that_changed_are_read_again(

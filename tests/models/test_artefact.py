@@ -62,6 +62,14 @@ def test_manifest_that_is_not_valid_is_named(copied: Path, key: str, value: obje
         Artefact.load(copied)
 
 
+def test_a_manifest_of_a_later_release_is_refused_with_the_remedy(copied: Path) -> None:
+    content = json.loads((copied / MANIFEST).read_text()) | {"format": 3}
+    (copied / MANIFEST).write_text(json.dumps(content))
+
+    with pytest.raises(ArtefactError, match=r"format 3, .*update Vigil"):
+        Artefact.load(copied)
+
+
 @pytest.mark.parametrize("name", REQUIRED[2])
 def test_one_changed_byte_of_a_picture_model_is_found_and_named(tmp_path: Path, name: str) -> None:
     folder = write_artefact(tmp_path / "grey")

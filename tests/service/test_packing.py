@@ -52,6 +52,7 @@ from tests.phantoms import Phantom, write
 pytestmark = pytest.mark.postgres
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+PHANTOM = Phantom()
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -84,7 +85,13 @@ class Machines:
         self.packing = self.packing_to(self.objects)
 
     def packing_to(self, objects: ObjectStore | None) -> Packing:
-        return Packing(store=self.store, spool=self.spool, objects=objects, admission=self.admission)
+        return Packing(
+            store=self.store,
+            spool=self.spool,
+            objects=objects,
+            admission=self.admission,
+            scratch=Scratch(self.folder / "node" / "scratch", most_bytes=None),
+        )
 
     def triage(self, objects: ObjectStore | None = None) -> Triage:
         place = objects or self.objects
@@ -93,7 +100,7 @@ class Machines:
             provision=Provision(
                 spool_folder=self.folder / "worker" / "spool", objects=place, scratch=self.scratch
             ),
-            objects=ResultStore(place, self.scratch),
+            objects=ResultStore(place, self.scratch, ResultFolder(self.folder / "worker" / "results")),
             models=FixedModel(self.predictor),
             places=Shares(1),
             memory=Shares(1 << 40),
@@ -103,8 +110,8 @@ class Machines:
             attempts=3,
         )
 
-    def receive(self, *, slices: slice = slice(None)) -> None:
-        for dataset in Phantom().datasets()[slices]:
+    def receive(self, phantom: Phantom = PHANTOM, *, slices: slice = slice(None)) -> None:
+        for dataset in phantom.datasets()[slices]:
             (path,) = write(self.folder / "sent", [dataset])
             self.key = self.spool.store(
                 dataset.StudyInstanceUID, dataset.SOPInstanceUID, [path.read_bytes()]
@@ -378,6 +385,33 @@ def test_a_store_that_is_away_costs_no_study_an_attempt(machines: Machines, tmp_
     assert machines.study().state is State.NOT_ASSESSABLE
 
 
+@dataclass(frozen=True)
+class Picky(FolderStore):
+    """A store that does not take one study."""
+
+    refused: str = ""
+
+    def put(self, name: str, parts: Iterable[bytes]) -> None:
+        if self.refused in name:
+            raise StorageAwayError(StorageAwayError.__doc__)
+        FolderStore.put(self, name, parts)
+
+
+def test_a_study_the_store_does_not_take_delays_no_other(machines: Machines, tmp_path: Path) -> None:
+    refused = machines.key
+    machines.receive(Phantom(name="other"))
+    machines.complete()
+    packing = machines.packing_to(Picky(tmp_path / "share", refused=refused))
+
+    packing.step(NOON)
+    packing.step(NOON)
+
+    with machines.store.transaction() as session:
+        states = dict(session.execute(select(StudyRow.key, StudyRow.state)).all())
+    assert states.pop(refused) is State.COMPLETE
+    assert list(states.values()) == [State.QUEUED]
+
+
 def test_a_study_larger_than_the_scratch_is_refused_before_a_byte_is_read(machines: Machines) -> None:
     machines.complete()
     machines.packing.step(NOON)
@@ -479,10 +513,26 @@ def test_killed_at_any_step_the_study_is_packed_and_scored_once(
         assert list((machines.folder / "share" / ".drafts").iterdir()) == []
 
 
+def test_a_node_that_stops_leaves_its_uploads_for_the_next_start(machines: Machines) -> None:
+    machines.complete()
+    stopping = machines.packing_to(machines.objects)
+    with machines.store.transaction() as session:
+        (wanted,) = packs.wanted(session, limit=9)
+    stopping.stop.set()
+
+    with pytest.raises(StorageAwayError, match="stops"):
+        stopping._make(wanted, NOON)
+    stopping.step(NOON)
+    assert machines.packs() == []
+
+    machines.packing.step(NOON)
+    assert len(machines.packs()) == 1
+
+
 def test_pictures_stay_at_hand_and_the_oldest_go(tmp_path: Path) -> None:
     place = FolderStore(tmp_path / "share")
     scratch = Scratch(tmp_path / "scratch", most_bytes=None)
-    objects = AtHand(ResultStore(place, scratch))
+    objects = AtHand(ResultStore(place, scratch, ResultFolder(tmp_path / "before")))
     contents = {f"key/{number}.dcm": bytes([number]) * 100 for number in range(10)}
     for path, content in contents.items():
         place.put(f"results/{path}", [content])
@@ -511,7 +561,7 @@ def test_a_result_of_other_bytes_is_not_sent(tmp_path: Path, content: bytes) -> 
     (tmp_path / "results" / "key" / "a.dcm").write_bytes(content)
     sha256 = hashlib.sha256(b"right").hexdigest()
     for objects in (
-        ResultStore(place, Scratch(tmp_path / "scratch", most_bytes=None)),
+        ResultStore(place, Scratch(tmp_path / "scratch", most_bytes=None), ResultFolder(tmp_path / "before")),
         ResultFolder(tmp_path / "results"),
     ):
         with pytest.raises(ObjectDamagedError), objects.local("key/a.dcm", sha256, 5):
@@ -520,3 +570,17 @@ def test_a_result_of_other_bytes_is_not_sent(tmp_path: Path, content: bytes) -> 
         objects.remove("key/a.dcm")
         with pytest.raises(ObjectMissingError), objects.local("key/a.dcm", sha256, 5):
             pass
+
+
+def test_results_from_before_the_site_had_a_store_are_still_sent_and_still_go(tmp_path: Path) -> None:
+    older = tmp_path / "results" / "key" / "a.dcm"
+    older.parent.mkdir(parents=True)
+    older.write_bytes(b"right")
+    scratch = Scratch(tmp_path / "scratch", most_bytes=None)
+    objects = ResultStore(FolderStore(tmp_path / "share"), scratch, ResultFolder(tmp_path / "results"))
+
+    with objects.local("key/a.dcm", hashlib.sha256(b"right").hexdigest(), 5) as file:
+        assert file.read_bytes() == b"right"
+    objects.remove("key/a.dcm")
+
+    assert not older.exists()

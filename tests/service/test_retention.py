@@ -18,7 +18,7 @@ from dicom_node.spool import Spool
 from models.catalogue import active_artefact
 from models.predictor import Predictor
 from service.cli import app
-from service.errors import StudyDeletedError, UnknownStudyError
+from service.errors import SettingsError, StorageAwayError, StudyDeletedError, UnknownStudyError
 from service.replay import replay
 from service.retention import LOCK, Retention
 from service.settings import load_settings
@@ -84,7 +84,9 @@ def retention(
         store=machines.store,
         spool=machines.spool,
         objects=machines.objects,
-        results=ResultStore(machines.objects, machines.scratch),
+        results=ResultStore(
+            machines.objects, machines.scratch, ResultFolder(machines.folder / "node" / "results")
+        ),
         ages=dict.fromkeys(states, DAY),
         quarantine_age=quarantine_age,
     )
@@ -322,10 +324,13 @@ def test_an_instance_that_comes_while_it_is_deleted_is_kept_and_makes_a_revision
 
 
 def test_a_late_instance_of_a_deleted_study_is_a_new_revision(machines: Machines) -> None:
+    with machines.store.transaction() as session:
+        keeping.waive(session, machines.key, "phantom")
     retention(machines).run(IN_A_WEEK)
 
     finish(machines, slices=slice(2, 4))
 
+    assert machines.study().waived is None  # it was given for the results there were
     first, second = machines.revisions()
     assert first.content_hash != second.content_hash
     study = machines.study()
@@ -398,6 +403,19 @@ def test_a_study_of_one_machine_goes_too(store: Store, tmp_path: Path, predictor
 
     assert part.run(IN_A_WEEK).studies == 1
     assert machines.results() == received(machines) == []
+
+
+def test_a_store_that_is_no_longer_named_keeps_a_deletion_open(machines: Machines) -> None:
+    part = retention(machines)
+    part.objects = None
+
+    with pytest.raises(StorageAwayError, match="Set it again"):
+        part.run(IN_A_WEEK)
+    assert machines.study().bytes_are is Whereabouts.DELETING
+    assert machines.packs()
+
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+    assert machines.packs() == []
 
 
 def test_the_quarantine_has_an_age_of_its_own(machines: Machines) -> None:
@@ -482,8 +500,6 @@ def test_the_commands_say_what_would_go_and_let_people_decide(
 
 
 def test_a_node_that_commits_to_keep_studies_deletes_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.errors import SettingsError
-
     monkeypatch.setenv("VIGIL_KEEP_SCORED_DAYS", "30")
     assert load_settings().keep_scored_days == 30
 

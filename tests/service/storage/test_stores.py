@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from service import storage
-from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayError
+from service.errors import ObjectMissingError, StorageAwayError
 from service.storage import ObjectStore, keep, read
 from service.storage import folder as folder_module
 from service.storage.bucket import PART_BYTES, BucketStore, Endpoint
@@ -22,8 +22,11 @@ SMALL = b"a pack" * 1000
 
 
 def in_bucket(served: Bucket) -> BucketStore:
-    endpoint = Endpoint(url=served.endpoint, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
-    return BucketStore(BUCKET, f"site/{uuid4().hex}", endpoint)
+    return BucketStore(BUCKET, f"site/{uuid4().hex}", endpoint_of(served))
+
+
+def endpoint_of(served: Bucket) -> Endpoint:
+    return Endpoint(url=served.endpoint, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -98,7 +101,7 @@ class Lying(FolderStore):
 def test_a_store_that_gives_back_other_bytes_is_not_believed(tmp_path: Path) -> None:
     place = Lying(tmp_path)
 
-    with pytest.raises(ObjectDamagedError):
+    with pytest.raises(StorageAwayError, match="other bytes"):
         keep(place, NAME, [SMALL])
     with pytest.raises(ObjectMissingError):
         content(place, NAME)
@@ -177,6 +180,13 @@ def test_a_bucket_that_does_not_answer_is_told_without_its_secrets(monkeypatch: 
 
     assert ACCESS_KEY not in repr(away)
     assert SECRET_KEY not in str(told.value) + repr(away)
+
+
+def test_a_bucket_that_is_not_there_is_no_missing_object_to_who_writes(served: Bucket) -> None:
+    place = BucketStore("nowhere", "", endpoint_of(served))
+
+    with pytest.raises(StorageAwayError):
+        keep(place, NAME, [SMALL])
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

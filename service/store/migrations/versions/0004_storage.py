@@ -45,6 +45,11 @@ def upgrade() -> None:
         op.f("ck_study_whereabouts"), "study", "bytes_are IN ('here', 'deleting', 'deleted')", schema="vigil"
     )
     op.add_column("study", sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True), schema="vigil")
+    op.add_column(
+        "study",
+        sa.Column("is_on_node", sa.Boolean(), server_default="true", nullable=False),
+        schema="vigil",
+    )
     for name in ("hold", "waived"):
         op.add_column("study", sa.Column(name, sa.Text(), nullable=True), schema="vigil")
     op.create_index("ix_study_bytes_are", "study", ["bytes_are", "ended_at"], schema="vigil")
