@@ -29,6 +29,7 @@ ACTOR = "node"
 # File systems stamp folders in ticks of some milliseconds: a folder this young may change under its stamp.
 SETTLED_NS = 2_000_000_000
 REST_NS = 60_000_000_000  # before a study that could not be taken in is tried again
+SWEEP_S = 86_400.0  # between two looks for messages that concern nobody any more
 BATCH = 200  # instances registered in one transaction, so that a huge study shows progress
 
 log = structlog.get_logger(__name__)
@@ -64,6 +65,7 @@ class Intake:
     longest_wait_s: float = 900.0
     _seen: dict[str, int] = field(default_factory=dict)
     _rests_until: dict[str, int] = field(default_factory=dict)
+    _sweep_at: float = 0.0
 
     def step(self, now: datetime) -> None:
         """Register what arrived and queue what is complete.
@@ -73,6 +75,9 @@ class Intake:
         now : datetime
             Aware.
         """
+        if self.signals is not None and time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + SWEEP_S
+            self.signals.sweep()
         try:
             self._register_arrivals()
             self._queue_complete(now)

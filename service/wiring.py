@@ -89,15 +89,13 @@ def config_digest(settings: Settings) -> str:
 
 def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) -> Intake:
     """Return the loop from spool to job."""
-    signals = open_signals(settings)
-    signals.sweep()
     return Intake(
         store=store,
         spool=spool,
         model_hash=open_artefact(settings).sha256,
         config_digest=config_digest(settings),
         quiet_s=lambda sender: peers.quiet_s(sender, default=settings.quiet_s),
-        signals=signals,
+        signals=open_signals(settings),
         inquiry=Inquiry(peers=peers, spool=spool, calling_aet=settings.aet),
         longest_wait_s=settings.longest_wait_s,
     )
