@@ -22,6 +22,7 @@ from dicom_node.errors import SpoolFullError
 
 LONGEST_PDU = 1024 * 1024  # bytes; an association request with every context stays far below
 MOST_IN_MEMORY = 4 * LONGEST_PDU  # bytes of a message that are not a C-STORE's data set
+BY_PROVIDER = 0x02  # source of an abort (PS3.8 table 9-26)
 MOST_WAITING = 4  # messages not yet answered; without asynchronous operations a sender has one
 
 log = structlog.get_logger(__name__)
@@ -173,9 +174,10 @@ class _DataSetFile:
 
 
 def end_quietly(association: Any, flow: Flow) -> None:
-    """Let a malformed message end its connection, where pynetdicom's thread would die of it.
+    """Let a malformed message or request end its connection, where pynetdicom's thread would die of it.
 
-    That thread would leave socket and files behind, and print a traceback that quotes the peer (I9).
+    That thread would leave socket and files behind, and print a traceback that quotes the peer (I9). One that
+    dies while it negotiates leaves a connection that nothing ever ends.
     """
     machine = association.dul.state_machine
     act = machine.do_action
@@ -188,3 +190,14 @@ def end_quietly(association: Any, flow: Flow) -> None:
             flow.end(association)
 
     machine.do_action = do_action
+    negotiate = association.acse.negotiate_association
+
+    def negotiate_association() -> None:
+        try:
+            negotiate()
+        except Exception as error:  # noqa: BLE001 - as above, in the association's own thread
+            log.warning("connection closed: malformed association request", error=type(error).__name__)
+            association.acse.send_abort(BY_PROVIDER)
+            association.kill()
+
+    association.acse.negotiate_association = negotiate_association

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import uuid
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ _NAMESPACE = uuid.UUID("6f0f6a0e-5d52-5f0c-9b57-0d2b5b1f7e61")  # ours alone; ch
 _SEPARATOR = "\x1f"  # the unit separator occurs in no part, so no two lists of parts read the same
 
 
+@lru_cache(maxsize=256)  # every instance of a study asks again
 def study_key(secret: bytes, study_uid: str) -> str:
     """Pseudonym of a study: 20 lower-case base32 characters of HMAC-SHA256.
 

@@ -1,6 +1,7 @@
 """The file head that stands before every received data set (PS3.10 section 7.1)."""
 
 import struct
+from functools import lru_cache
 
 from dicom_node.elements import PREAMBLE, PREFIX
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
@@ -8,6 +9,7 @@ from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 _SHORT = struct.Struct("<HH2sH")
 _LONG = struct.Struct("<HH2sHL")
 _UL = struct.Struct("<L")
+_OPENING = b"\0" * PREAMBLE + PREFIX + _SHORT.pack(2, 0x0000, b"UL", 4)  # the length of the group follows
 
 
 def file_head(*, sop_class: str, sop_instance: str, syntax: str, sender: str) -> bytes:
@@ -22,19 +24,22 @@ def file_head(*, sop_class: str, sop_instance: str, syntax: str, sender: str) ->
     sender : str
         Calling AE title.
     """
-    body = b"".join(
-        (
-            _LONG.pack(2, 0x0001, b"OB", 0, 2) + b"\x00\x01",
-            _short(0x0002, b"UI", sop_class, b"\0"),
-            _short(0x0003, b"UI", sop_instance, b"\0"),
-            _short(0x0010, b"UI", syntax, b"\0"),
-            _short(0x0012, b"UI", IMPLEMENTATION_CLASS_UID, b"\0"),
-            _short(0x0013, b"SH", IMPLEMENTATION_VERSION, b" "),
-            _short(0x0016, b"AE", sender, b" "),
-        )
+    first, last = _of_association(sop_class, syntax, sender)
+    instance = _short(0x0003, b"UI", sop_instance, b"\0")
+    return _OPENING + _UL.pack(len(first) + len(instance) + len(last)) + first + instance + last
+
+
+@lru_cache(maxsize=256)
+def _of_association(sop_class: str, syntax: str, sender: str) -> tuple[bytes, bytes]:
+    """Elements before and after the one that differs from instance to instance."""
+    first = _LONG.pack(2, 0x0001, b"OB", 0, 2) + b"\x00\x01" + _short(0x0002, b"UI", sop_class, b"\0")
+    last = (
+        _short(0x0010, b"UI", syntax, b"\0"),
+        _short(0x0012, b"UI", IMPLEMENTATION_CLASS_UID, b"\0"),
+        _short(0x0013, b"SH", IMPLEMENTATION_VERSION, b" "),
+        _short(0x0016, b"AE", sender, b" "),
     )
-    length = _SHORT.pack(2, 0x0000, b"UL", 4) + _UL.pack(len(body))
-    return b"\0" * PREAMBLE + PREFIX + length + body
+    return first, b"".join(last)
 
 
 def _short(element: int, vr: bytes, text: str, padding: bytes) -> bytes:

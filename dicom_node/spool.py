@@ -12,7 +12,6 @@ be rebuilt from it. A file that stands in a study folder is complete and never c
 
 import hashlib
 import os
-import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,7 +50,13 @@ class StoreOutcome:
 
     kind: StoreKind
     study_key: str
-    path: Path
+    file_name: str
+    root: Path  # of the spool
+
+    @property
+    def path(self) -> Path:
+        """Where it stands, or what holds its UID; behind a log it stands there soon."""
+        return self.root / self.study_key / self.file_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +113,7 @@ class Spool:
     """
 
     def __init__(self, root: Path, secret: bytes, *, free_mark_bytes: int) -> None:
-        self._root = root
+        self.root = root
         self._secret = secret
         self._free_mark_bytes = free_mark_bytes
         self._quarantine = root.parent / QUARANTINE
@@ -121,7 +126,7 @@ class Spool:
     @property
     def incoming(self) -> Path:
         """Folder of unfinished files, on the spool's file system."""
-        return self._root / ".incoming"
+        return self.root / ".incoming"
 
     @property
     def quarantined(self) -> Path:
@@ -130,7 +135,8 @@ class Spool:
 
     def has_room(self) -> bool:
         """Whether free space is above the mark, and what is here below the quota."""
-        is_free = shutil.disk_usage(self._root).free >= self._free_mark_bytes
+        disk = os.statvfs(self.root)
+        is_free = disk.f_bavail * disk.f_frsize >= self._free_mark_bytes
         return is_free and not self._quota_mark.exists()
 
     def key_of(self, study_uid: str) -> str:
@@ -184,7 +190,7 @@ class Spool:
                 if key not in folders:
                     folders[key] = stack.enter_context(self._study_folder(key))
                 kind = self._link(draft, folders[key], self.path_of(key, name))
-                outcomes.append(StoreOutcome(kind=kind, study_key=key, path=self.path_of(key, name)))
+                outcomes.append(StoreOutcome(kind=kind, study_key=key, file_name=name, root=self.root))
             # Also for a copy: the first may still be on its way to the disk in another thread.
             for folder in folders.values():
                 os.fsync(folder)
@@ -194,7 +200,7 @@ class Spool:
 
     def path_of(self, key: str, file_name: str) -> Path:
         """Where an instance stands, or will stand."""
-        return self._root / key / file_name
+        return self.root / key / file_name
 
     def _link(self, draft: Draft, folder: int, final: Path) -> StoreKind:
         try:
@@ -257,13 +263,13 @@ class Spool:
         for key, changed_ns in list(self.studies()):
             if time.time_ns() - changed_ns >= older_than_s * 1e9:
                 with suppress(OSError):  # not empty
-                    (self._root / key).rmdir()
+                    (self.root / key).rmdir()
                     removed += 1
         return removed
 
     def studies(self) -> Iterator[tuple[str, int]]:
         """Key of each study, and when its folder last changed, in nanoseconds."""
-        with os.scandir(self._root) as entries:
+        with os.scandir(self.root) as entries:
             for entry in entries:
                 if STUDY_KEY.fullmatch(entry.name):
                     with suppress(FileNotFoundError):  # removed a moment ago
@@ -281,7 +287,7 @@ class Spool:
             raise ValueError("not a study key")
         found = []
         try:
-            with os.scandir(self._root / key) as entries:
+            with os.scandir(self.root / key) as entries:
                 for entry in entries:
                     with suppress(FileNotFoundError):  # removed a moment ago
                         state = entry.stat(follow_symlinks=False)
@@ -299,13 +305,13 @@ class Spool:
     def sync(self, keys: Iterable[str]) -> None:
         """Make what is seen in study folders survive power loss: a file may stand there a moment before."""
         for key in keys:
-            sync_folder(self._root / key)
-        sync_folder(self._root)
+            sync_folder(self.root / key)
+        sync_folder(self.root)
 
     @contextmanager
     def _study_folder(self, key: str) -> Iterator[int]:
         """Descriptor of a study's folder, made where it is missing."""
-        folder = self._root / key
+        folder = self.root / key
         try:
             descriptor = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
@@ -337,7 +343,7 @@ class Spool:
         with self._lock:
             if self._durable_folders.get(key, 0.0) > now:
                 return
-        sync_folder(self._root)
+        sync_folder(self.root)
         with self._lock:
             if len(self._durable_folders) >= MOST_REMEMBERED:
                 self._durable_folders.clear()

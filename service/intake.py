@@ -30,6 +30,7 @@ ACTOR = "node"
 # File systems stamp folders in ticks of some milliseconds: a folder this young may change under its stamp.
 SETTLED_NS = 2_000_000_000
 REST_NS = 60_000_000_000  # before a study that could not be taken in is tried again
+SWEEP_S = 86_400.0  # between two looks for messages that concern nobody any more
 BATCH = 200  # instances registered in one transaction, so that a huge study shows progress
 
 log = structlog.get_logger(__name__)
@@ -71,6 +72,7 @@ class Intake:
     follow: Callable[[], str] | None = None
     _seen: dict[str, int] = field(default_factory=dict)
     _rests_until: dict[str, int] = field(default_factory=dict)
+    _sweep_at: float = 0.0
 
     def step(self, now: datetime) -> None:
         """Register what arrived and queue what is complete.
@@ -82,6 +84,9 @@ class Intake:
         """
         if self.follow is not None:
             self.model_hash = self.follow()
+        if self.signals is not None and time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + SWEEP_S
+            self.signals.sweep()
         try:
             self._register_arrivals()
             self._queue_complete(now)

@@ -110,8 +110,6 @@ def config_digest(settings: Settings) -> str:
 
 def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) -> Intake:
     """Return the loop from spool to job."""
-    signals = open_signals(settings)
-    signals.sweep()
     active = active_model(settings)
     return Intake(
         store=store,
@@ -120,7 +118,7 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
         follow=lambda: active.identity().sha256,
         config_digest=config_digest(settings),
         quiet_s=lambda sender: peers.quiet_s(sender, default=settings.quiet_s),
-        signals=signals,
+        signals=open_signals(settings),
         inquiry=Inquiry(peers=peers, spool=spool, calling_aet=settings.aet),
         longest_wait_s=settings.longest_wait_s,
         is_packing=settings.store is not None,

@@ -35,7 +35,7 @@ class FakeSink:
         if self.fills_up:
             raise SpoolFullError("The disk of the spool is full.")
         self.stored[study_uid, sop_instance_uid] = b"".join(parts)
-        return StoreOutcome(kind=StoreKind.STORED, study_key="a" * 20, path=Path("stored"))
+        return StoreOutcome(kind=StoreKind.STORED, study_key="a" * 20, file_name="stored", root=Path("spool"))
 
     def quarantine(self, parts: Iterable[bytes], reason: str) -> Path:
         self.quarantined.append((reason, b"".join(parts)))

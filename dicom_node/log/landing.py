@@ -88,7 +88,7 @@ class LogLanding:
             finally:
                 self._release(target)
         return StoreOutcome(
-            kind=StoreKind.STORED, study_key=key, path=self.spool.path_of(key, record.file_name)
+            kind=StoreKind.STORED, study_key=key, file_name=record.file_name, root=self.spool.root
         )
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ what an earlier life left in it is no record.
 import fcntl
 import mmap
 import os
+import re
 import secrets
 import time
 from contextlib import suppress
@@ -22,6 +23,9 @@ from dicom_node.log.record import GENERATION_BYTES
 SEGMENT_BYTES = 64 * 1024 * 1024
 _GROWTH = 4  # times its first size that the log may grow to while a burst lasts
 _STEP = 8 * 1024 * 1024
+_NAME = re.compile(
+    rf"(spare|ready-[^.]+\.0|active-[^.]+\.\d+|sealed\.\d+\.(\d+|torn))\.[0-9a-f]{{{2 * GENERATION_BYTES}}}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +174,8 @@ class Segments:
         return (len(self._all()) - len(self._all("spare."))) * 2 > self._count * _GROWTH
 
     def _all(self, state: str = "") -> list[Path]:
-        states = ("spare.", "ready-", "active-", "sealed.")
         with os.scandir(self._folder) as entries:
-            names = [entry.name for entry in entries if entry.name.startswith(states)]
+            names = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
         return sorted(self._folder / name for name in names if name.startswith(state))
 
     def _make(self, *, written: bool) -> Path:

@@ -5,7 +5,7 @@
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
@@ -13,7 +13,7 @@ from dicom_node.elements import LONG_VRS, SHORT_VRS
 from dicom_node.identity import is_uid
 from dicom_node.keys import KEYS, Keys, read_keys
 
-_LAST = max(KEYS)
+_LAST, _KEYS = max(KEYS), frozenset(KEYS)
 _LONGEST_UID = 66  # bytes, with padding; a longer value is no key
 _LONGEST_HEAD = 12  # bytes before a value
 _MOST_ELEMENTS = 500  # before the last key; images have some dozens
@@ -39,48 +39,40 @@ def keys_of(data_set: memoryview, transfer_syntax_uid: str) -> Keys:
 
 
 def _scan(data: memoryview) -> Keys | None:
+    """Keys on the top level; None where the walker of `elements` understands more."""
     found: dict[int, str] = {}
-    try:
-        for tag, at, length in _elements(data):
-            if tag > _LAST:
-                break
-            if tag in KEYS:
-                if length > _LONGEST_UID:
-                    return None
-                found[tag] = str(data[at : at + length], "ascii", "replace").strip("\0 ")
-    except _NotPlainError:
-        return None
-    keys = [found.get(tag, "") for tag in KEYS]
-    if not all(is_uid(key) for key in keys):
-        return None
-    return Keys(sop_class_uid=keys[0], sop_instance_uid=keys[1], study_uid=keys[2])
-
-
-class _NotPlainError(Exception):
-    """The walker of `elements` understands more."""
-
-
-def _elements(data: memoryview) -> Iterator[tuple[int, int, int]]:
-    """Tag, start and length of the values of the top level, up to the last key."""
     vr = bytes(data[4:6])
     is_explicit = vr in SHORT_VRS or vr in LONG_VRS  # some senders announce the other encoding
     at, size = 0, len(data)
     for _ in range(_MOST_ELEMENTS):
         if at + _LONGEST_HEAD > size:
-            break
-        if not is_explicit:
-            group, element, length = _IMPLICIT.unpack_from(data, at)
-            at += 8
-        else:
+            return None
+        if is_explicit:
             group, element, vr, length = _EXPLICIT.unpack_from(data, at)
             at += 8
             if vr in LONG_VRS:
                 (length,) = _LENGTH.unpack_from(data, at)
                 at += 4
             elif vr not in SHORT_VRS:
-                break
-        if length > size - at and group << 16 | element <= _LAST:  # undefined lengths are the longest
-            break
-        yield group << 16 | element, at, length
+                return None
+        else:
+            group, element, length = _IMPLICIT.unpack_from(data, at)
+            at += 8
+        tag = group << 16 | element
+        if tag > _LAST:
+            return _keys(found)
+        if length > size - at:  # undefined lengths are the longest
+            return None
+        if tag in _KEYS:
+            if length > _LONGEST_UID:
+                return None
+            found[tag] = str(data[at : at + length], "ascii", "replace").strip("\0 ")
         at += length
-    raise _NotPlainError
+    return None
+
+
+def _keys(found: Mapping[int, str]) -> Keys | None:
+    keys = [found.get(tag, "") for tag in KEYS]
+    if not all(is_uid(key) for key in keys):
+        return None
+    return Keys(sop_class_uid=keys[0], sop_instance_uid=keys[1], study_uid=keys[2])

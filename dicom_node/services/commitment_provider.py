@@ -42,7 +42,8 @@ from dicom_node.spool import Spool, SpooledInstance
 # Failure Reason (PS3.3 C.14.1.1).
 NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0112, 0x0119
 # Statuses of our answer (PS3.7 annex C).
-INVALID_ARGUMENT, NO_SUCH_ACTION, NOT_AUTHORISED = 0x0115, 0x0123, 0x0124
+INVALID_ARGUMENT, NO_SUCH_ACTION, NOT_AUTHORISED, TOO_MANY = 0x0115, 0x0123, 0x0124, 0x0213
+MOST_REQUESTS = 1000  # that wait for their report
 LOOK_S = 0.5  # between two looks at the requests
 OTHERS_S = 5.0  # before a request that another acceptor took is looked at
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 600.0
@@ -121,6 +122,8 @@ class CommitmentProvider:
             return INVALID_ARGUMENT
         if not peers:
             return NOT_AUTHORISED  # nobody to report to
+        if len(self._waiting()) >= MOST_REQUESTS:
+            return TOO_MANY
         name = f"{hashlib.sha256(transaction_uid.encode()).hexdigest()[:32]}.json"
         content = {
             "transaction": transaction_uid,
@@ -134,7 +137,10 @@ class CommitmentProvider:
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):
-            for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else ():
+            waiting = self._waiting()
+            names = {path.name for path in waiting}
+            self._due = {name: due for name, due in self._due.items() if name in names}
+            for path in waiting:
                 # Not before the request is answered; and whoever has its association goes first.
                 wait_s = LOOK_S if path.name in self._associations else OTHERS_S
                 due, pause = self._due.get(path.name, (0.0, FIRST_PAUSE_S))
@@ -149,6 +155,9 @@ class CommitmentProvider:
                     self._due[path.name] = (time.monotonic() + pause, min(2 * pause, LONGEST_PAUSE_S))
                 else:
                     self._due.pop(path.name, None)
+
+    def _waiting(self) -> list[Path]:
+        return sorted(self._folder.glob("*.json")) if self._folder.is_dir() else []
 
     def _report_alone(self, path: Path) -> None:
         """Report once: the file is locked by whichever acceptor reports, and gone afterwards."""

@@ -261,6 +261,26 @@ def test_a_pdu_that_claims_to_be_endless_closes_its_connection_at_once(spool: Sp
         assert peer.recv(64) == b""
 
 
+def test_a_request_whose_context_names_no_class_ends_its_connection(spool: Spool) -> None:
+    def item(kind: int, body: bytes) -> bytes:
+        return struct.pack(">BBH", kind, 0, len(body)) + body
+
+    titles = b"VIGIL".ljust(16) + b"SCANNER".ljust(16)
+    context = item(0x20, bytes((1, 0, 0, 0)) + item(0x40, b"1.2.840.10008.1.2"))
+    user = item(0x50, item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3"))
+    body = (
+        struct.pack(">HH", 1, 0) + titles + bytes(32) + item(0x10, b"1.2.840.10008.3.1.1.1") + context + user
+    )
+    threads = threading.active_count()
+    with receiving(spool) as receiver, socket.create_connection(("127.0.0.1", receiver.port)) as peer:
+        peer.settimeout(5)
+        peer.sendall(struct.pack(">BBL", 1, 0, len(body)) + body)
+
+        assert peer.recv(64)[:1] == b"\x07"  # aborted
+        peer.close()
+        wait_until(lambda: threading.active_count() <= threads + 1)  # of the acceptor alone
+
+
 def test_peers_that_say_nothing_or_half_a_word_lose_their_place(spool: Spool) -> None:
     with receiving(spool, max_associations=2, acse_timeout_s=0.5, network_timeout_s=0.5) as receiver:
         silent = [socket.create_connection(("127.0.0.1", receiver.port)) for _ in range(2)]

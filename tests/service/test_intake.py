@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -415,3 +416,15 @@ def test_an_order_raises_the_priority_of_its_study_and_never_lowers_it(site: Sit
     assert priorities == [Priority.STAT, Priority.STAT]
     with site.store.transaction() as session:
         assert session.scalars(select(AuditRow.action)).all().count("study.prioritised") == 1
+
+
+def test_messages_that_concern_nobody_any_more_are_removed_while_the_node_runs(site: Site) -> None:
+    site.intake.signals = signals = Signals(site.folder / "signals")
+    for uid in ("1.2.3", "1.2.4"):
+        signals.put("a" * 20, uid, listed([]))
+    old, _ = sorted((site.folder / "signals" / "studies" / ("a" * 20)).iterdir())
+    os.utime(old, (0, 0))
+
+    site.intake.step(now())
+
+    assert len(signals.of("a" * 20)) == 1

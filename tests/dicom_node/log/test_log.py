@@ -315,6 +315,23 @@ def test_at_rest_the_keeper_is_handed_everything(
         landing.close()
 
 
+def test_strange_files_in_the_folder_are_let_be(
+    spool: Spool, segments: Segments, landing: LogLanding, tmp_path: Path
+) -> None:
+    sent = keep(landing, "1.2.1", b"x")
+    landing.close()
+    strange = [
+        tmp_path / "log" / name for name in ("sealed.note", "spare.old", "active-0.bak", "sealed.1.2.ab.gz")
+    ]
+    for path in strange:
+        path.write_bytes(b"")
+
+    Keeper(spool, segments).recover()
+
+    assert spooled(spool) == {instance_file_name("1.2.1"): sent}
+    assert all(path.exists() for path in strange)
+
+
 def test_the_log_belongs_to_one_node(tmp_path: Path, segments: Segments) -> None:
     assert segments.lock(0.0)
     assert not Segments(tmp_path / "log", count=2).lock(0.0)

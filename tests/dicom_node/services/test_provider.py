@@ -27,6 +27,7 @@ from dicom_node.peer import AllowedContext
 from dicom_node.peers import Confirm, Peer, Peers
 from dicom_node.pulls import Pulls
 from dicom_node.scp import Receiver
+from dicom_node.services import commitment_provider
 from dicom_node.services.commitment import (
     COMMITMENT_INSTANCE,
     Mailbox,
@@ -425,6 +426,23 @@ def test_what_is_committed_to_is_durable_with_its_name(
         assert ask(node, tmp_path, reference).report("1.2.99") is not None
 
     assert {stored.parent, stored.parent.parent} <= set(synced)
+
+
+def test_requests_for_commitment_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commitment_provider, "MOST_REQUESTS", 2)
+    wanted = Dataset()
+    wanted.ReferencedSOPSequence = items("1.2.4")
+    statuses = []
+    with (
+        running(tmp_path, Peers((peer(),)), offers_commitment=True, is_settled=lambda: False) as node,
+        calling(node, StorageCommitmentPushModel) as association,
+    ):
+        for number in range(4):
+            wanted.TransactionUID = f"1.2.97.{number}"
+            status, _ = association.send_n_action(wanted, 1, StorageCommitmentPushModel, COMMITMENT_INSTANCE)
+            statuses.append(status.Status)
+
+    assert statuses == [0x0000, 0x0000, 0x0213, 0x0213]
 
 
 def test_commitment_is_reported_on_a_new_association_where_the_first_has_gone(tmp_path: Path) -> None:
