@@ -20,6 +20,7 @@ from dicom_node.header import IMAGE_CLASSES, PARSE_ERRORS, InstanceHeader, read_
 from dicom_node.identity import series_key
 from dicom_node.pixels import DECODE_ERRORS, decode, padding_of, to_modality_values
 from models.errors import Reason
+from models.scratch import IN_MEMORY, Scratch, slabs
 from models.volume import Acquisition, Volume
 
 FEWEST_IN_STACK = 8  # three planes of a few slices are a scout, whatever their Image Type says
@@ -113,7 +114,7 @@ def read_headers(series: Series) -> list[Dataset]:
     return headers
 
 
-def read_volume(series: Series, *, max_voxels: int) -> Volume:
+def read_volume(series: Series, *, max_voxels: int, scratch: Scratch = IN_MEMORY) -> Volume:
     """Decode a series into one volume on the grid of its source.
 
     Parameters
@@ -122,6 +123,8 @@ def read_volume(series: Series, *, max_voxels: int) -> Volume:
         One that `list_series` gave no reason.
     max_voxels : int
         Larger volumes are refused before anything is allocated.
+    scratch : Scratch
+        Where the voxels are kept.
 
     Raises
     ------
@@ -141,26 +144,30 @@ def read_volume(series: Series, *, max_voxels: int) -> Volume:
         raise NotAVolumeError(
             Reason.TOO_LARGE, f"{len(frames)} slices of {rows} x {columns} exceed {max_voxels} voxels."
         )
-    voxels = np.zeros((len(frames), rows, columns), dtype=np.float32)
-    padding = np.zeros(voxels.shape, dtype=np.bool_)
+    voxels = scratch.zeros((len(frames), rows, columns), np.float32)
+    padding = scratch.zeros(voxels.shape, np.bool_)
     ordered = [frames[index] for index in stack.order]
     slice_of = {(frame.instance.path, frame.index): place for place, frame in enumerate(ordered)}
-    for path in dict.fromkeys(frame.instance.path for frame in frames):
+    frames_in: dict[Path, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        frames_in[frame.instance.path].append(frame)
+    for path, mine in frames_in.items():
         # One object at a time: the decoded frames of a study are never in memory beside its voxels.
-        _read_instance_into(path, frames, slice_of, voxels, padding)
-    if not np.isfinite(voxels).all():
+        _read_instance_into(path, mine, slice_of, voxels, padding)
+    if not all(np.isfinite(voxels[part]).all() for part in slabs(voxels.shape)):
         raise NotAVolumeError(Reason.UNDECODABLE, "Rescaling gives values that are no numbers.")
     return Volume(
         voxels=voxels,
         spacing_mm=stack.spacing_mm,
         affine=stack.affine,
         padding=padding if padding.any() else None,
+        scratch=scratch,
     )
 
 
 def _read_instance_into(
     path: Path,
-    frames: Sequence[Frame],
+    mine: Sequence[Frame],
     slice_of: dict[tuple[Path, int], int],
     voxels: np.ndarray[tuple[int, int, int], np.dtype[np.float32]],
     padding: np.ndarray[tuple[int, int, int], np.dtype[np.bool_]],
@@ -171,7 +178,6 @@ def _read_instance_into(
     except UnreadableInstanceError as error:
         raise NotAVolumeError(Reason.UNREADABLE, str(error)) from error
     stored = decode(dataset)
-    mine = [frame for frame in frames if frame.instance.path == path]
     if stored.shape != (mine[0].instance.frames, *voxels.shape[1:]):
         raise NotAVolumeError(Reason.UNDECODABLE, "The pixels are not of the size the header states.")
     try:

@@ -182,8 +182,9 @@ class Predictor:
         """
         outcome = self.score(volume)
         calibration = self._calibration
-        on_source = to_source(outcome.combined, outcome.reading.prepared, volume)
-        shown = np.clip(on_source / np.float32(calibration.display_max), 0, 1)
+        shown = to_source(outcome.combined, outcome.reading.prepared, volume)
+        shown /= np.float32(calibration.display_max)
+        np.clip(shown, 0, 1, out=shown)
         return Scores(
             study_score=outcome.study_score,
             p_value=outcome.p_value,
@@ -196,6 +197,7 @@ class Predictor:
                 affine=volume.affine,
                 voxel_mm3=volume.voxel_mm3,
                 min_mm3=self._manifest.min_region_mm3,
+                scratch=volume.scratch,
             ),
             model=self._identity,
         )

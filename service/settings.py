@@ -120,7 +120,12 @@ class Settings(BaseSettings):
         2048,
         ge=64,
         description="Megabytes that the studies in hand of an inference worker may share; a study waits for "
-        "its part, and one that needs more runs alone.",
+        "its part, and one that needs more runs alone, its voxels on disk.",
+    )
+    scratch: Path | None = Field(
+        None,
+        description="Folder on a local disk for the arrays of a study that is larger than its memory; about "
+        "20 bytes a voxel. Unset: DATA/scratch.",
     )
     worker_metrics_port: Port | None = Field(
         None, description="Port on which an inference worker answers Prometheus. Unset: none."
@@ -157,6 +162,11 @@ class Settings(BaseSettings):
     def results_folder(self) -> Path:
         """Result objects and pictures, by study key."""
         return self.data / "results"
+
+    @property
+    def scratch_folder(self) -> Path:
+        """Arrays that do not fit into memory; empty but while they are used."""
+        return self.scratch or self.data / "scratch"
 
     @property
     def engines_folder(self) -> Path:

@@ -19,6 +19,7 @@ from dicom_node.results import BuiltResult, ResultContext, build_results
 from models.errors import DeviceMemoryError
 from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
+from models.scratch import Scratch
 from service import __version__, engine
 from service.engine import DATABASE_AWAY, Pool
 from service.selection import Verdict, judge
@@ -67,6 +68,8 @@ class Triage:
         it kills again, it kills nobody else's attempt.
     memory : Shares
         Of this process, in bytes.
+    scratch_folder : Path
+        Where the arrays of a study are kept that is larger than all of it.
     kinds : frozenset of ResultKind
         Results to build.
     """
@@ -81,6 +84,7 @@ class Triage:
     attempts: int
     places: Shares
     memory: Shares
+    scratch_folder: Path
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
 
     def run(self, score_id: int) -> None:
@@ -114,9 +118,11 @@ class Triage:
         folder = self.spool_folder / job.study_key
         with ExitStack() as held:
 
-            def reserve(voxels: int) -> None:
+            def reserve(voxels: int) -> Scratch:
                 held.close()  # what a series before this one held
-                held.enter_context(self.memory.take(voxels * VOXEL_BYTES, job.priority))
+                wanted = voxels * VOXEL_BYTES
+                held.enter_context(self.memory.take(wanted, job.priority))
+                return Scratch(self.scratch_folder if wanted > self.memory.capacity else None)
 
             verdict = judge(
                 [folder / name for name in job.file_names],

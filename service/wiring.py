@@ -144,6 +144,7 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
         attempts=settings.infer_attempts,
         places=Shares(settings.infer_jobs),
         memory=Shares(settings.memory_mb * MB),
+        scratch_folder=settings.scratch_folder,
     )
 
 

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from dicom_node.spool import Spool
 from models.artefact import Manifest
@@ -58,6 +60,13 @@ class BrokenPredictor:
         raise self.error
 
 
+@pytest.fixture(autouse=True)
+def _unrendered_log() -> Iterator[None]:
+    """Without our configuration structlog prints every local variable of a traceback, which takes seconds."""
+    with capture_logs():
+        yield
+
+
 class Site:
     """One spooled study, and the triage that judges it."""
 
@@ -87,6 +96,7 @@ class Site:
             attempts=3,
             places=self.places,
             memory=Shares(1 << 30),
+            scratch_folder=self.folder / "scratch",
         )
 
     def queue(self, *, model_hash: str | None = None) -> int:
