@@ -26,6 +26,7 @@ from models.providers import CPU, PREFERENCE
 from models.runner import Feeds, Runner
 from models.runtime import open_session
 from models.scores import ModelIdentity, Scores
+from models.triton import TritonSession
 from models.validity import check_volume
 from models.volume import Volume
 
@@ -100,6 +101,7 @@ class Predictor:
         providers: Sequence[str] = (CPU,),
         threads: int = 1,
         engines: Path | None = None,
+        server: str | None = None,
     ) -> "Predictor":
         """Load the network, check that it fits the manifest, and warm it up.
 
@@ -113,25 +115,33 @@ class Predictor:
             Threads of one run.
         engines : Path, optional
             Folder in which TensorRT's engines are kept between starts.
+        server : str, optional
+            URL of an inference server that runs the network instead of this process.
 
         Raises
         ------
+        ServerAwayError, ServerRefusedError
+            If the server does not run it.
         ArtefactError
             If a file of the artefact cannot be used.
         """
         manifest = artefact.manifest
         contract = manifest.input
-        session = open_session(
-            artefact.path / NETWORK,
-            {
-                "slices": np.zeros((1, len(contract.context), *contract.shape[1:]), dtype=np.float32),
-                "position": np.zeros(1, dtype=np.float32),
-            },
-            providers=providers,
-            threads=threads,
-            batch=contract.batch,
-            engines=engines,
-        )
+        session: Runner
+        if server is not None:
+            session = TritonSession(server, artefact.sha256, batch=contract.batch)
+        else:
+            session = open_session(
+                artefact.path / NETWORK,
+                {
+                    "slices": np.zeros((1, len(contract.context), *contract.shape[1:]), dtype=np.float32),
+                    "position": np.zeros(1, dtype=np.float32),
+                },
+                providers=providers,
+                threads=threads,
+                batch=contract.batch,
+                engines=engines,
+            )
         missing = set(manifest.sources) - {INPUT} - set(session.outputs)
         if missing:
             raise ArtefactError(artefact.path / NETWORK, f"has no output {', '.join(sorted(missing))}")
@@ -231,6 +241,7 @@ def load_predictor(
     providers: Sequence[str] = PREFERENCE,
     threads: int = 1,
     engines: Path | None = None,
+    server: str | None = None,
 ) -> AnyPredictor:
     """The predictor of an artefact of either format, on the best provider of this machine.
 
@@ -244,15 +255,21 @@ def load_predictor(
         Of one run on the CPU.
     engines : Path, optional
         Folder in which TensorRT's engines are kept between starts.
+    server : str, optional
+        URL of an inference server that runs the network instead of this process.
 
     Raises
     ------
+    ServerAwayError, ServerRefusedError
+        If the server does not run it.
     ArtefactError
         If the artefact's parts do not fit together.
     """
     if isinstance(artefact, PictureArtefact):
-        return PicturePredictor.load(artefact, providers=providers, threads=threads, engines=engines)
-    return Predictor.load(artefact, providers=providers, threads=threads, engines=engines)
+        return PicturePredictor.load(
+            artefact, providers=providers, threads=threads, engines=engines, server=server
+        )
+    return Predictor.load(artefact, providers=providers, threads=threads, engines=engines, server=server)
 
 
 def read_members(volume: Volume, session: Runner, normals: Normals, manifest: Manifest) -> Reading:

@@ -103,6 +103,12 @@ class Settings(BaseSettings):
     stalled_s: float = Field(
         30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."
     )
+    triton: str | None = Field(
+        None,
+        pattern=r"^https?://[^/]+$",
+        description="URL of an inference server with the KServe v2 protocol (Triton) that runs the network, "
+        "under the artefact's hash as its name. Unset: the worker runs it.",
+    )
     threads: int = Field(1, ge=1, description="Threads of one run of the network on the CPU.")
     infer_jobs: int = Field(
         3,

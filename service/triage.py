@@ -16,7 +16,7 @@ import structlog
 from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
-from models.errors import DeviceMemoryError
+from models.errors import DeviceMemoryError, ServerAwayError, ServerRefusedError
 from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
 from models.scratch import Scratch
@@ -32,7 +32,12 @@ from service.study import State
 ACTOR = "inference"
 ATTEMPTS_USED_UP = "attempts_used_up"
 DEVICE_MEMORY = "device_memory"
-CODES: dict[type[Exception], str] = {DeviceMemoryError: DEVICE_MEMORY}  # of errors that say what to do
+SERVER_REFUSED = "server_refused"
+CODES: dict[type[Exception], str] = {  # of errors that say what to do
+    DeviceMemoryError: DEVICE_MEMORY,
+    ServerRefusedError: SERVER_REFUSED,
+}
+AWAY = (*DATABASE_AWAY, ServerAwayError)  # what no study can help
 VOXEL_BYTES = 24  # of a study's memory for each of its voxels, from reading to results
 PAUSE_S = 5.0  # before the second attempt; longer before each further one
 
@@ -190,7 +195,7 @@ class Triage:
 
     def failed(self, score_id: int, error: Exception) -> None:
         """Store a failed attempt: another one later, or the dead letter."""
-        counts = not isinstance(error, DATABASE_AWAY)
+        counts = not isinstance(error, AWAY)
         detail = f"last error: {type(error).__name__}"
         with self.store.transaction() as session:
             job = jobs.find(session, score_id)

@@ -60,6 +60,7 @@ REASONS: dict[str, str] = {
     Reason.MIXED_PATIENTS: "The images of one series name different patients.",
     "attempts_used_up": "Every attempt to score it failed.",
     "device_memory": "Not even one picture of it fits the memory of the device that scores.",
+    "server_refused": "The inference server does not run the model. An operator must give it the model.",
     "superseded": "A newer revision or model took its place.",
 }
 

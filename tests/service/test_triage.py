@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from dicom_node.spool import Spool
 from models.artefact import Manifest
 from models.catalogue import active_artefact
-from models.errors import DeviceMemoryError
+from models.errors import DeviceMemoryError, ModelError, ServerAwayError
 from models.predictor import Predictor
 from models.scores import ModelIdentity, Scores
 from models.volume import Volume
@@ -117,7 +117,7 @@ class Site:
         """One attempt, as the worker makes it."""
         try:
             triage.run(self.score_id)
-        except (RuntimeError, DeviceMemoryError) as error:
+        except (RuntimeError, ModelError) as error:
             triage.failed(self.score_id, error)
 
     def study(self) -> StudyRow:
@@ -195,6 +195,18 @@ def test_a_study_that_fits_no_device_fails_with_that_reason(site: Site) -> None:
         site.attempt(triage)
 
     assert (site.study().state, site.study().reason) == (State.FAILED, DEVICE_MEMORY)
+
+
+def test_an_inference_server_that_is_away_costs_no_attempt(site: Site) -> None:
+    triage = site.with_model(BrokenPredictor(site.predictor, ServerAwayError("away")))  # type: ignore[arg-type] - a stand-in
+
+    for _ in range(5):
+        site.attempt(triage)
+
+    with site.store.transaction() as session:
+        assert session.scalars(select(ScoreRow.attempts)).one() == 0
+        assert engine.depth(session)[Pool.INFER].waiting == 5
+    assert site.study().state is State.QUEUED
 
 
 def test_a_study_whose_last_attempt_ended_with_its_process_runs_alone(site: Site) -> None:
