@@ -7,7 +7,7 @@ regular, is several; so is one of radiographs, each of them a picture alone.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,8 @@ class Series:
         Frames, from 0, of an enhanced object that holds several stacks; None: all there are.
     acquisition : Acquisition
         Of the first instance; what is true of any instance (lossy, text, contrast) is true of the series.
+    headers : tuple of InstanceHeader
+        Of the paths that can be read, in their order.
     voxels : int
         As its headers say; 0 where it is no volume.
     is_image : bool
@@ -59,6 +61,7 @@ class Series:
     paths: tuple[Path, ...]
     frames: tuple[int, ...] | None = None
     acquisition: Acquisition
+    headers: tuple[InstanceHeader, ...] = field(default=(), repr=False)
     voxels: int = 0
     is_image: bool
     reason: Reason | None
@@ -105,13 +108,7 @@ def list_series(paths: Sequence[Path]) -> tuple[Series, ...]:
 
 def read_headers(series: Series) -> list[Dataset]:
     """Headers of a series in its order, without pixels; files that cannot be read are left out."""
-    headers: list[Dataset] = []
-    for path in series.paths:
-        try:
-            headers.append(read_instance(path).dataset)
-        except UnreadableInstanceError:
-            continue
-    return headers
+    return [header.dataset for header in series.headers]
 
 
 def read_volume(series: Series, *, max_voxels: int, scratch: Scratch = IN_MEMORY) -> Volume:
@@ -131,11 +128,7 @@ def read_volume(series: Series, *, max_voxels: int, scratch: Scratch = IN_MEMORY
     NotAVolumeError
         With the coded reason.
     """
-    try:
-        instances = [read_instance(path) for path in series.paths]
-    except UnreadableInstanceError as error:
-        raise NotAVolumeError(Reason.UNREADABLE, str(error)) from error
-    frames = _frames(instances)
+    frames = _frames(series.headers)
     if series.frames is not None:
         frames = [frames[index] for index in series.frames]
     stack = _arrange(frames)
@@ -200,6 +193,7 @@ def _gate(series_uid: str, instances: list[InstanceHeader]) -> list[Series]:
         key=series_key(series_uid),
         paths=tuple(instance.path for instance in instances),
         acquisition=_acquisition_of(instances),
+        headers=tuple(instances),
         is_image=any(instance.sop_class_uid in IMAGE_CLASSES for instance in instances),
         reason=None,
         detail="",
@@ -214,6 +208,7 @@ def _gate(series_uid: str, instances: list[InstanceHeader]) -> list[Series]:
             whole,
             key=f"{whole.key}-{number}" if many else whole.key,
             paths=tuple(dict.fromkeys(frame.instance.path for frame in part)),
+            headers=tuple({frame.instance.path: frame.instance for frame in part}.values()),
             frames=tuple(frame.index for frame in part) if many and part[0].instance.frames > 1 else None,
             acquisition=_acquisition_of([frame.instance for frame in part]),
             voxels=len(part) * part[0].plane.matrix[0] * part[0].plane.matrix[1],

@@ -21,7 +21,7 @@ from models.artefact import (
 from models.calibration import Calibration, identify, read_calibration
 from models.errors import ArtefactError
 from models.images.predictor import PicturePredictor
-from models.preprocess import Prepared, prepare, to_source
+from models.preprocess import Prepared, Seen, prepare, to_source
 from models.providers import CPU, PREFERENCE
 from models.runner import Feeds, Runner
 from models.runtime import open_session
@@ -220,8 +220,8 @@ class Predictor:
         NotAssessableError
             If the volume is outside what the model was made for.
         """
-        check_volume(volume, self._manifest.applicability)
-        reading = read_members(volume, self._session, self._normals, self._manifest)
+        seen = check_volume(volume, self._manifest.applicability)
+        reading = read_members(volume, self._session, self._normals, self._manifest, seen)
         combined = combine(reading.maps, self._calibration.levels)
         study_score = study_score_of(combined, reading, self._manifest)
         return Outcome(
@@ -272,9 +272,11 @@ def load_predictor(
     return Predictor.load(artefact, providers=providers, threads=threads, engines=engines, server=server)
 
 
-def read_members(volume: Volume, session: Runner, normals: Normals, manifest: Manifest) -> Reading:
+def read_members(
+    volume: Volume, session: Runner, normals: Normals, manifest: Manifest, seen: Seen | None = None
+) -> Reading:
     """Standardised map and study score of every head."""
-    prepared = prepare(volume, manifest.input)
+    prepared = prepare(volume, manifest.input, seen)
     maps = source_maps(prepared, session, manifest)
     inside = core(prepared, manifest.erode_mm)
     standardised = {name: normals.standardise(name, values) for name, values in maps.items()}

@@ -105,8 +105,33 @@ def brain_mask(volume: Volume) -> NDArray[np.bool_]:
     return tissue_mask(clean_voxels(volume))
 
 
-def survey(volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was made of a volume to look at it, for whoever needs it next.
+
+    Attributes
+    ----------
+    cleaned : float32, on the grid of the volume
+        As of ``clean_voxels``.
+    overview, affine : arrays
+        As of ``survey``.
+    """
+
+    cleaned: NDArray[np.float32]
+    overview: NDArray[np.float32]
+    affine: NDArray[np.float64]
+
+
+def survey(
+    volume: Volume, cleaned: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The whole volume on a patient-aligned 2 mm grid.
+
+    Parameters
+    ----------
+    volume : Volume
+    cleaned : float32, optional
+        As of ``clean_voxels``, where that is known.
 
     Returns
     -------
@@ -124,23 +149,34 @@ def survey(volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     affine[:3, 3] = low
     # The tolerance keeps rounding in the corners from adding a slice.
     size = np.ceil((high - low)[::-1] / SURVEY_MM - 1e-6).astype(int) + 1  # x, y, z → S, P, L
-    return resample(clean_voxels(volume), volume, affine, (int(size[0]), int(size[1]), int(size[2]))), affine
+    cleaned = clean_voxels(volume) if cleaned is None else cleaned
+    return resample(cleaned, volume, affine, (int(size[0]), int(size[1]), int(size[2]))), affine
 
 
-def prepare(volume: Volume, contract: InputContract) -> Prepared:
+def prepare(volume: Volume, contract: InputContract, seen: Seen | None = None) -> Prepared:
     """Put a skull-stripped volume on the model grid and normalise its intensities.
 
     The brain's bounding box is scaled to the contract's width and length (sparing outliers), the top of
     the brain is put at a fixed slice; intensities follow the contract's landmarks.
+
+    Parameters
+    ----------
+    volume : Volume
+    contract : InputContract
+    seen : Seen, optional
+        What the check of the volume has made already.
 
     Raises
     ------
     NotAssessableError
         CONSTANT_PIXELS if there is nothing to see.
     """
-    overview, overview_affine = survey(volume)
-    affine = _model_affine(tissue_mask(overview), overview_affine, contract)
-    voxels = resample(clean_voxels(volume), volume, affine, contract.shape)
+    if seen is None:
+        cleaned = clean_voxels(volume)
+        overview, overview_affine = survey(volume, cleaned)
+        seen = Seen(cleaned=cleaned, overview=overview, affine=overview_affine)
+    affine = _model_affine(tissue_mask(seen.overview), seen.affine, contract)
+    voxels = resample(seen.cleaned, volume, affine, contract.shape)
     mask = tissue_mask(voxels)
     if not mask.any():
         raise NotAssessableError(Reason.CONSTANT_PIXELS, "No tissue stands above the background.")
