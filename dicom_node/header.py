@@ -143,7 +143,8 @@ def read_dataset(path: Path, *, with_pixels: bool = False) -> FileDataset:
             warnings.simplefilter("ignore")
             _refuse_bomb(path)
             dataset = dcmread(path, stop_before_pixels=not with_pixels)
-            dataset.decode()
+            if not with_pixels:  # whoever asks for pixels has read the header before
+                dataset.decode()
     except PARSE_ERRORS as error:
         raise UnreadableInstanceError(f"The data set cannot be parsed ({type(error).__name__}).") from None
     return dataset

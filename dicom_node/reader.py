@@ -7,7 +7,7 @@ regular, is several; so is one of radiographs, each of them a picture alone.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from dicom_node.header import IMAGE_CLASSES, PARSE_ERRORS, InstanceHeader, read_
 from dicom_node.identity import series_key
 from dicom_node.pixels import DECODE_ERRORS, decode, padding_of, to_modality_values
 from models.errors import Reason
+from models.scratch import IN_MEMORY, Scratch, slabs
 from models.volume import Acquisition, Volume
 
 FEWEST_IN_STACK = 8  # three planes of a few slices are a scout, whatever their Image Type says
@@ -43,6 +44,8 @@ class Series:
         Frames, from 0, of an enhanced object that holds several stacks; None: all there are.
     acquisition : Acquisition
         Of the first instance; what is true of any instance (lossy, text, contrast) is true of the series.
+    headers : tuple of InstanceHeader
+        Of the paths that can be read, in their order.
     voxels : int
         As its headers say; 0 where it is no volume.
     is_image : bool
@@ -58,6 +61,7 @@ class Series:
     paths: tuple[Path, ...]
     frames: tuple[int, ...] | None = None
     acquisition: Acquisition
+    headers: tuple[InstanceHeader, ...] = field(default=(), repr=False)
     voxels: int = 0
     is_image: bool
     reason: Reason | None
@@ -104,16 +108,10 @@ def list_series(paths: Sequence[Path]) -> tuple[Series, ...]:
 
 def read_headers(series: Series) -> list[Dataset]:
     """Headers of a series in its order, without pixels; files that cannot be read are left out."""
-    headers: list[Dataset] = []
-    for path in series.paths:
-        try:
-            headers.append(read_instance(path).dataset)
-        except UnreadableInstanceError:
-            continue
-    return headers
+    return [header.dataset for header in series.headers]
 
 
-def read_volume(series: Series, *, max_voxels: int) -> Volume:
+def read_volume(series: Series, *, max_voxels: int, scratch: Scratch = IN_MEMORY) -> Volume:
     """Decode a series into one volume on the grid of its source.
 
     Parameters
@@ -122,17 +120,15 @@ def read_volume(series: Series, *, max_voxels: int) -> Volume:
         One that `list_series` gave no reason.
     max_voxels : int
         Larger volumes are refused before anything is allocated.
+    scratch : Scratch
+        Where the voxels are kept.
 
     Raises
     ------
     NotAVolumeError
         With the coded reason.
     """
-    try:
-        instances = [read_instance(path) for path in series.paths]
-    except UnreadableInstanceError as error:
-        raise NotAVolumeError(Reason.UNREADABLE, str(error)) from error
-    frames = _frames(instances)
+    frames = _frames(series.headers)
     if series.frames is not None:
         frames = [frames[index] for index in series.frames]
     stack = _arrange(frames)
@@ -141,26 +137,30 @@ def read_volume(series: Series, *, max_voxels: int) -> Volume:
         raise NotAVolumeError(
             Reason.TOO_LARGE, f"{len(frames)} slices of {rows} x {columns} exceed {max_voxels} voxels."
         )
-    voxels = np.zeros((len(frames), rows, columns), dtype=np.float32)
-    padding = np.zeros(voxels.shape, dtype=np.bool_)
+    voxels = scratch.zeros((len(frames), rows, columns), np.float32)
+    padding = scratch.zeros(voxels.shape, np.bool_)
     ordered = [frames[index] for index in stack.order]
     slice_of = {(frame.instance.path, frame.index): place for place, frame in enumerate(ordered)}
-    for path in dict.fromkeys(frame.instance.path for frame in frames):
+    frames_in: dict[Path, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        frames_in[frame.instance.path].append(frame)
+    for path, mine in frames_in.items():
         # One object at a time: the decoded frames of a study are never in memory beside its voxels.
-        _read_instance_into(path, frames, slice_of, voxels, padding)
-    if not np.isfinite(voxels).all():
+        _read_instance_into(path, mine, slice_of, voxels, padding)
+    if not all(np.isfinite(voxels[part]).all() for part in slabs(voxels.shape)):
         raise NotAVolumeError(Reason.UNDECODABLE, "Rescaling gives values that are no numbers.")
     return Volume(
         voxels=voxels,
         spacing_mm=stack.spacing_mm,
         affine=stack.affine,
         padding=padding if padding.any() else None,
+        scratch=scratch,
     )
 
 
 def _read_instance_into(
     path: Path,
-    frames: Sequence[Frame],
+    mine: Sequence[Frame],
     slice_of: dict[tuple[Path, int], int],
     voxels: np.ndarray[tuple[int, int, int], np.dtype[np.float32]],
     padding: np.ndarray[tuple[int, int, int], np.dtype[np.bool_]],
@@ -171,7 +171,6 @@ def _read_instance_into(
     except UnreadableInstanceError as error:
         raise NotAVolumeError(Reason.UNREADABLE, str(error)) from error
     stored = decode(dataset)
-    mine = [frame for frame in frames if frame.instance.path == path]
     if stored.shape != (mine[0].instance.frames, *voxels.shape[1:]):
         raise NotAVolumeError(Reason.UNDECODABLE, "The pixels are not of the size the header states.")
     try:
@@ -194,6 +193,7 @@ def _gate(series_uid: str, instances: list[InstanceHeader]) -> list[Series]:
         key=series_key(series_uid),
         paths=tuple(instance.path for instance in instances),
         acquisition=_acquisition_of(instances),
+        headers=tuple(instances),
         is_image=any(instance.sop_class_uid in IMAGE_CLASSES for instance in instances),
         reason=None,
         detail="",
@@ -208,6 +208,7 @@ def _gate(series_uid: str, instances: list[InstanceHeader]) -> list[Series]:
             whole,
             key=f"{whole.key}-{number}" if many else whole.key,
             paths=tuple(dict.fromkeys(frame.instance.path for frame in part)),
+            headers=tuple({frame.instance.path: frame.instance for frame in part}.values()),
             frames=tuple(frame.index for frame in part) if many and part[0].instance.frames > 1 else None,
             acquisition=_acquisition_of([frame.instance for frame in part]),
             voxels=len(part) * part[0].plane.matrix[0] * part[0].plane.matrix[1],

@@ -15,6 +15,7 @@ from models.artefact import Head, Manifest, Source
 from models.errors import ArtefactError
 from models.preprocess import Prepared
 from models.scores import Region
+from models.scratch import IN_MEMORY, Scratch, slabs
 
 REDUCTION = 2  # Statistics of normals are smooth; every second voxel of the grid is stored.
 
@@ -118,7 +119,13 @@ def combine(maps: Mapping[str, Map], levels: Mapping[str, float]) -> Map:
 
 
 def find_regions(
-    values: Map, threshold: float, *, affine: NDArray[np.float64], voxel_mm3: float, min_mm3: float
+    values: Map,
+    threshold: float,
+    *,
+    affine: NDArray[np.float64],
+    voxel_mm3: float,
+    min_mm3: float,
+    scratch: Scratch = IN_MEMORY,
 ) -> tuple[Region, ...]:
     """Connected parts at or above ``threshold``, largest peak first.
 
@@ -130,8 +137,14 @@ def find_regions(
         Voxel index to patient millimetres, LPS.
     min_mm3 : float
         Smaller parts are left out.
+    scratch : Scratch
+        Where the map is kept.
     """
-    labels, _ = ndimage.label(values >= threshold, structure=np.ones((3, 3, 3)))
+    above = scratch.zeros(values.shape, np.bool_)
+    for part in slabs(values.shape):
+        above[part] = values[part] >= threshold
+    labels = scratch.zeros(values.shape, np.int32)
+    ndimage.label(above, structure=np.ones((3, 3, 3)), output=labels)
     regions = []
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         part = labels[box] == number

@@ -4,6 +4,8 @@ ModelError
 ├── GeometryError           the caller built an impossible volume
 ├── NotAssessableError      the study is shown as "not assessable" with the coded reason
 ├── DeviceMemoryError       a study fails with its code; an operator gives the device to Vigil alone
+├── ServerAwayError         studies wait; an operator brings the inference server back
+├── ServerRefusedError      studies fail with the code; an operator gives the server the model
 ├── ArtefactError           the worker refuses to start; an operator restores the file it names
 ├── RecordError             the author of a method record corrects the field it names
 ├── TrainingError           whoever trains changes what the message names, and starts again
@@ -69,6 +71,14 @@ class NotAssessableError(ModelError):
 
 class DeviceMemoryError(ModelError):
     """Not even one sample fits the memory of the device. Free it, or take a device with more memory."""
+
+
+class ServerAwayError(ModelError):
+    """The inference server does not answer. Start it, check VIGIL_TRITON, or unset that to run here."""
+
+
+class ServerRefusedError(ModelError):
+    """The inference server does not run the model. The message says what to change."""
 
 
 class ArtefactError(ModelError):

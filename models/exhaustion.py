@@ -19,4 +19,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     # Through bound inputs every refusal of a provider comes out as a RuntimeError.
-    return isinstance(error, (*REFUSALS, RuntimeError)) and _MARKS.search(str(error)) is not None
+    return isinstance(error, (*REFUSALS, RuntimeError)) and says_out_of_memory(str(error))
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Whether a message of a provider, or of a server about its provider, is about memory."""
+    return _MARKS.search(text) is not None

@@ -21,11 +21,12 @@ from models.artefact import (
 from models.calibration import Calibration, identify, read_calibration
 from models.errors import ArtefactError
 from models.images.predictor import PicturePredictor
-from models.preprocess import Prepared, prepare, to_source
+from models.preprocess import Prepared, Seen, prepare, to_source
 from models.providers import CPU, PREFERENCE
 from models.runner import Feeds, Runner
 from models.runtime import open_session
 from models.scores import ModelIdentity, Scores
+from models.triton import TritonSession
 from models.validity import check_volume
 from models.volume import Volume
 
@@ -100,6 +101,7 @@ class Predictor:
         providers: Sequence[str] = (CPU,),
         threads: int = 1,
         engines: Path | None = None,
+        server: str | None = None,
     ) -> "Predictor":
         """Load the network, check that it fits the manifest, and warm it up.
 
@@ -113,25 +115,33 @@ class Predictor:
             Threads of one run.
         engines : Path, optional
             Folder in which TensorRT's engines are kept between starts.
+        server : str, optional
+            URL of an inference server that runs the network instead of this process.
 
         Raises
         ------
+        ServerAwayError, ServerRefusedError
+            If the server does not run it.
         ArtefactError
             If a file of the artefact cannot be used.
         """
         manifest = artefact.manifest
         contract = manifest.input
-        session = open_session(
-            artefact.path / NETWORK,
-            {
-                "slices": np.zeros((1, len(contract.context), *contract.shape[1:]), dtype=np.float32),
-                "position": np.zeros(1, dtype=np.float32),
-            },
-            providers=providers,
-            threads=threads,
-            batch=contract.batch,
-            engines=engines,
-        )
+        session: Runner
+        if server is not None:
+            session = TritonSession(server, artefact.sha256, batch=contract.batch)
+        else:
+            session = open_session(
+                artefact.path / NETWORK,
+                {
+                    "slices": np.zeros((1, len(contract.context), *contract.shape[1:]), dtype=np.float32),
+                    "position": np.zeros(1, dtype=np.float32),
+                },
+                providers=providers,
+                threads=threads,
+                batch=contract.batch,
+                engines=engines,
+            )
         missing = set(manifest.sources) - {INPUT} - set(session.outputs)
         if missing:
             raise ArtefactError(artefact.path / NETWORK, f"has no output {', '.join(sorted(missing))}")
@@ -182,8 +192,9 @@ class Predictor:
         """
         outcome = self.score(volume)
         calibration = self._calibration
-        on_source = to_source(outcome.combined, outcome.reading.prepared, volume)
-        shown = np.clip(on_source / np.float32(calibration.display_max), 0, 1)
+        shown = to_source(outcome.combined, outcome.reading.prepared, volume)
+        shown /= np.float32(calibration.display_max)
+        np.clip(shown, 0, 1, out=shown)
         return Scores(
             study_score=outcome.study_score,
             p_value=outcome.p_value,
@@ -196,6 +207,7 @@ class Predictor:
                 affine=volume.affine,
                 voxel_mm3=volume.voxel_mm3,
                 min_mm3=self._manifest.min_region_mm3,
+                scratch=volume.scratch,
             ),
             model=self._identity,
         )
@@ -208,8 +220,8 @@ class Predictor:
         NotAssessableError
             If the volume is outside what the model was made for.
         """
-        check_volume(volume, self._manifest.applicability)
-        reading = read_members(volume, self._session, self._normals, self._manifest)
+        seen = check_volume(volume, self._manifest.applicability)
+        reading = read_members(volume, self._session, self._normals, self._manifest, seen)
         combined = combine(reading.maps, self._calibration.levels)
         study_score = study_score_of(combined, reading, self._manifest)
         return Outcome(
@@ -229,6 +241,7 @@ def load_predictor(
     providers: Sequence[str] = PREFERENCE,
     threads: int = 1,
     engines: Path | None = None,
+    server: str | None = None,
 ) -> AnyPredictor:
     """The predictor of an artefact of either format, on the best provider of this machine.
 
@@ -242,20 +255,28 @@ def load_predictor(
         Of one run on the CPU.
     engines : Path, optional
         Folder in which TensorRT's engines are kept between starts.
+    server : str, optional
+        URL of an inference server that runs the network instead of this process.
 
     Raises
     ------
+    ServerAwayError, ServerRefusedError
+        If the server does not run it.
     ArtefactError
         If the artefact's parts do not fit together.
     """
     if isinstance(artefact, PictureArtefact):
-        return PicturePredictor.load(artefact, providers=providers, threads=threads, engines=engines)
-    return Predictor.load(artefact, providers=providers, threads=threads, engines=engines)
+        return PicturePredictor.load(
+            artefact, providers=providers, threads=threads, engines=engines, server=server
+        )
+    return Predictor.load(artefact, providers=providers, threads=threads, engines=engines, server=server)
 
 
-def read_members(volume: Volume, session: Runner, normals: Normals, manifest: Manifest) -> Reading:
+def read_members(
+    volume: Volume, session: Runner, normals: Normals, manifest: Manifest, seen: Seen | None = None
+) -> Reading:
     """Standardised map and study score of every head."""
-    prepared = prepare(volume, manifest.input)
+    prepared = prepare(volume, manifest.input, seen)
     maps = source_maps(prepared, session, manifest)
     inside = core(prepared, manifest.erode_mm)
     standardised = {name: normals.standardise(name, values) for name, values in maps.items()}

@@ -5,6 +5,7 @@ difference, and nothing is flipped that the affine does not flip. The model grid
 the patient, with index 0, 1, 2 growing towards superior, posterior and left (S, P, L).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,11 @@ from scipy import ndimage
 
 from models.artefact import InputContract
 from models.errors import NotAssessableError, Reason
+from models.scratch import Scratch, slabs
 from models.volume import Volume
 
 FWHM = 2.3548  # Full width at half maximum of a Gaussian, in standard deviations.
+TRUNCATE = 4.0  # Standard deviations at which a Gaussian is cut off.
 BRAIN_SHARE = 0.10  # A voxel is tissue from this share of the volume's 98th foreground percentile.
 SURVEY_MM = 2.0  # Grid on which brain and box are found, whatever the source spacing.
 # Patient LPS coordinates (x, y, z) of the model grid's axes (slice, row, column): S, P, L.
@@ -55,15 +58,28 @@ def clean_voxels(volume: Volume) -> NDArray[np.float32]:
     NotAssessableError
         CONSTANT_PIXELS if nothing stands above the background.
     """
-    voxels = volume.voxels
-    valid = np.isfinite(voxels)
-    if volume.padding is not None:
-        valid &= ~volume.padding
-    low = float(voxels[valid].min()) if valid.any() else 0.0
-    cleaned = np.where(valid, voxels - np.float32(low), np.float32(0)).astype(np.float32)
+    low = min((_lowest(volume, part) for part in slabs(volume.voxels.shape)), default=np.inf)
+    low = low if np.isfinite(low) else 0.0
+    cleaned: NDArray[np.float32] = volume.scratch.zeros(volume.voxels.shape, np.float32)
+    for part in slabs(cleaned.shape):
+        voxels = volume.voxels[part]
+        cleaned[part] = np.where(_valid(volume, part), voxels - np.float32(low), np.float32(0))
     if not cleaned.any():
         raise NotAssessableError(Reason.CONSTANT_PIXELS, "All pixels have the same value.")
     return cleaned
+
+
+def _valid(volume: Volume, part: slice) -> NDArray[np.bool_]:
+    """Where a slab holds measurements."""
+    valid = np.isfinite(volume.voxels[part])
+    if volume.padding is not None:
+        valid &= ~volume.padding[part]
+    return valid
+
+
+def _lowest(volume: Volume, part: slice) -> float:
+    valid = _valid(volume, part)
+    return float(volume.voxels[part][valid].min()) if valid.any() else np.inf
 
 
 def tissue_mask(voxels: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -89,8 +105,33 @@ def brain_mask(volume: Volume) -> NDArray[np.bool_]:
     return tissue_mask(clean_voxels(volume))
 
 
-def survey(volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was made of a volume to look at it, for whoever needs it next.
+
+    Attributes
+    ----------
+    cleaned : float32, on the grid of the volume
+        As of ``clean_voxels``.
+    overview, affine : arrays
+        As of ``survey``.
+    """
+
+    cleaned: NDArray[np.float32]
+    overview: NDArray[np.float32]
+    affine: NDArray[np.float64]
+
+
+def survey(
+    volume: Volume, cleaned: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """The whole volume on a patient-aligned 2 mm grid.
+
+    Parameters
+    ----------
+    volume : Volume
+    cleaned : float32, optional
+        As of ``clean_voxels``, where that is known.
 
     Returns
     -------
@@ -108,23 +149,34 @@ def survey(volume: Volume) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     affine[:3, 3] = low
     # The tolerance keeps rounding in the corners from adding a slice.
     size = np.ceil((high - low)[::-1] / SURVEY_MM - 1e-6).astype(int) + 1  # x, y, z → S, P, L
-    return resample(clean_voxels(volume), volume, affine, (int(size[0]), int(size[1]), int(size[2]))), affine
+    cleaned = clean_voxels(volume) if cleaned is None else cleaned
+    return resample(cleaned, volume, affine, (int(size[0]), int(size[1]), int(size[2]))), affine
 
 
-def prepare(volume: Volume, contract: InputContract) -> Prepared:
+def prepare(volume: Volume, contract: InputContract, seen: Seen | None = None) -> Prepared:
     """Put a skull-stripped volume on the model grid and normalise its intensities.
 
     The brain's bounding box is scaled to the contract's width and length (sparing outliers), the top of
     the brain is put at a fixed slice; intensities follow the contract's landmarks.
+
+    Parameters
+    ----------
+    volume : Volume
+    contract : InputContract
+    seen : Seen, optional
+        What the check of the volume has made already.
 
     Raises
     ------
     NotAssessableError
         CONSTANT_PIXELS if there is nothing to see.
     """
-    overview, overview_affine = survey(volume)
-    affine = _model_affine(tissue_mask(overview), overview_affine, contract)
-    voxels = resample(clean_voxels(volume), volume, affine, contract.shape)
+    if seen is None:
+        cleaned = clean_voxels(volume)
+        overview, overview_affine = survey(volume, cleaned)
+        seen = Seen(cleaned=cleaned, overview=overview, affine=overview_affine)
+    affine = _model_affine(tissue_mask(seen.overview), seen.affine, contract)
+    voxels = resample(seen.cleaned, volume, affine, contract.shape)
     mask = tissue_mask(voxels)
     if not mask.any():
         raise NotAssessableError(Reason.CONSTANT_PIXELS, "No tissue stands above the background.")
@@ -167,7 +219,7 @@ def resample(
     target_mm = float(np.linalg.norm(affine[:3, :3], axis=0).mean())
     sigma = [np.sqrt(max(target_mm**2 - s**2, 0.0)) / FWHM / s for s in volume.spacing_mm]
     if max(sigma) > 0.1:  # noqa: PLR2004 - voxels; a narrower kernel is the identity
-        voxels = ndimage.gaussian_filter(voxels, sigma, mode="constant")
+        voxels = _blurred(voxels, sigma, volume.scratch)
     to_source = np.linalg.inv(volume.affine) @ affine
     return np.asarray(
         ndimage.affine_transform(
@@ -175,6 +227,19 @@ def resample(
         ),
         dtype=np.float32,
     )
+
+
+def _blurred(voxels: NDArray[np.float32], sigma: Sequence[float], scratch: Scratch) -> NDArray[np.float32]:
+    """Gaussian filter slab by slab, each with the slices around it that reach into it: the same numbers."""
+    reach = int(TRUNCATE * sigma[0] + 0.5)  # as scipy counts
+    blurred: NDArray[np.float32] = scratch.zeros(voxels.shape, np.float32)
+    for part in slabs(voxels.shape):
+        start = max(0, part.start - reach)
+        found = ndimage.gaussian_filter(
+            voxels[start : part.stop + reach], sigma, mode="constant", truncate=TRUNCATE
+        )
+        blurred[part] = found[part.start - start : part.stop - start]
+    return blurred
 
 
 def to_source(values: NDArray[np.float32], prepared: Prepared, volume: Volume) -> NDArray[np.float32]:
@@ -185,17 +250,17 @@ def to_source(values: NDArray[np.float32], prepared: Prepared, volume: Volume) -
     float32, shape (slices, rows, columns) of ``volume``
     """
     to_model = np.linalg.inv(prepared.affine) @ volume.affine
-    return np.asarray(
-        ndimage.affine_transform(
-            values,
-            to_model[:3, :3],
-            to_model[:3, 3],
-            output_shape=volume.voxels.shape,
-            order=1,
-            mode="constant",
-        ),
-        dtype=np.float32,
+    found: NDArray[np.float32] = volume.scratch.zeros(volume.voxels.shape, np.float32)
+    ndimage.affine_transform(
+        values,
+        to_model[:3, :3],
+        to_model[:3, 3],
+        output_shape=volume.voxels.shape,
+        output=found,
+        order=1,
+        mode="constant",
     )
+    return found
 
 
 def extent_mm(

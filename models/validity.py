@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from models.artefact import Applicability, SeriesRules
 from models.errors import NotAssessableError, Reason
-from models.preprocess import clean_voxels, extent_mm, survey, tissue_mask
+from models.preprocess import Seen, clean_voxels, extent_mm, survey, tissue_mask
 from models.volume import Acquisition, Volume
 
 SURVEY_ML = 2.0**3 / 1000  # One voxel of the survey grid.
@@ -56,8 +56,8 @@ def check_acquisition(acquisition: Acquisition, applicability: SeriesRules) -> N
         raise NotAssessableError(Reason.BURNED_IN, "Text is burned into the pixels.")
 
 
-def check_volume(volume: Volume, applicability: Applicability) -> None:
-    """Pass, or say why these voxels are outside the model card.
+def check_volume(volume: Volume, applicability: Applicability) -> Seen:
+    """Pass, with what was made on the way, or say why these voxels are outside the model card.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def check_volume(volume: Volume, applicability: Applicability) -> None:
         CONSTANT_PIXELS, TOO_FEW_SLICES, NOT_SKULL_STRIPPED or WRONG_EXTENT.
     """
     a = applicability
-    clean_voxels(volume)  # Raises CONSTANT_PIXELS before anything else is measured.
+    cleaned = clean_voxels(volume)  # Raises CONSTANT_PIXELS before anything else is measured.
     if volume.voxels.shape[0] < a.min_slices:
         raise NotAssessableError(
             Reason.TOO_FEW_SLICES, f"{volume.voxels.shape[0]} slices; the model needs {a.min_slices}."
@@ -80,7 +80,7 @@ def check_volume(volume: Volume, applicability: Applicability) -> None:
         raise NotAssessableError(
             Reason.WRONG_EXTENT, f"The field is {np.linalg.norm(edges_mm):.0f} mm from corner to corner."
         )
-    voxels, affine = survey(volume)
+    voxels, affine = survey(volume, cleaned)
     tissue = tissue_mask(voxels)
     if not tissue.any():
         raise NotAssessableError(Reason.CONSTANT_PIXELS, "No tissue stands above the background.")
@@ -101,6 +101,7 @@ def check_volume(volume: Volume, applicability: Applicability) -> None:
                 Reason.WRONG_EXTENT,
                 f"Brain {name} is {stop - start:.0f} mm; the model was made for {least:g} to {most:g} mm.",
             )
+    return Seen(cleaned=cleaned, overview=voxels, affine=affine)
 
 
 def _foreground_share(voxels: NDArray[np.float32], tissue: NDArray[np.bool_]) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import GeometryError
+from models.scratch import IN_MEMORY, Scratch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,8 @@ class Volume:
         Voxel index (slice, row, column) to patient millimetres, LPS.
     padding : bool, shape (slices, rows, columns), optional
         True where the scanner wrote its padding value: no measurement.
+    scratch : Scratch
+        Where arrays of this size are kept.
 
     Raises
     ------
@@ -33,6 +36,7 @@ class Volume:
     spacing_mm: tuple[float, float, float]
     affine: NDArray[np.float64]
     padding: NDArray[np.bool_] | None = None
+    scratch: Scratch = IN_MEMORY
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3:  # noqa: PLR2004 - a volume has three axes

@@ -8,6 +8,7 @@ from dicom_node.reader import Series, list_series, read_volume
 from models.errors import NotAssessableError, Reason
 from models.predictor import AnyPredictor
 from models.scores import Scores
+from models.scratch import IN_MEMORY, Scratch
 from models.validity import check_acquisition
 from models.volume import Volume
 
@@ -66,7 +67,7 @@ def judge(
     predictor: AnyPredictor,
     *,
     max_voxels: int,
-    reserve: Callable[[int], None] = lambda _: None,
+    reserve: Callable[[int], Scratch] = lambda _: IN_MEMORY,
 ) -> Verdict:
     """Score the largest series the model may judge.
 
@@ -78,7 +79,7 @@ def judge(
     max_voxels : int
         Largest volume that is read.
     reserve : callable
-        Given the voxels of a series before they are read; returns when there is room for them.
+        Given the voxels of a series before they are read; returns, when there is room for them, where.
     """
     every = sorted(list_series(paths), key=lambda series: (-len(series.paths), series.key))
     refusals: list[_Refusal] = []
@@ -127,7 +128,7 @@ class _RefusedError(Exception):
 
 
 def _score(
-    series: Series, predictor: AnyPredictor, max_voxels: int, reserve: Callable[[int], None]
+    series: Series, predictor: AnyPredictor, max_voxels: int, reserve: Callable[[int], Scratch]
 ) -> tuple[Volume, Scores]:
     if series.reason is not None:
         raise _RefusedError(0, series, series.reason, series.detail)
@@ -135,9 +136,9 @@ def _score(
         check_acquisition(series.acquisition, predictor.manifest.applicability)
     except NotAssessableError as error:
         raise _RefusedError(1, series, error.reason, error.detail) from error
-    reserve(series.voxels)
+    scratch = reserve(min(series.voxels, max_voxels))
     try:
-        volume = read_volume(series, max_voxels=max_voxels)
+        volume = read_volume(series, max_voxels=max_voxels, scratch=scratch)
         return volume, predictor.predict(volume)
     except NotAssessableError as error:  # of the reader (no volume) or of the model
         raise _RefusedError(2, series, error.reason, error.detail) from error

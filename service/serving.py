@@ -9,7 +9,7 @@ import structlog
 
 from models.artefact import Artefact, PictureArtefact
 from models.batcher import Batcher
-from models.errors import ModelError
+from models.errors import ModelError, ServerAwayError
 from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
 from service.active import ActiveModel
@@ -103,6 +103,10 @@ class Serving:
             if artefact.sha256 == self.identity.sha256:
                 return
             new = _Served(self._load(artefact))
+        except ServerAwayError:
+            self._mark = ""  # look again
+            log.warning("new model waits for the inference server")
+            return
         except (ModelError, SettingsError):
             self._told(False)
             log.exception("new model refused: the one before goes on", model=self.identity.sha256[:16])

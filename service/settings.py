@@ -91,7 +91,8 @@ class Settings(BaseSettings):
     )
     scratch: Path | None = Field(
         None,
-        description="Folder for what is fetched from the store, while it is worked on. Unset: DATA/scratch.",
+        description="Folder on a local disk for work in hand: what is fetched from the store, and the arrays "
+        "of a study larger than its memory, about 20 bytes a voxel. Unset: DATA/scratch.",
     )
     scratch_mb: int | None = Field(
         None, ge=1, description="Most megabytes of scratch one process uses. Unset: what the disk has."
@@ -159,6 +160,12 @@ class Settings(BaseSettings):
     stalled_s: float = Field(
         30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."
     )
+    triton: str | None = Field(
+        None,
+        pattern=r"^https?://[^/]+$",
+        description="URL of an inference server with the KServe v2 protocol (Triton) that runs the network, "
+        "under the artefact's hash as its name. Unset: the worker runs it.",
+    )
     threads: int = Field(1, ge=1, description="Threads of one run of the network on the CPU.")
     infer_jobs: int = Field(
         3,
@@ -176,7 +183,7 @@ class Settings(BaseSettings):
         2048,
         ge=64,
         description="Megabytes that the studies in hand of an inference worker may share; a study waits for "
-        "its part, and one that needs more runs alone.",
+        "its part, and one that needs more runs alone, its voxels on disk.",
     )
     worker_metrics_port: Port | None = Field(
         None, description="Port on which an inference worker answers Prometheus. Unset: none."

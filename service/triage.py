@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
-from models.errors import DeviceMemoryError
+from models.errors import DeviceMemoryError, ServerAwayError, ServerRefusedError
 from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
+from models.scratch import Scratch
 from service import __version__, engine
 from service.engine import DATABASE_AWAY, Pool
 from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayError, StorageError
@@ -33,7 +34,12 @@ from service.study import STUDY_DELETED, State
 ACTOR = "inference"
 ATTEMPTS_USED_UP = "attempts_used_up"
 DEVICE_MEMORY = "device_memory"
-CODES: dict[type[Exception], str] = {DeviceMemoryError: DEVICE_MEMORY}  # of errors that say what to do
+SERVER_REFUSED = "server_refused"
+CODES: dict[type[Exception], str] = {  # of errors that say what to do
+    DeviceMemoryError: DEVICE_MEMORY,
+    ServerRefusedError: SERVER_REFUSED,
+}
+AWAY = (*DATABASE_AWAY, ServerAwayError, StorageAwayError)  # what no study can help
 VOXEL_BYTES = 24  # of a study's memory for each of its voxels, from reading to results
 PAUSE_S = 5.0  # before the second attempt; longer before each further one
 
@@ -70,6 +76,8 @@ class Triage:
         it kills again, it kills nobody else's attempt.
     memory : Shares
         Of this process, in bytes.
+    scratch_folder : Path
+        Where the arrays of a study are kept that is larger than all of it.
     kinds : frozenset of ResultKind
         Results to build.
     """
@@ -84,6 +92,7 @@ class Triage:
     attempts: int
     places: Shares
     memory: Shares
+    scratch_folder: Path
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
 
     def run(self, score_id: int) -> None:
@@ -118,9 +127,11 @@ class Triage:
         """Score the study, or say why not, and keep the result objects that say so."""
         with self.provision.of(job) as paths, ExitStack() as held:
 
-            def reserve(voxels: int) -> None:
+            def reserve(voxels: int) -> Scratch:
                 held.close()  # what a series before this one held
-                held.enter_context(self.memory.take(voxels * VOXEL_BYTES, job.priority))
+                wanted = voxels * VOXEL_BYTES
+                held.enter_context(self.memory.take(wanted, job.priority))
+                return Scratch(self.scratch_folder if wanted > self.memory.capacity else None)
 
             verdict = judge(paths, predictor, max_voxels=self.max_voxels, reserve=reserve)
             results = self.objects.keep(job.study_key, self._build(job, verdict, predictor.identity))
@@ -183,7 +194,7 @@ class Triage:
 
     def failed(self, score_id: int, error: Exception) -> None:
         """Store a failed attempt: another one later, or the dead letter."""
-        counts = not isinstance(error, (*DATABASE_AWAY, StorageAwayError))
+        counts = not isinstance(error, AWAY)
         detail = f"last error: {type(error).__name__}"
         with self.store.transaction() as session:
             job = jobs.find(session, score_id)

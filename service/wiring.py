@@ -258,7 +258,12 @@ def open_serving(settings: Settings, meters: Meters) -> Serving:
     device = threading.Lock()  # one batch at a time, also while one model takes the place of another
 
     def load(artefact: Artefact | PictureArtefact) -> Loaded:
-        predictor = load_predictor(artefact, threads=settings.threads, engines=settings.engines_folder)
+        predictor = load_predictor(
+            artefact,
+            threads=settings.threads,
+            engines=settings.engines_folder,
+            server=settings.triton,
+        )
         batcher = Batcher(
             predictor.runner,
             predictor.examples(),
@@ -290,6 +295,7 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
         attempts=settings.infer_attempts,
         places=Shares(settings.infer_jobs),
         memory=Shares(settings.memory_mb * MB),
+        scratch_folder=settings.scratch_folder,
     )
 
 

@@ -25,7 +25,6 @@ from pydicom.uid import SegmentationStorage
 from dicom_node.results import codes
 from dicom_node.results.context import ResultContext
 from dicom_node.results.segmentation import (
-    band_masks,
     segment_tracking_id,
     segment_tracking_uid,
     segmentation_uid,
@@ -76,10 +75,10 @@ def band_groups(
     if context.scores is None or context.volume is None:
         return []
     groups: list[Group] = []
-    for index, mask in enumerate(band_masks(context.scores)):
-        if not mask.any():
+    for index, band in enumerate(context.scores.bands):
+        values = np.concatenate([plane[plane >= band] for plane in context.scores.map]).astype(np.float64)
+        if not values.size:
             continue
-        values = context.scores.map[mask].astype(np.float64)
         common = {
             "tracking_identifier": TrackingIdentifier(
                 uid=segment_tracking_uid(context, index), identifier=segment_tracking_id(index)
@@ -184,7 +183,7 @@ def _scored(scores: Scores) -> list[str]:
     ]
     if model.n < codes.SMALL_GROUP:
         statements.append(_small_group(model))
-    if not band_masks(scores)[0].any():
+    if not any((plane >= scores.bands[0]).any() for plane in scores.map):
         statements.append(codes.NO_REGION)
     return statements
 

@@ -5,8 +5,12 @@ is not for diagnosis, the percentile with its reference group, the model.
 """
 
 import re
-from collections.abc import Iterator
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedRandom
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -44,6 +48,8 @@ _WINDOW_SAMPLE: Final = 1_000_000  # voxels; more change the window by less than
 _PAGE_NUMBER_VECTOR: Final = Tag("PageNumberVector")
 _SIDES: Final = re.compile(r"[LRAPHF]{1,3}")  # PS3.3 C.7.6.1.1.1
 _OPPOSITE: Final = MappingProxyType({"L": "R", "R": "L", "A": "P", "P": "A", "H": "F", "F": "H"})
+_ITEM: Final = struct.Struct("<4sI")
+_ITEM_TAG: Final = b"\xfe\xff\x00\xe0"
 _LOSSY: Final = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
@@ -60,9 +66,7 @@ def display_window(volume: Volume) -> Window:
 
     Robust percentiles of the voxels above the darkest value: air and padding do not widen it.
     """
-    values = volume.voxels if volume.padding is None else volume.voxels[~volume.padding]
-    values = values.ravel()
-    values = values[:: max(1, values.size // _WINDOW_SAMPLE)]
+    values = _sample(volume)
     if not values.size:
         return Window(low=0.0, high=1.0)
     darkest = float(values.min())
@@ -71,6 +75,18 @@ def display_window(volume: Volume) -> Window:
         return Window(low=darkest, high=darkest + 1.0)
     low, high = (float(value) for value in np.percentile(tissue, _WINDOW_PERCENTILES))
     return Window(low=low, high=high) if low < high else Window(low=darkest, high=high)
+
+
+def _sample(volume: Volume) -> NDArray[np.float32]:
+    """Voxels at even distances among those measured, slice by slice."""
+    total = volume.voxels.size - (0 if volume.padding is None else int(np.count_nonzero(volume.padding)))
+    step = max(1, total // _WINDOW_SAMPLE)
+    parts, seen = [], 0
+    for index, plane in enumerate(volume.voxels):
+        found = plane.ravel() if volume.padding is None else plane[~volume.padding[index]]
+        parts.append(np.array(found[-seen % step :: step]))
+        seen += found.size
+    return np.concatenate(parts)
 
 
 def build_secondary_capture(context: ResultContext) -> Dataset | None:
@@ -147,10 +163,29 @@ def _add_pixels(result: Dataset, context: ResultContext, volume: Volume, scores:
     result.BitsStored = 8
     result.HighBit = 7
     result.PixelRepresentation = 0
-    result.PixelData = encapsulate(list(_frames(context, volume, scores, layout)))
+    frames = _frames(context, volume, scores, layout)
+    if volume.scratch.folder is None:
+        result.PixelData = encapsulate(list(frames))
+    else:
+        result.PixelData = _encapsulated_on_disk(frames, slices, volume.scratch.folder)
     result["PixelData"].VR = "OB"
     result["PixelData"].is_undefined_length = True
     result.file_meta.TransferSyntaxUID = RLELossless
+
+
+def _encapsulated_on_disk(frames: Iterable[bytes], count: int, folder: Path) -> BufferedRandom:
+    """What `encapsulate` makes of frames, in a file that ends with the object (PS3.5 A.4)."""
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the data set reads it when it is written
+    table = np.zeros(count, dtype="<u4")
+    file.write(_ITEM.pack(_ITEM_TAG, table.nbytes) + table.tobytes())
+    place = 0
+    for index, frame in enumerate(frames):
+        table[index] = place
+        place += file.write(_ITEM.pack(_ITEM_TAG, len(frame)) + frame)
+    file.seek(_ITEM.size)
+    file.write(table.tobytes())
+    file.seek(0)
+    return file
 
 
 def _frames(context: ResultContext, volume: Volume, scores: Scores, layout: Layout) -> Iterator[bytes]:

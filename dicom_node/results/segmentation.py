@@ -24,17 +24,25 @@ from dicom_node.results.envelope import envelope, instance_uid, settle
 from dicom_node.results.sources import name_source_frames, on_source_planes, segmentable_sources
 from models.scores import Scores
 
+MOST_AT_ONCE = 1 << 26  # voxels; about 20 bytes of memory each, whatever the worker may use
 SHORT_HASH = 12  # hexadecimal digits; the whole hash stands in the report
 
 
-def band_masks(scores: Scores) -> NDArray[np.bool_]:
+def band_masks(scores: Scores, planes: NDArray[np.intp] | None = None) -> NDArray[np.bool_]:
     """Voxels in each band, ``map >= bands[i]``: a higher band lies inside the lower ones.
+
+    Parameters
+    ----------
+    scores : Scores
+    planes : int, optional
+        Slices to look at; all unless given.
 
     Returns
     -------
     bool, shape (bands, slices, rows, columns)
     """
-    return np.stack([scores.map >= band for band in scores.bands])
+    values = scores.map if planes is None else scores.map[planes]
+    return np.stack([values >= band for band in scores.bands])
 
 
 def build_segmentation(context: ResultContext) -> Dataset | None:
@@ -52,10 +60,11 @@ def build_segmentation(context: ResultContext) -> Dataset | None:
     """
     if context.scores is None or not has_segmentation(context):
         return None
+    planes = _planes(context)
     return make_segmentation(
         context,
         ResultKind.SEGMENTATION,
-        np.moveaxis(band_masks(context.scores), 0, -1).astype(np.uint8),
+        np.moveaxis(band_masks(context.scores, planes), 0, -1).astype(np.uint8),
         [
             describe(
                 context,
@@ -68,6 +77,7 @@ def build_segmentation(context: ResultContext) -> Dataset | None:
         ],
         segmentation_type=SegmentationTypeValues.BINARY,
         content="Three nested bands of an anomaly map",
+        planes=planes,
     )
 
 
@@ -81,6 +91,7 @@ def make_segmentation(
     content: str,
     sop_class: UID = SegmentationStorage,
     syntax: UID = ExplicitVRLittleEndian,
+    planes: NDArray[np.intp] | None = None,
 ) -> Dataset:
     """SEG object of any type; frames without a voxel are left out.
 
@@ -96,10 +107,13 @@ def make_segmentation(
     content : str
         Content Description.
     sop_class, syntax : UID
+    planes : int, optional
+        Slices of single-frame sources to which the pixels belong; all unless given.
     """
     outer = envelope(context, kind, sop_class, "SEG")
+    sources = segmentable_sources(context)
     made = Segmentation(
-        source_images=segmentable_sources(context),
+        source_images=sources if planes is None else [sources[index] for index in planes],
         pixel_array=on_source_planes(context, pixels),
         segmentation_type=segmentation_type,
         segment_descriptions=segments,
@@ -124,14 +138,32 @@ def has_region(context: ResultContext) -> bool:
     """Whether a voxel reaches the lowest band on sources that a segmentation can be laid over."""
     return (
         context.scores is not None
-        and bool((context.scores.map >= context.scores.bands[0]).any())
+        and any((plane >= context.scores.bands[0]).any() for plane in context.scores.map)
         and bool(segmentable_sources(context))
     )
 
 
+def _planes(context: ResultContext) -> NDArray[np.intp] | None:
+    """Slices that a segmentation is made of; None: all of them, as in every series of usual size."""
+    if context.scores is None or context.volume is None or context.is_multiframe:
+        return None
+    if context.volume.voxels.size <= MOST_AT_ONCE:
+        return None
+    return np.flatnonzero([(plane >= context.scores.bands[0]).any() for plane in context.scores.map])
+
+
 def has_segmentation(context: ResultContext) -> bool:
-    """Whether the context gives a segmentation of nested bands, to which the report refers."""
-    return ResultKind.SEGMENTATION in context.kinds and has_region(context)
+    """Whether the context gives a segmentation of nested bands, to which the report refers.
+
+    A series of thousands of slices has none where the slices that it would be made of hold more than
+    `MOST_AT_ONCE` voxels: the library that makes it needs them all at once.
+    """
+    if ResultKind.SEGMENTATION not in context.kinds or not has_region(context):
+        return False
+    planes = _planes(context)
+    if planes is None or context.volume is None:
+        return True
+    return len(planes) * int(np.prod(context.volume.voxels.shape[1:])) <= MOST_AT_ONCE
 
 
 def segmentation_uid(context: ResultContext) -> str:

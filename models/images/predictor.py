@@ -21,6 +21,7 @@ from models.providers import CPU
 from models.runner import Feeds, Runner
 from models.runtime import BATCH, open_session
 from models.scores import ModelIdentity, Scores
+from models.triton import TritonSession
 from models.volume import Volume
 
 MIN_REGION_MM3 = 30.0
@@ -107,6 +108,7 @@ class PicturePredictor:
         providers: Sequence[str] = (CPU,),
         threads: int = 1,
         engines: Path | None = None,
+        server: str | None = None,
     ) -> "PicturePredictor":
         """Load the network, check that it fits the manifest, and warm it up.
 
@@ -120,22 +122,30 @@ class PicturePredictor:
             Of one run on the CPU.
         engines : Path, optional
             Folder in which TensorRT's engines are kept between starts.
+        server : str, optional
+            URL of an inference server that runs the network instead of this process.
 
         Raises
         ------
+        ServerAwayError, ServerRefusedError
+            If the server does not run it.
         ArtefactError
             If the network is not the one the manifest describes.
         """
         network, manifest = artefact.path / NETWORK, artefact.manifest
-        session = open_session(
-            network,
-            example_of(manifest.input),
-            providers=providers,
-            threads=threads,
-            half=manifest.half_precision,
-            engines=engines,
-        )
-        if session.outputs != manifest.outputs:
+        session: Runner
+        if server is not None:
+            session = TritonSession(server, artefact.sha256)
+        else:
+            session = open_session(
+                network,
+                example_of(manifest.input),
+                providers=providers,
+                threads=threads,
+                half=manifest.half_precision,
+                engines=engines,
+            )
+        if set(session.outputs) != set(manifest.outputs):
             raise ArtefactError(network, "does not have the outputs of the manifest")
         return cls(artefact, session, read_calibration(artefact.path / CALIBRATION))
 

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -6,11 +7,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from dicom_node.spool import Spool
 from models.artefact import Manifest
 from models.catalogue import active_artefact
-from models.errors import DeviceMemoryError
+from models.errors import DeviceMemoryError, ModelError, ServerAwayError
 from models.predictor import Predictor
 from models.scores import ModelIdentity, Scores
 from models.volume import Volume
@@ -59,6 +61,13 @@ class BrokenPredictor:
         raise self.error
 
 
+@pytest.fixture(autouse=True)
+def _unrendered_log() -> Iterator[None]:
+    """Without our configuration structlog prints every local variable of a traceback, which takes seconds."""
+    with capture_logs():
+        yield
+
+
 class Site:
     """One spooled study, and the triage that judges it."""
 
@@ -88,6 +97,7 @@ class Site:
             attempts=3,
             places=self.places,
             memory=Shares(1 << 30),
+            scratch_folder=self.folder / "scratch",
         )
 
     def queue(self, *, model_hash: str | None = None) -> int:
@@ -108,7 +118,7 @@ class Site:
         """One attempt, as the worker makes it."""
         try:
             triage.run(self.score_id)
-        except (RuntimeError, DeviceMemoryError) as error:
+        except (RuntimeError, ModelError) as error:
             triage.failed(self.score_id, error)
 
     def study(self) -> StudyRow:
@@ -186,6 +196,18 @@ def test_a_study_that_fits_no_device_fails_with_that_reason(site: Site) -> None:
         site.attempt(triage)
 
     assert (site.study().state, site.study().reason) == (State.FAILED, DEVICE_MEMORY)
+
+
+def test_an_inference_server_that_is_away_costs_no_attempt(site: Site) -> None:
+    triage = site.with_model(BrokenPredictor(site.predictor, ServerAwayError("away")))  # type: ignore[arg-type] - a stand-in
+
+    for _ in range(5):
+        site.attempt(triage)
+
+    with site.store.transaction() as session:
+        assert session.scalars(select(ScoreRow.attempts)).one() == 0
+        assert engine.depth(session)[Pool.INFER].waiting == 5
+    assert site.study().state is State.QUEUED
 
 
 def test_a_study_whose_last_attempt_ended_with_its_process_runs_alone(site: Site) -> None:
