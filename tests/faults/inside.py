@@ -7,7 +7,7 @@ this file.
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import text
@@ -57,11 +57,12 @@ class Inside:
 
     data: Path
     database_url: str
-    _digests: dict[tuple[Path, int], frozenset[str]]
+    unreadable: set[str] = field(default_factory=set)  # files of studies that are none
+    _digests: dict[tuple[Path, int], frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: Path, database_url: str | None = None) -> "Inside":
-        return cls(data, database_url or EmbeddedDatabase(data).url, {})
+        return cls(data, database_url or EmbeddedDatabase(data).url)
 
     @property
     def postmaster_file(self) -> Path:
@@ -102,6 +103,9 @@ class Inside:
             if known not in self._digests:
                 self._digests[known] = frozenset(_digests(path))
         except FileNotFoundError:  # packed or moved while we look; the next look has it
+            return frozenset()
+        except ValueError:
+            self.unreadable.add(str(path.relative_to(self.data)))
             return frozenset()
         return self._digests[known]
 
