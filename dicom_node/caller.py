@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,7 @@ from dicom_node.wire import (
 )
 
 CHUNK = 4 * 1024 * 1024  # bytes of a file in memory
+LONGEST_ANSWER = 16 * 1024  # bytes; a response takes some 200
 MOST_PIECES = 512  # in one call; systems allow 1,024
 
 _A_ASSOCIATE_RQ, _A_ASSOCIATE_AC, _A_ASSOCIATE_RJ = 0x01, 0x02, 0x03
@@ -54,9 +56,15 @@ class Caller:
     """
 
     def __init__(
-        self, connection: socket.socket, accepted: dict[tuple[str, str], int], pdu_bytes: int
+        self,
+        connection: socket.socket,
+        accepted: dict[tuple[str, str], int],
+        pdu_bytes: int,
+        *,
+        answer_s: float,
     ) -> None:
         self.accepted = accepted
+        self._answer_s = answer_s
         self._connection = connection
         self._fragment = pdu_bytes - PDV_HEAD.size
         self._message = 0
@@ -86,7 +94,8 @@ class Caller:
             connection = shake_hands(connection, host=line.host, certificate=line.certificate)
             proposed = dict(enumerate(sorted(contexts)))
             connection.sendall(_association_request(line, proposed))
-            accepted, pdu_bytes = _negotiated(connection, proposed)
+            deadline = time.monotonic() + line.timeouts.association_s
+            accepted, pdu_bytes = _negotiated(connection, proposed, deadline)
             _watch_time(connection, line.timeouts.answer_s)
         except OSError as error:
             connection.close()
@@ -94,7 +103,7 @@ class Caller:
         except BaseException:
             connection.close()
             raise
-        return cls(connection, accepted, pdu_bytes)
+        return cls(connection, accepted, pdu_bytes, answer_s=line.timeouts.answer_s)
 
     def __enter__(self) -> Self:
         return self
@@ -103,7 +112,7 @@ class Caller:
         with self._connection, suppress(OSError):
             if not self._is_broken:
                 self._connection.sendall(PDU_HEAD.pack(A_RELEASE_RQ, 0, 4) + bytes(4))
-                _receive_pdu(self._connection)
+                _receive_pdu(self._connection, time.monotonic() + self._answer_s, LONGEST_ANSWER)
 
     def store_file(
         self, path: Path, start: int, *, context_id: int, sop_class: str, sop_instance: str
@@ -172,8 +181,9 @@ class Caller:
     def _answer(self, request: StoreRequest) -> int:
         try:
             command = b""
+            deadline = time.monotonic() + self._answer_s
             while True:
-                kind, body = _receive_pdu(self._connection)
+                kind, body = _receive_pdu(self._connection, deadline, LONGEST_ANSWER - len(command))
                 if kind != P_DATA_TF:
                     raise ConnectionError("the peer ended the association")
                 parts, is_last = _command_of(body)
@@ -213,18 +223,21 @@ def _send_all(connection: socket.socket, pieces: list[bytes | memoryview]) -> No
             sent = 0
 
 
-def _receive_pdu(connection: socket.socket) -> tuple[int, bytes]:
-    kind, _, length = PDU_HEAD.unpack(_receive(connection, PDU_HEAD.size))
-    if length > LONGEST_PDU:
+def _receive_pdu(connection: socket.socket, deadline: float, longest: int) -> tuple[int, bytes]:
+    kind, _, length = PDU_HEAD.unpack(_receive(connection, PDU_HEAD.size, deadline))
+    if length > longest:
         raise ConnectionError("the peer sends more than an answer")
-    return kind, _receive(connection, length)
+    return kind, _receive(connection, length, deadline)
 
 
-def _receive(connection: socket.socket, count: int) -> bytes:
+def _receive(connection: socket.socket, count: int, deadline: float) -> bytes:
+    """Receive so many bytes; each read has a time limit of its own, and all together the deadline."""
     received = connection.recv(count, 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_WAITALL)
     if not received and count:
         raise ConnectionError("the peer closed the connection")
     while len(received) < count:
+        if time.monotonic() >= deadline:
+            raise TimeoutError("the peer's answer only drips")
         more = connection.recv(count - len(received))
         if not more:
             raise ConnectionError("the peer closed the connection")
@@ -272,10 +285,10 @@ def _association_request(line: Line, contexts: dict[int, tuple[str, str]]) -> by
 
 
 def _negotiated(
-    connection: socket.socket, proposed: dict[int, tuple[str, str]]
+    connection: socket.socket, proposed: dict[int, tuple[str, str]], deadline: float
 ) -> tuple[dict[tuple[str, str], int], int]:
     """Accepted contexts, and the longest PDU to send."""
-    kind, body = _receive_pdu(connection)
+    kind, body = _receive_pdu(connection, deadline, LONGEST_PDU)
     pdu = PDU_HEAD.pack(kind, 0, len(body)) + body
     if kind == _A_ASSOCIATE_RJ:
         rejection = A_ASSOCIATE_RJ()

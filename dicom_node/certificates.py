@@ -89,7 +89,7 @@ def context_for(certificate: Certificate | None) -> ssl.SSLContext | None:
 
 
 def shake_hands(connection: socket.socket, *, host: str, certificate: Certificate | None) -> socket.socket:
-    """Connection over TLS where the peer's profile names a certificate, else as it was.
+    """Connection over TLS where the peer's profile names a certificate of ours, else as it was.
 
     Raises
     ------
@@ -98,10 +98,11 @@ def shake_hands(connection: socket.socket, *, host: str, certificate: Certificat
     DestinationBusyError
         If a file cannot be used.
     DestinationRefusedError
-        If the peer shows another certificate than its profile demands.
+        If the peer shows another certificate than its profile demands, or none.
     """
     context = context_for(certificate)
     if context is None:
+        demand_certificate(connection, certificate)
         return connection
     secured = context.wrap_socket(connection, server_hostname=host)
     try:
@@ -115,4 +116,4 @@ def shake_hands(connection: socket.socket, *, host: str, certificate: Certificat
 def demand_certificate(connection: Any, certificate: Certificate | None) -> None:
     """Raise DestinationRefusedError where the peer showed another certificate than its profile demands."""
     if not is_shown(certificate, fingerprint_of(connection)):
-        raise DestinationRefusedError("The peer shows another certificate than its profile demands.")
+        raise DestinationRefusedError("The peer shows no or another certificate than its profile demands.")

@@ -2,14 +2,15 @@
 
 pynetdicom limits associations, and only once one is asked for. Each connection costs two threads before
 that, so a peer that merely connects could take all there are. Here one address has its share, and all
-together theirs.
+together theirs, over all processes of the node.
 """
 
-import weakref
 from threading import Lock
 from typing import Any
 
 import structlog
+
+from dicom_node.places import Part
 
 MOST = 256  # connections of all, associated or not yet
 MOST_OF_ONE_ADDRESS = 32
@@ -22,37 +23,35 @@ class Door:
 
     Parameters
     ----------
+    places : Part
+        Of this process.
     most : int
         Connections of all addresses together.
     most_of_one : int
         Connections of one address.
     """
 
-    def __init__(self, *, most: int = MOST, most_of_one: int = MOST_OF_ONE_ADDRESS) -> None:
+    def __init__(self, places: Part, *, most: int = MOST, most_of_one: int = MOST_OF_ONE_ADDRESS) -> None:
+        self._places = places
         self._most = most
         self._most_of_one = most_of_one
-        self._inside: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._lock = Lock()
         self._is_told = False
 
     def admits(self, address: str) -> bool:
         """Whether one more connection may come from an address. Says so once, not once for each refused."""
+        of_all, of_one = self._places.count(), self._places.count(address)
+        is_free = of_all < self._most and of_one < self._most_of_one
         with self._lock:
-            inside = list(self._inside.values())
-            is_free = len(inside) < self._most and inside.count(address) < self._most_of_one
-            if not is_free and not self._is_told:
-                log.warning(
-                    "connections refused: too many are open", of_one=inside.count(address), of_all=len(inside)
-                )
-            self._is_told = not is_free
+            is_told, self._is_told = self._is_told, not is_free
+        if not is_free and not is_told:
+            log.warning("connections refused: too many are open", of_one=of_one, of_all=of_all)
         return is_free
 
     def enter(self, association: Any, address: str) -> None:
         """Count a connection that was let in, by its association."""
-        with self._lock:
-            self._inside[association] = address
+        self._places.enter(association, address)
 
     def leave(self, association: Any) -> None:
         """Give its place back; again, it changes nothing."""
-        with self._lock:
-            self._inside.pop(association, None)
+        self._places.leave(association)

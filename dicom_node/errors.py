@@ -7,6 +7,7 @@ DicomNodeError
 ├── SecretError                the operator restores the file of the site secret
 ├── SpoolFullError             the sender tries again; the operator frees disk space
 ├── UnreadableInstanceError    the sender must resend
+│   └── NewerPackError         the operator updates this machine
 ├── MalformedMessageError      the other end sends a proper HTTP message
 ├── NotAVolumeError            the study is shown as "not assessable" with the coded reason
 └── DeliveryError
@@ -45,6 +46,10 @@ class SpoolFullError(DicomNodeError):
 
 class UnreadableInstanceError(DicomNodeError):
     """The instance cannot be parsed. It is kept in quarantine; the sender must resend a good one."""
+
+
+class NewerPackError(UnreadableInstanceError):
+    """The pack was written by a later release. Update Vigil on this machine, then replay the study."""
 
 
 class MalformedMessageError(DicomNodeError):

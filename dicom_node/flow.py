@@ -2,17 +2,23 @@
 
 It reads a PDU of whatever length the peer claims, collects a message of whatever size follows, and queues
 messages while a handler works. Here each of the three is bounded (I13), and so is the time a PDU may take.
+What a full disk does not take of a data set is forgotten, and told to the message's handler.
 """
 
+import os
 import queue
 import socket
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import structlog
+
+from dicom_node.draft import full_disk_told
+from dicom_node.errors import SpoolFullError
 
 LONGEST_PDU = 1024 * 1024  # bytes; an association request with every context stays far below
 MOST_IN_MEMORY = 4 * LONGEST_PDU  # bytes of a message that are not a C-STORE's data set
@@ -62,6 +68,7 @@ class Flow:
         if not is_within:
             log.warning("connection closed: the peer exceeds a limit")
             raise OSError("the peer exceeds a limit of this node")
+        self._watch_disk()
         return self._read(self._socket, length)
 
     def _is_on_disk(self) -> bool:
@@ -76,11 +83,18 @@ class Flow:
         self._complete += 1
         self._remember(message)
 
-    def message_taken(self, file: Path | None = None) -> None:
-        """Its handler has begun, and answers for the file."""
+    def message_taken(self, file: Path | None = None) -> bool:
+        """Its handler has begun, and answers for the file; False where the disk did not take all of it."""
         self._taken += 1
-        if file is not None:
-            self._files.pop(file, None)
+        taken = None if file is None else self._files.pop(file, None)
+        return not getattr(taken, "is_full", False)
+
+    def _watch_disk(self) -> None:
+        association = self._association()
+        message = None if association is None else association.dimse.message
+        file = getattr(message, "_data_set_file", None)  # no public way
+        if file is not None and not isinstance(file, _DataSetFile):
+            message._data_set_file = _DataSetFile(file)  # type: ignore[union-attr]  # noqa: SLF001 - as above
 
     def end(self, association: Any) -> None:
         """Give back what pynetdicom leaves where a connection ends early.
@@ -121,6 +135,42 @@ class Flow:
             done += count
         view.release()
         return received
+
+
+class _DataSetFile:
+    """pynetdicom's file of a data set, which takes everything: from a full disk on it is forgotten."""
+
+    def __init__(self, file: Any) -> None:
+        self.name = file.name
+        self.is_full = False
+        self._file = file
+
+    @property
+    def file(self) -> "_DataSetFile":
+        """What pynetdicom flushes."""
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Append, unless the disk was full before."""
+        if not self.is_full:
+            self._unless_full(lambda: self._file.write(data))
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        if not self.is_full:
+            self._unless_full(self._file.flush)
+
+    def close(self) -> None:
+        """Close; what a full disk did not take is no error any more."""
+        self._unless_full(self._file.close)
+
+    def _unless_full(self, act: Callable[[], object]) -> None:
+        try:
+            with full_disk_told():
+                act()
+        except SpoolFullError:
+            self.is_full = True
+            os.truncate(self.name, 0)  # others may have the room meanwhile
 
 
 def end_quietly(association: Any, flow: Flow) -> None:

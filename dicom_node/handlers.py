@@ -39,6 +39,7 @@ PROCESSING_FAILURE = 0xC002
 # Result, source and reason of an association rejection (PS3.8 table 9-21): permanent, by the service user,
 # calling AE title not recognised.
 CALLING_AET_NOT_RECOGNISED = (1, 1, 3)
+LIMIT_EXCEEDED = (2, 3, 2)  # transient, by the presentation service, local limit exceeded
 
 log = structlog.get_logger(__name__)
 
@@ -120,10 +121,18 @@ def reject_strangers(event: Any, peers: Peers, counters: Counters) -> None:
         association.kill()
 
 
-def count_rejection(_event: Any, counters: Counters) -> None:
-    """EVT_REJECTED: the called AE title was not ours, or too many associations were open."""
+def reject_for_now(association: Any, counters: Counters, reason: str) -> None:
+    """Reject an association that may be tried again."""
     counters.add("association_rejected")
-    log.warning("association rejected", reason="called AE title, or too many associations")
+    log.warning("association rejected", reason=reason)
+    association.acse.send_reject(*LIMIT_EXCEEDED)
+    association.kill()
+
+
+def count_rejection(_event: Any, counters: Counters) -> None:
+    """EVT_REJECTED: the called AE title was not ours."""
+    counters.add("association_rejected")
+    log.warning("association rejected", reason="called AE title")
 
 
 def handle_echo(_event: Any) -> int:
@@ -131,8 +140,8 @@ def handle_echo(_event: Any) -> int:
     return SUCCESS
 
 
-def handle_store(event: Any, sink: Sink, counters: Counters) -> Dataset:
-    """EVT_C_STORE: keep one instance that pynetdicom received into a file.
+def handle_store(event: Any, sink: Sink, counters: Counters, *, is_whole: bool = True) -> Dataset:
+    """EVT_C_STORE: keep one instance that pynetdicom received into a file, unless the disk was full for it.
 
     Never raises: an exception here would leave the temporary file and tell the sender nothing it can use.
 
@@ -141,7 +150,7 @@ def handle_store(event: Any, sink: Sink, counters: Counters) -> Dataset:
     Dataset
         Status, and for a refusal an Error Comment without identity.
     """
-    answer = answer_to(lambda: _store(event, sink, counters), counters)
+    answer = answer_to(lambda: _store(event, sink, counters, is_whole=is_whole), counters)
     dataset = Dataset()
     dataset.Status = answer.status
     if answer.comment:
@@ -218,7 +227,9 @@ class _ReceivedFile:
             yield chunk
 
 
-def _store(event: Any, sink: Sink, counters: Counters) -> Answer:
+def _store(event: Any, sink: Sink, counters: Counters, *, is_whole: bool) -> Answer:
+    if not is_whole:
+        raise SpoolFullError("The disk of the spool is full.")
     if not sink.has_room():
         return refuse(counters, "full", OUT_OF_RESOURCES, "below the free-space mark")
     path = event.dataset_path

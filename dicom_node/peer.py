@@ -38,6 +38,13 @@ class Confirm(StrEnum):
     NONE = "none"  # its answer to the object is all there is
 
 
+class Pull(StrEnum):
+    """How a study is fetched from an archive; DICOMweb has one way alone."""
+
+    GET = "get"  # by C-GET into the spool
+    MOVE = "move"  # by C-MOVE: the archive sends it to our AE title, which it must know
+
+
 class _Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -126,6 +133,8 @@ class Peer(_Profile):
         File whose one line is the value of the HTTP header *Authorization*, such as ``Bearer ...``.
     confirm : Confirm
         What turns *delivered* into *stored*.
+    pull : Pull, optional
+        Set: a study of which it sends an Instance Availability Notification is fetched from it.
     results : frozenset of str, optional
         Kinds of results it is sent; unset: all.
     contexts : tuple of AllowedContext
@@ -148,6 +157,7 @@ class Peer(_Profile):
     url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]{1,500}$")] | None = None
     authorization: Path | None = None
     confirm: Confirm = Confirm.NONE
+    pull: Pull | None = None
     results: frozenset[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,15}$")]] | None = None
     contexts: tuple[AllowedContext, ...] = ()
     max_associations: Annotated[int, Field(ge=1)] | None = None
@@ -170,6 +180,8 @@ class Peer(_Profile):
             raise ValueError("a peer that speaks DICOMweb needs a url")
         if is_web and self.confirm is Confirm.COMMITMENT:
             raise ValueError("DICOMweb has no storage commitment; confirm by query")
+        if self.pull is not None and Role.ARCHIVE not in self.roles:
+            raise ValueError("studies are pulled from a peer with the role archive alone")
         if Role.WORKLIST in self.roles and is_web:
             raise ValueError("a worklist is asked by dimse")
         if called and not is_web:

@@ -43,6 +43,8 @@ class Series:
         Frames, from 0, of an enhanced object that holds several stacks; None: all there are.
     acquisition : Acquisition
         Of the first instance; what is true of any instance (lossy, text, contrast) is true of the series.
+    voxels : int
+        As its headers say; 0 where it is no volume.
     is_image : bool
         Its class holds images a model may be asked about.
     reason : Reason or None
@@ -56,6 +58,7 @@ class Series:
     paths: tuple[Path, ...]
     frames: tuple[int, ...] | None = None
     acquisition: Acquisition
+    voxels: int = 0
     is_image: bool
     reason: Reason | None
     detail: str
@@ -207,6 +210,7 @@ def _gate(series_uid: str, instances: list[InstanceHeader]) -> list[Series]:
             paths=tuple(dict.fromkeys(frame.instance.path for frame in part)),
             frames=tuple(frame.index for frame in part) if many and part[0].instance.frames > 1 else None,
             acquisition=_acquisition_of([frame.instance for frame in part]),
+            voxels=len(part) * part[0].plane.matrix[0] * part[0].plane.matrix[1],
         )
         for number, part in enumerate(parts, start=1)
     ]

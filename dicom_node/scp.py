@@ -29,12 +29,13 @@ from dicom_node.contexts import (
     prepare_pynetdicom,
     storage_classes,
 )
-from dicom_node.door import Door
+from dicom_node.door import MOST, Door
 from dicom_node.errors import PortInUseError
 from dicom_node.flow import Flow, end_quietly
 from dicom_node.handlers import Counters
 from dicom_node.landing import FileLanding, Landing, Origin
 from dicom_node.peers import Peers
+from dicom_node.places import Part, Places
 from dicom_node.receiving.association import FastServer, Server
 from dicom_node.receiving.block import Blocks
 from dicom_node.receiving.exchange import Context, Exchange
@@ -69,7 +70,7 @@ class Receiver:
     max_instance_bytes : int
         A larger instance ends its association.
     max_associations : int
-        More are rejected as transient.
+        More, over all processes of the node, are rejected as transient.
     services : Provider, optional
         What is answered beside storage and verification.
     tls : ssl.SSLContext, optional
@@ -80,6 +81,8 @@ class Receiver:
         First home of what comes the fast way; unset, files of the spool.
     listener : socket.socket, optional
         Listening already, at `host` and `port`.
+    connections, associations : Part, optional
+        Where this process of several notes who is inside; unset, it is the only one.
     """
 
     def __init__(
@@ -99,6 +102,8 @@ class Receiver:
         is_fast: bool = True,
         landing: Landing | None = None,
         listener: socket.socket | None = None,
+        connections: Part | None = None,
+        associations: Part | None = None,
     ) -> None:
         self.counters = Counters()
         self._spool = spool
@@ -113,10 +118,12 @@ class Receiver:
         self._listener = listener
         self._blocks = Blocks()
         self._server: ThreadedAssociationServer | None = None
-        self._door = Door()
+        self._door = Door(connections or Places().of(0))
+        self._associations = associations or Places().of(0)
+        self._max_associations = max_associations
         self._flows: weakref.WeakKeyDictionary[Any, Flow] = weakref.WeakKeyDictionary()
         self._entity = application_entity(aet)
-        self._entity.maximum_associations = max_associations
+        self._entity.maximum_associations = MOST  # connections are counted at the door, associations below
         self._entity.maximum_pdu_size = MAX_PDU_BYTES
         self._entity.acse_timeout = acse_timeout_s
         self._entity.dimse_timeout = DIMSE_TIMEOUT_S
@@ -222,10 +229,11 @@ class Receiver:
 
     def _bindings(self) -> list[Any]:
         return [
-            *(self._services.observers() if self._services else ()),
+            *(self._services.observers(self._associations) if self._services else ()),
             (evt.EVT_CONN_OPEN, self._bound_connection),
             (evt.EVT_FSM_TRANSITION, self._connection_over),
             (evt.EVT_REQUESTED, handlers.reject_strangers, [self._peers, self.counters]),
+            (evt.EVT_REQUESTED, self._give_place),
             (evt.EVT_REJECTED, handlers.count_rejection, [self.counters]),
             (evt.EVT_DIMSE_RECV, lambda event: self._flows[event.assoc].message_complete(event.message)),
             (evt.EVT_C_ECHO, self._echo),
@@ -270,15 +278,25 @@ class Receiver:
         if event.next_state == "Sta1":
             self._flows[event.assoc].end(event.assoc)
             self._door.leave(event.assoc)
+            self._associations.leave(event.assoc)
             if event.assoc.requestor.primitive is None:
                 # Nobody asked for an association, and nobody will: else its thread would wait for a request
                 # until the time-out, and a scan of the port would take every place.
                 event.assoc.dul.to_user_queue.put(None)
+
+    def _give_place(self, event: Any) -> None:
+        """EVT_REQUESTED, after strangers were rejected: so many associations and no more."""
+        association = event.assoc
+        address = association.requestor.address_info.address
+        if not association.is_rejected and not self._associations.enter(
+            association, address, most=self._max_associations
+        ):
+            handlers.reject_for_now(association, self.counters, "too many associations are open")
 
     def _echo(self, event: Any) -> int:
         self._flows[event.assoc].message_taken()
         return handlers.handle_echo(event)
 
     def _store(self, event: Any) -> Any:
-        self._flows[event.assoc].message_taken(event.dataset_path)
-        return handlers.handle_store(event, self._spool, self.counters)
+        is_whole = self._flows[event.assoc].message_taken(event.dataset_path)
+        return handlers.handle_store(event, self._spool, self.counters, is_whole=is_whole)

@@ -125,7 +125,7 @@ class Signals:
         path = folder / secrets.token_hex(16)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # whoever looks whether it is locked holds it for a moment
             os.write(descriptor, sender.encode())
         except OSError:  # a full disk takes the name and not the content
             os.close(descriptor)

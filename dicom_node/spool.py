@@ -13,6 +13,7 @@ be rebuilt from it. A file that stands in a study folder is complete and never c
 import hashlib
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,14 +23,18 @@ from pathlib import Path
 from threading import Lock
 
 from dicom_node.draft import Draft, full_disk_told, open_draft
-from dicom_node.durable import sync_folder
+from dicom_node.durable import make_folder, sync_folder
 from dicom_node.elements import read_file_meta
+from dicom_node.errors import UnreadableInstanceError
 from dicom_node.identity import STUDY_KEY, instance_file_name, study_key
 from dicom_node.keys import ReceivedHeader, read_header
+from dicom_node.quota import is_over_quota
 
+QUARANTINE = "quarantine"  # folder beside the root; its files are `<hash>.<reason>.dcm`
 CHUNK = 1024 * 1024  # bytes copied at a time
 LEFT_OVER_S = 3600.0  # a file this long untouched in .incoming belongs to no living association
 MOST_REMEMBERED = 10_000  # study folders known to be durable
+REMEMBERED_S = 60.0  # for so long: one that is removed meanwhile, and made again, has to be synced again
 
 
 class StoreKind(StrEnum):
@@ -106,20 +111,26 @@ class Spool:
         self._root = root
         self._secret = secret
         self._free_mark_bytes = free_mark_bytes
-        self._quarantine = root.parent / "quarantine"
-        self._durable_folders: set[str] = set()
+        self._quarantine = root.parent / QUARANTINE
+        self._durable_folders: dict[str, float] = {}  # by study key: until when
         self._lock = Lock()
         for folder in (root, self.incoming, self._quarantine):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder)
 
     @property
     def incoming(self) -> Path:
         """Folder of unfinished files, on the spool's file system."""
         return self._root / ".incoming"
 
+    @property
+    def quarantined(self) -> Path:
+        """Folder of what could not be stored."""
+        return self._quarantine
+
     def has_room(self) -> bool:
-        """Whether free space is above the mark."""
-        return shutil.disk_usage(self._root).free >= self._free_mark_bytes
+        """Whether free space is above the mark, and what is here below the quota."""
+        is_free = shutil.disk_usage(self._root).free >= self._free_mark_bytes
+        return is_free and not is_over_quota(self._root)
 
     def key_of(self, study_uid: str) -> str:
         """Pseudonym of a study."""
@@ -138,8 +149,6 @@ class Spool:
         ------
         SpoolFullError
             If the disk has no room. Nothing is left behind.
-        UnreadableInstanceError
-            If the parts, or the file that holds this UID already, are no Part 10 file.
         """
         with self.draft() as draft:
             for part in parts:
@@ -190,7 +199,7 @@ class Spool:
         try:
             draft.link(folder, final.name)  # never replaces what another association put there
         except FileExistsError:
-            if _data_set_digest(final) == _data_set_digest(draft.path):
+            if _is_copy(draft.path, final):
                 return StoreKind.DUPLICATE
             self._link_to_quarantine(draft, "uid_conflict")
             return StoreKind.CONFLICT
@@ -238,12 +247,26 @@ class Spool:
                 continue
         return removed
 
+    def sweep_folders(self, *, older_than_s: float = LEFT_OVER_S) -> int:
+        """Remove empty study folders, which deletions leave; return how many.
+
+        Called before anything is received: an association may be about to put a file into one.
+        """
+        removed = 0
+        for key, changed_ns in list(self.studies()):
+            if time.time_ns() - changed_ns >= older_than_s * 1e9:
+                with suppress(OSError):  # not empty
+                    (self._root / key).rmdir()
+                    removed += 1
+        return removed
+
     def studies(self) -> Iterator[tuple[str, int]]:
         """Key of each study, and when its folder last changed, in nanoseconds."""
         with os.scandir(self._root) as entries:
             for entry in entries:
                 if STUDY_KEY.fullmatch(entry.name):
-                    yield entry.name, entry.stat().st_mtime_ns
+                    with suppress(FileNotFoundError):  # removed a moment ago
+                        yield entry.name, entry.stat().st_mtime_ns
 
     def instances(self, key: str) -> list[SpooledInstance]:
         """Files of one study, first received first.
@@ -259,15 +282,24 @@ class Spool:
         try:
             with os.scandir(self._root / key) as entries:
                 for entry in entries:
-                    state = entry.stat()
-                    found.append(
-                        SpooledInstance(
-                            path=Path(entry.path), size_bytes=state.st_size, mtime_ns=state.st_mtime_ns
-                        )
-                    )
+                    with suppress(FileNotFoundError):  # removed a moment ago
+                        state = entry.stat(follow_symlinks=False)
+                        if stat.S_ISREG(state.st_mode):
+                            path = Path(entry.path)
+                            found.append(
+                                SpooledInstance(
+                                    path=path, size_bytes=state.st_size, mtime_ns=state.st_mtime_ns
+                                )
+                            )
         except FileNotFoundError:
             return []
         return sorted(found, key=lambda instance: (instance.mtime_ns, instance.file_name))
+
+    def sync(self, keys: Iterable[str]) -> None:
+        """Make what is seen in study folders survive power loss: a file may stand there a moment before."""
+        for key in keys:
+            sync_folder(self._root / key)
+        sync_folder(self._root)
 
     @contextmanager
     def _study_folder(self, key: str) -> Iterator[int]:
@@ -277,6 +309,8 @@ class Spool:
             descriptor = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:
             folder.mkdir(exist_ok=True, mode=0o700)
+            with self._lock:
+                self._durable_folders.pop(key, None)  # the one we knew was swept
             descriptor = os.open(folder, os.O_RDONLY)
         try:
             yield descriptor
@@ -297,15 +331,25 @@ class Spool:
         return final
 
     def _make_folder_durable(self, key: str) -> None:
-        """Sync the root once for each study folder, before anyone hears success for what is in it."""
+        """Sync the root for a study folder whose name may be new, before anyone hears success."""
+        now = time.monotonic()
         with self._lock:
-            if key in self._durable_folders:
+            if self._durable_folders.get(key, 0.0) > now:
                 return
         sync_folder(self._root)
         with self._lock:
             if len(self._durable_folders) >= MOST_REMEMBERED:
                 self._durable_folders.clear()
-            self._durable_folders.add(key)
+            self._durable_folders[key] = now + REMEMBERED_S
+
+
+def _is_copy(draft: Path, final: Path) -> bool:
+    """Whether two files hold the same data set; one that the disk has damaged is a copy of nothing."""
+    try:
+        kept = _data_set_digest(final)
+    except (UnreadableInstanceError, OSError):
+        return False
+    return kept == _data_set_digest(draft)
 
 
 def _data_set_digest(path: Path) -> str:

@@ -3,6 +3,7 @@
 ModelError
 ├── GeometryError           the caller built an impossible volume
 ├── NotAssessableError      the study is shown as "not assessable" with the coded reason
+├── DeviceMemoryError       a study fails with its code; an operator gives the device to Vigil alone
 ├── ArtefactError           the worker refuses to start; an operator restores the file it names
 ├── RecordError             the author of a method record corrects the field it names
 ├── TrainingError           whoever trains changes what the message names, and starts again
@@ -64,6 +65,10 @@ class NotAssessableError(ModelError):
         super().__init__(f"{reason.value}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class DeviceMemoryError(ModelError):
+    """Not even one sample fits the memory of the device. Free it, or take a device with more memory."""
 
 
 class ArtefactError(ModelError):

@@ -1,5 +1,6 @@
 """Volume → Scores: the one call other packages use."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from models.errors import ArtefactError
 from models.images.predictor import PicturePredictor
 from models.preprocess import Prepared, prepare, to_source
 from models.providers import CPU, PREFERENCE
-from models.runtime import Session, open_session
+from models.runner import Feeds, Runner
+from models.runtime import open_session
 from models.scores import ModelIdentity, Scores
 from models.validity import check_volume
 from models.volume import Volume
@@ -76,13 +78,13 @@ class Predictor:
     Parameters
     ----------
     artefact : Artefact
-    session : Session
+    session : Runner
     normals : Normals
     calibration : Calibration
     """
 
     def __init__(
-        self, artefact: Artefact, session: Session, normals: Normals, calibration: Calibration
+        self, artefact: Artefact, session: Runner, normals: Normals, calibration: Calibration
     ) -> None:
         self._manifest = artefact.manifest
         self._session = session
@@ -149,6 +151,26 @@ class Predictor:
     def manifest(self) -> Manifest:
         """The artefact's manifest; its applicability says what may be scored."""
         return self._manifest
+
+    @property
+    def runner(self) -> Runner:
+        """What runs the network."""
+        return self._session
+
+    def through(self, runner: Runner) -> "Predictor":
+        """The same model, its network asked by way of ``runner``."""
+        other = copy.copy(self)
+        other._session = runner  # noqa: SLF001 - of our own class
+        return other
+
+    def examples(self) -> Feeds:
+        """A largest batch of samples that differ."""
+        contract = self._manifest.input
+        shape = (contract.batch, len(contract.context), *contract.shape[1:])
+        return {
+            "slices": np.random.default_rng(0).random(shape, dtype=np.float32),
+            "position": np.linspace(-1, 1, contract.batch, dtype=np.float32),
+        }
 
     def predict(self, volume: Volume) -> Scores:
         """How unusual a volume is, and where. The same volume gives the same bytes.
@@ -231,7 +253,7 @@ def load_predictor(
     return Predictor.load(artefact, providers=providers, threads=threads, engines=engines)
 
 
-def read_members(volume: Volume, session: Session, normals: Normals, manifest: Manifest) -> Reading:
+def read_members(volume: Volume, session: Runner, normals: Normals, manifest: Manifest) -> Reading:
     """Standardised map and study score of every head."""
     prepared = prepare(volume, manifest.input)
     maps = source_maps(prepared, session, manifest)
@@ -253,7 +275,7 @@ def study_score_of(combined: Map, reading: Reading, manifest: Manifest) -> float
     return top_mean(combined, reading.inside, manifest.top_mm3, voxel_mm3)
 
 
-def source_maps(prepared: Prepared, session: Session, manifest: Manifest) -> dict[str, Map]:
+def source_maps(prepared: Prepared, session: Runner, manifest: Manifest) -> dict[str, Map]:
     """Smoothed map of every source on the model grid."""
     index = np.flatnonzero(prepared.mask.any(axis=(1, 2)))
     found = run_slices(session, prepared.voxels, index, manifest.input)
@@ -262,7 +284,7 @@ def source_maps(prepared: Prepared, session: Session, manifest: Manifest) -> dic
 
 
 def run_slices(
-    session: Session, voxels: Map, index: NDArray[np.intp], contract: InputContract
+    session: Runner, voxels: Map, index: NDArray[np.intp], contract: InputContract
 ) -> dict[str, Map]:
     """Every map-like output of the network as a volume, a bounded batch at a time.
 
@@ -273,13 +295,16 @@ def run_slices(
         Slices to score; the others stay 0.
     """
     maps: dict[str, Map] = {}
-    for start in range(0, len(index), contract.batch):
-        part = index[start : start + contract.batch]
-        feeds = {
+    parts = [index[start : start + contract.batch] for start in range(0, len(index), contract.batch)]
+    found = session.run_each(
+        {
             "slices": context_slices(voxels, part, contract.context),
             "position": slice_position(part, len(voxels)),
         }
-        for name, values in session.run(feeds).items():
+        for part in parts
+    )
+    for part, outputs in zip(parts, found, strict=True):
+        for name, values in outputs.items():
             if values.ndim == 4:  # noqa: PLR2004 - (batch, 1, rows, columns); others are one number a slice
                 maps.setdefault(name, np.zeros_like(voxels))[part] = values[:, 0]
     return maps

@@ -1,7 +1,7 @@
 """The network in ONNX Runtime: best provider present, warm before it is used, same input same bytes."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 # From 1.31 on, ONNX Runtime reports its use to its maker unless told not to before it is loaded. A machine
@@ -28,6 +28,7 @@ from models.providers import (
     padded_size,
     provider_options,
 )
+from models.runner import Feeds, Outputs
 
 # What ONNX Runtime raises for a file it cannot use; the classes have no parent of their own.
 REFUSALS = (
@@ -44,9 +45,6 @@ BATCH = 32  # Samples in one run of a network, unless its contract says otherwis
 PARITY = 1e-4  # Largest difference in float32 between providers and batches, as of ``difference``.
 HALF_PARITY = 1e-2  # The same between fp16 and float32; above it the network runs in float32.
 RANDOM_OPERATORS = (b"RandomNormal", b"RandomUniform", b"Multinomial", b"Bernoulli")
-
-Feeds = Mapping[str, NDArray[np.float32]]
-Outputs = dict[str, NDArray[np.float32]]
 
 
 class Session:
@@ -152,6 +150,10 @@ class Session:
             for start in range(0, n, self._batch)
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
+
+    def run_each(self, parts: Iterable[Feeds]) -> Iterator[Outputs]:
+        """Every output of batches, one after another."""
+        return map(self.run, parts)
 
     def warm_up(self, example: Feeds) -> None:
         """Run every batch shape once, so that the first study waits for no kernel or engine.

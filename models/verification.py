@@ -9,7 +9,8 @@ from models.errors import ArtefactError
 from models.images.predictor import example_of
 from models.predictor import load_predictor
 from models.providers import CPU
-from models.runtime import PARITY, Feeds, Session, difference, random_operators
+from models.runner import Feeds
+from models.runtime import PARITY, Session, difference, random_operators
 
 PROBES = 3  # Pictures run together and alone.
 

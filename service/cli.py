@@ -18,9 +18,11 @@ from rich.table import Table
 
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
+from service import orders_cli
 from service.errors import TriageError
 from service.models_cli import models_app
 from service.peers_cli import pack, peers_app, pull
+from service.retention_cli import hold, release, retention_app, waive
 from service.settings import Settings, load_settings
 from service.study import Pool
 from service.telemetry import configure_logging
@@ -41,8 +43,19 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
+app.add_typer(retention_app, name="retention")
 studies_app.command("pull")(pull)
 studies_app.command("pack")(pack)
+studies_app.command("hold")(hold)
+studies_app.command("release")(release)
+studies_app.command("waive")(waive)
+studies_app.command("replay")(orders_cli.replay_study)
+studies_app.command("cancel")(orders_cli.cancel_study)
+studies_app.command("park")(orders_cli.park_study)
+studies_app.command("unpark")(orders_cli.unpark_study)
+studies_app.command("prioritise")(orders_cli.prioritise_study)
+peers_app.command("park")(orders_cli.park_peer)
+peers_app.command("unpark")(orders_cli.unpark_peer)
 
 Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
 Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]
@@ -116,10 +129,19 @@ def node(
             stop.wait()
         else:
             from service import wiring
-            from service.node import run_intake
+            from service.node import run_loops
+            from service.pull import pulling
 
             store = wiring.waiting_store(settings)
-            run_intake(lambda: wiring.open_intake(settings, store, spool, known), stop)
+            with pulling(wiring.open_puller(settings, spool, known)):
+                run_loops(
+                    {
+                        "intake": lambda: wiring.open_intake(settings, store, spool, known),
+                        "packing": lambda: wiring.open_packing(settings, store, spool),
+                        "retention": lambda: wiring.open_retention(settings, store, spool),
+                    },
+                    stop,
+                )
     if not acceptors.is_stopped_by_us:
         sys.exit(EXIT_FAILED)
 
@@ -128,16 +150,31 @@ def node(
 def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) -> None:
     """Score or deliver: one role, for many machines."""
     from service import wiring
-    from service.worker import run_worker
+    from service.meters import Meters
+    from service.worker import DELIVERIES, run_worker
 
     settings = _settings()
     store = wiring.open_store(settings)
-    work = (
-        wiring.open_triage(settings, store) if pool is Pool.INFER else wiring.open_delivery(settings, store)
-    )
-    run_worker(
-        pool, work, database_url=wiring.database_url(settings), reaper=wiring.open_reaper(settings, store)
-    )
+    url, reaper = wiring.database_url(settings), wiring.open_reaper(settings, store)
+    if pool is Pool.DELIVER:
+        run_worker(
+            pool, wiring.open_delivery(settings, store), jobs=DELIVERIES, database_url=url, reaper=reaper
+        )
+        return
+    meters = Meters()
+    if settings.worker_metrics_port is not None:
+        meters.serve(settings.api_host, settings.worker_metrics_port)
+    serving = wiring.open_serving(settings, meters)
+    stop = threading.Event()
+    watcher = threading.Thread(target=serving.watch, args=(stop,), name="model watch", daemon=True)
+    watcher.start()
+    try:
+        triage = wiring.open_triage(settings, store, serving)
+        run_worker(pool, triage, jobs=settings.infer_jobs, database_url=url, reaper=reaper)
+    finally:
+        stop.set()
+        watcher.join()
+        serving.close()
 
 
 @app.command()
@@ -151,7 +188,12 @@ def api(api_port: ApiPort = None) -> None:
     settings = _settings(api_port=api_port)
     store = wiring.waiting_store(settings)
     uvicorn.run(
-        create_app(store=store, settings=settings, model=wiring.model_identity(settings)),
+        create_app(
+            store=store,
+            settings=settings,
+            model=wiring.model_identity(settings),
+            pictures=wiring.open_pictures(settings),
+        ),
         host=settings.api_host,
         port=settings.api_port,
         access_log=False,
@@ -189,13 +231,19 @@ def send(
 
 @studies_app.command("list")
 def list_studies(
-    data: Data = None, limit: Annotated[int, typer.Option(min=1)] = 200, as_json: AsJson = False
+    data: Data = None,
+    limit: Annotated[int, typer.Option(min=1)] = 200,
+    failed: Annotated[bool, typer.Option(help="What was given up instead, with its reason.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the worklist in its order."""
     from service import wiring
     from service.store.worklist import worklist
 
     store = wiring.open_store(_settings(data=data))
+    if failed:
+        orders_cli.list_dead_letters(store, limit=limit, as_json=as_json)
+        return
     with store.transaction() as session:
         listed = worklist(session, limit=limit)
     if as_json:
@@ -230,19 +278,6 @@ def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
         _print_json(detail)
     else:
         Console().print_json(data=detail, default=str)
-
-
-@studies_app.command("replay")
-def replay_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
-    """Queue a failed study again, and send undelivered results again."""
-    from service import wiring
-    from service.replay import replay
-
-    replayed = replay(wiring.open_store(_settings(data=data)), key)
-    if as_json:
-        _print_json(asdict(replayed))
-    else:
-        _out(f"queued again: {replayed.scores} scores, {replayed.deliveries} deliveries")
 
 
 @audit_app.command("verify")

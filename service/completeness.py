@@ -5,6 +5,7 @@ count what nobody sends to us. So whoever states an exact list may complete a st
 that something is missing may hold it for a while, and silence always ends it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,7 +67,9 @@ class Evidence:
     @property
     def silent_s(self) -> float:
         """Seconds since the last instance."""
-        return (self.now - self.last_instance_at).total_seconds()
+        seconds = (self.now - self.last_instance_at).total_seconds()
+        # The clock was put back since: nobody can say when it came, and nothing may wait for that time.
+        return seconds if seconds > -self.longest_wait_s else math.inf
 
 
 def decide(evidence: Evidence) -> Trigger | None:

@@ -7,7 +7,6 @@ does not hold is sent again.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import structlog
@@ -18,8 +17,10 @@ from dicom_node.peers import Confirm
 from dicom_node.services.commitment import Mailbox
 from service import engine
 from service.engine import Pool
+from service.errors import ObjectDamagedError, ObjectMissingError
 from service.store import Store, audit, deliveries
 from service.store.deliveries import DeliveryJob
+from service.store.objects import LocalObjects
 from service.study import (
     COMMITMENT_FAILED,
     COMMITMENT_NOT_OFFERED,
@@ -49,7 +50,8 @@ class Confirmation:
     Attributes
     ----------
     store : Store
-    results_folder : Path
+    objects : LocalObjects
+        Where result objects are.
     mailbox : Mailbox
         Where commitment reports arrive.
     attempts : int
@@ -57,7 +59,7 @@ class Confirmation:
     """
 
     store: Store
-    results_folder: Path
+    objects: LocalObjects
     mailbox: Mailbox
     attempts: int
 
@@ -129,11 +131,12 @@ class Confirmation:
 
     def _query(self, job: DeliveryJob, destination: Destination, *, fallback: str | None = None) -> None:
         try:
-            is_there = destination.holds(self.results_folder / job.path)
+            with self.objects.local(job.path, job.sha256, job.bytes) as file:
+                is_there = destination.holds(file)
         except DestinationRefusedError:
             self._end(job, DeliveryStatus.DELIVERED, fallback=CONFIRMATION_NOT_OFFERED)
             return
-        except (UnreadableInstanceError, OSError):
+        except (UnreadableInstanceError, ObjectMissingError, ObjectDamagedError, OSError):
             self._end(
                 job, DeliveryStatus.UNDELIVERED, error="The result's file cannot be read; replay the study."
             )

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from threading import BoundedSemaphore, Lock
 
 import structlog
@@ -15,9 +14,10 @@ from dicom_node.services.commitment import Mailbox
 from service import engine
 from service.confirm import SETTLE_S, Confirmation
 from service.engine import Pool
-from service.errors import Answer, answer_to
+from service.errors import Answer, StorageError, answer_to
 from service.store import Store, audit, deliveries
 from service.store.deliveries import DeliveryJob
+from service.store.objects import LocalObjects
 from service.study import SOP_CLASS_REFUSED, DeliveryStatus
 
 ACTOR = "delivery"
@@ -41,7 +41,8 @@ class Delivery:
     Attributes
     ----------
     store : Store
-    results_folder : Path
+    objects : LocalObjects
+        Where result objects are.
     destinations : mapping of str to Destination
         By the name in the peers file.
     attempts : int
@@ -51,7 +52,7 @@ class Delivery:
     """
 
     store: Store
-    results_folder: Path
+    objects: LocalObjects
     destinations: Mapping[str, Destination]
     attempts: int
     mailbox: Mailbox
@@ -68,8 +69,8 @@ class Delivery:
         """
         with self.store.transaction() as session:
             waiting = deliveries.find(session, delivery_id)
-        if waiting is None:
-            return
+            if waiting is None or deliveries.is_parked(session, waiting.destination):
+                return  # letting a destination go makes its jobs anew
         with self._lock:  # the peers file may bring destinations while we run
             place = self._places.setdefault(waiting.destination, BoundedSemaphore(AT_ONCE))
         if not place.acquire(blocking=False):
@@ -101,7 +102,8 @@ class Delivery:
             raise DestinationRefusedError(
                 "The destination is no longer in the peers file. Add it, then resend."
             )
-        receipt = destination.send([self.results_folder / job.path])[0]
+        with self.objects.local(job.path, job.sha256, job.bytes) as file:
+            receipt = destination.send([file])[0]
         if receipt.error is not None:
             raise receipt.error
         is_over = destination.confirm is Confirm.NONE
@@ -123,7 +125,7 @@ class Delivery:
     def _confirmation(self) -> Confirmation:
         return Confirmation(
             store=self.store,
-            results_folder=self.results_folder,
+            objects=self.objects,
             mailbox=self.mailbox,
             attempts=self.attempts,
         )
@@ -148,7 +150,7 @@ class Delivery:
                 delivery_id,
                 status=status,
                 answer=getattr(error, "status", None),
-                error=str(error) if isinstance(error, DeliveryError) else type(error).__name__,
+                error=_message(error),
                 fallback=SOP_CLASS_REFUSED if isinstance(error, SopClassRefusedError) else None,
                 next_attempt_at=None if is_over else due,
             )
@@ -174,6 +176,11 @@ class Delivery:
             is_over=is_over,
             exc_info=error,
         )
+
+
+def _message(error: Exception) -> str:
+    """Words of our own errors, free of identity by design; of others the type."""
+    return str(error) if isinstance(error, (DeliveryError, StorageError)) else type(error).__name__
 
 
 def _told(job: DeliveryJob) -> dict[str, str | int]:

@@ -13,7 +13,7 @@ import procrastinate
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
-from sqlalchemy import text
+from sqlalchemy import Select, column, literal_column, table, text, update
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
@@ -36,12 +36,18 @@ class Depth:
     waiting, running : int
     oldest_s : float
         Age of the oldest job that is due, in seconds; 0 where there is none.
+    longest_run_s : float
+        Since when the job runs that runs longest; 0 where none does.
     """
 
     waiting: int
     running: int
     oldest_s: float
+    longest_run_s: float
 
+
+# What of the engine's table we write ourselves.
+_JOBS = table("procrastinate_jobs", column("id"), column("queue_name"), column("status"), column("priority"))
 
 # Never opened: every call brings the connection of its own transaction.
 _MANAGER = JobManager(procrastinate.SyncPsycopgConnector())
@@ -88,6 +94,32 @@ def cancel(session: Session, pool: Pool, row_id: int) -> int:
     return len(done.all())
 
 
+def hasten(session: Session, pool: Pool, wanted: Select[int, int]) -> int:
+    """Raise the priority of waiting jobs; return how many. None is lowered.
+
+    Parameters
+    ----------
+    session : Session
+    pool : Pool
+    wanted : Select
+        Ids of rows, and the priority that their jobs should have at least.
+    """
+    rows = wanted.subquery()
+    row_id, priority = rows.c
+    done = session.execute(
+        update(_JOBS)
+        .where(
+            _JOBS.c.queue_name == pool.value,
+            _JOBS.c.status == text("'todo'"),
+            literal_column("(args->>'row_id')::bigint") == row_id,
+            _JOBS.c.priority < priority,
+        )
+        .values(priority=priority)
+        .returning(_JOBS.c.id)
+    )
+    return len(done.all())
+
+
 def without_live_job(session: Session, pool: Pool, row_ids: list[int], *, stalled_s: float) -> list[int]:
     """Return the rows that no job will ever work on.
 
@@ -121,17 +153,22 @@ def depth(session: Session) -> dict[Pool, Depth]:
             "SELECT queue_name, count(*) FILTER (WHERE status = 'todo'),"
             " count(*) FILTER (WHERE status = 'doing'),"
             " coalesce(extract(epoch FROM max(now() - coalesce(job.scheduled_at, event.at)) FILTER"
-            "  (WHERE status = 'todo' AND coalesce(job.scheduled_at, now()) <= now())), 0)"
+            "  (WHERE status = 'todo' AND coalesce(job.scheduled_at, now()) <= now())), 0),"
+            " coalesce(extract(epoch FROM max(now() - started.at) FILTER (WHERE status = 'doing')), 0)"
             " FROM procrastinate_jobs job"
             " LEFT JOIN procrastinate_events event ON event.job_id = job.id AND event.type = 'deferred'"
+            " LEFT JOIN procrastinate_events started ON started.job_id = job.id AND started.type = 'started'"
+            "  AND job.status = 'doing'"
             " WHERE status IN ('todo', 'doing') GROUP BY queue_name"
         )
     )
     found = {
-        Pool(name): Depth(waiting=waiting, running=running, oldest_s=float(oldest))
-        for name, waiting, running, oldest in rows
+        Pool(name): Depth(
+            waiting=waiting, running=running, oldest_s=float(oldest), longest_run_s=float(longest)
+        )
+        for name, waiting, running, oldest, longest in rows
     }
-    nothing = Depth(waiting=0, running=0, oldest_s=0.0)
+    nothing = Depth(waiting=0, running=0, oldest_s=0.0, longest_run_s=0.0)
     return {pool: found.get(pool, nothing) for pool in Pool}
 
 

@@ -5,7 +5,15 @@ TriageError
 ├── DatabaseError           the operator makes the database reachable
 │   └── EmbeddedDatabaseError
 ├── RoleFailedError         a role cannot start; its message says why
-└── UnknownStudyError       no study has this key
+├── UnknownStudyError       no study has this key
+├── StudyDeletedError       the study's bytes are gone; it has to be sent again
+└── StorageError            coded: `code` becomes the reason of what ends by it
+    ├── StorageAwayError    tried again; the operator makes VIGIL_STORE reachable
+    ├── ObjectMissingError  the pack is made again where the received files still are
+    ├── ObjectDamagedError  as above
+    ├── NewerObjectError    the operator updates this machine
+    ├── InstancesMissingError   the study has to be sent again
+    └── ScratchFullError    tried again; the operator gives the worker more room
 """
 
 from enum import StrEnum
@@ -37,6 +45,52 @@ class UnknownStudyError(TriageError):
     """No study has this key. List the keys with ``vigil studies list``."""
 
 
+class StudyDeletedError(TriageError):
+    """The study was deleted; its rows tell when and why. Have it sent again: it then counts as new."""
+
+
+class StorageError(TriageError):
+    """A stored object cannot be used. See the more specific error."""
+
+    code = "storage_failed"
+
+
+class StorageAwayError(StorageError):
+    """The store does not answer. Check VIGIL_STORE, its endpoint and credentials."""
+
+    code = "storage_away"
+
+
+class ObjectMissingError(StorageError):
+    """The store has no such object. Vigil makes a pack again where it still has the received files."""
+
+    code = "pack_missing"
+
+
+class ObjectDamagedError(StorageError):
+    """The object is not the one that was stored. Look after the disks of the store."""
+
+    code = "pack_damaged"
+
+
+class NewerObjectError(StorageError):
+    """The object was written by a later release. Update Vigil on this machine, then replay the study."""
+
+    code = "pack_newer"
+
+
+class InstancesMissingError(StorageError):
+    """Received files of the study are gone, or not what was received. Have the study sent again."""
+
+    code = "instances_missing"
+
+
+class ScratchFullError(StorageError):
+    """The study does not fit into the worker's scratch space. Raise VIGIL_SCRATCH_MB, or free its disk."""
+
+    code = "scratch_full"
+
+
 class Answer(StrEnum):
     """What the service does about an error of a lower package."""
 
@@ -47,7 +101,8 @@ class Answer(StrEnum):
 def answer_to(error: Exception) -> Answer:
     """Decide between another attempt and a person.
 
-    Everything is retried a bounded number of times except a refusal: a destination that rejected an object
-    once will reject the same bytes again.
+    Everything is retried a bounded number of times except a refusal, for a destination that rejected an
+    object once will reject the same bytes again, and a result whose bytes are not those that were made.
     """
-    return Answer.ASK if isinstance(error, DestinationRefusedError) else Answer.RETRY
+    is_final = isinstance(error, (DestinationRefusedError, ObjectDamagedError))
+    return Answer.ASK if is_final else Answer.RETRY

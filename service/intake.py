@@ -17,11 +17,12 @@ from dicom_node.identity import device_uid, result_series_uid, series_key
 from dicom_node.keys import ReceivedHeader
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool, SpooledInstance
-from service import engine
+from service import urgency
+from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
-from service.engine import DATABASE_AWAY, Pool
+from service.engine import DATABASE_AWAY
 from service.inquiry import Inquiry
-from service.store import Store, audit, jobs, studies
+from service.store import Store, audit, packs, studies
 from service.store.studies import Arrival, PendingStudy
 from service.study import PATIENT_CONFLICT
 
@@ -44,6 +45,8 @@ class Intake:
     spool : Spool
     model_hash, config_digest : str
         What new jobs are queued for.
+    follow : callable, optional
+        The model hash of now, asked before every step.
     quiet_s : callable
         Sender's AE title to its quiet period in seconds.
     signals : Signals, optional
@@ -52,6 +55,8 @@ class Intake:
         What archives and worklists answer about studies.
     longest_wait_s : float
         How long a quiet study waits for what was announced.
+    is_packing : bool
+        A complete study waits for its pack, and the job comes with that; else it is queued at once.
     """
 
     store: Store
@@ -62,6 +67,8 @@ class Intake:
     signals: Signals | None = None
     inquiry: Inquiry | None = None
     longest_wait_s: float = 900.0
+    is_packing: bool = False
+    follow: Callable[[], str] | None = None
     _seen: dict[str, int] = field(default_factory=dict)
     _rests_until: dict[str, int] = field(default_factory=dict)
 
@@ -73,6 +80,8 @@ class Intake:
         now : datetime
             Aware.
         """
+        if self.follow is not None:
+            self.model_hash = self.follow()
         try:
             self._register_arrivals()
             self._queue_complete(now)
@@ -169,35 +178,21 @@ class Intake:
 
     def _queue(self, key: str, trigger: Trigger, now: datetime) -> None:
         """Study revision, job and audit row in one transaction (I5)."""
-        urgency = self.inquiry.priority(key) if self.inquiry else None
+        urgent = self.inquiry.priority(key) if self.inquiry else None
         with self.store.transaction() as session:
-            if urgency is not None and studies.raise_priority(session, key, urgency):
-                audit.append(
-                    session, "study.prioritised", actor=ACTOR, study_key=key, priority=urgency.name.lower()
-                )
+            if urgent is not None:
+                urgency.raise_priority(session, key, urgent, actor=ACTOR)
             revision = studies.complete(session, key, completed_by=trigger, now=now)
             if revision is None:
                 return
-            score_id = jobs.queue(
-                session,
-                revision.id,
-                model_hash=self.model_hash,
-                config_digest=self.config_digest,
-                run_at=now.astimezone(UTC).replace(microsecond=0),
-            )
-            if score_id is not None:
-                engine.enqueue(session, Pool.INFER, score_id, priority=revision.priority)
-            audit.append(
-                session,
-                "study.queued",
-                actor=ACTOR,
-                study_key=key,
-                revision=revision.number,
-                completed_by=trigger.value,
-                content_hash=revision.content_hash,
-                model_hash=self.model_hash,
-            )
-        log.info("study queued", study=key, revision=revision.number, completed_by=trigger.value)
+            if self.is_packing:
+                packs.want(session, revision.id)
+                audit.append(session, "study.completed", actor=ACTOR, study_key=key, revision=revision.number)
+            else:
+                Admission(model_hash=lambda: self.model_hash, config_digest=self.config_digest).admit(
+                    session, key, revision, completed_by=trigger.value, now=now
+                )
+        log.info("study complete", study=key, revision=revision.number, completed_by=trigger.value)
 
     def _arrival(self, found: "_Found", own: frozenset[str], devices: frozenset[str]) -> Arrival:
         header = found.header

@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_node.errors import DeliveryError, MalformedMessageError
-from dicom_node.peers import Peer
+from dicom_node.peer import Peer, Pull
 from service.settings import Settings, load_settings
 from service.telemetry import configure_logging
 
@@ -25,13 +24,6 @@ Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keep
 Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]
 PeersFile = Annotated[Path | None, typer.Option("--peers", help="YAML file of DICOM peers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-
-
-class Way(StrEnum):
-    """How a study is fetched from a DICOM archive."""
-
-    GET = "get"  # on our own association, into the spool of this machine
-    MOVE = "move"  # the archive sends it to the node, whose AE title it must know
 
 
 @peers_app.command("list")
@@ -78,7 +70,7 @@ def pull(
     accession_file: Annotated[
         Path, typer.Option(exists=True, dir_okay=False, help="Accession numbers, one a line.")
     ],
-    way: Annotated[Way, typer.Option(help="C-GET into the spool, or C-MOVE to the node.")] = Way.GET,
+    way: Annotated[Pull, typer.Option(help="C-GET into the spool, or C-MOVE to the node.")] = Pull.GET,
     data: Data = None,
     peers: PeersFile = None,
     aet: Aet = None,
@@ -126,34 +118,27 @@ def pack(
     _out(str(write_pack(instances, out / f"{key}.tar")))
 
 
-def _pull(settings: Settings, archive: Peer, accession: str, way: Way) -> tuple[int, int]:
+def _pull(settings: Settings, archive: Peer, accession: str, way: Pull) -> tuple[int, int]:
     """Instances that came, and instances that did not."""
     from dicom_node.line import line_to
     from dicom_node.services.dicomweb import WebPeer
-    from dicom_node.services.landing import land_study
     from dicom_node.services.query import studies_of
-    from dicom_node.services.retrieve import get_study, move_study
     from service import reception
+    from service.pull import fetch_study
 
-    completed = failed = 0
     if archive.protocol == "dicomweb":
-        web = WebPeer.of(archive)
-        for study in web.studies_of(accession):
-            landed = land_study(
-                web.retrieve_study(study),
-                reception.open_spool(settings),
-                source=archive.aet or archive.name,
-                limit=settings.max_instance_mb * reception.MB,
-            )
-            failed += sum(one.failure is not None for one in landed)
-            completed += sum(one.failure is None for one in landed)
-        return completed, failed
-    line = line_to(archive, calling_aet=settings.aet)
-    for study in studies_of(line, accession):
-        pulled = (
-            move_study(line, study, destination_aet=settings.aet)
-            if way is Way.MOVE
-            else get_study(line, study, reception.open_spool(settings))
+        studies = WebPeer.of(archive).studies_of(accession)
+    else:
+        studies = studies_of(line_to(archive, calling_aet=settings.aet), accession)
+    completed = failed = 0
+    for study in studies:
+        pulled = fetch_study(
+            archive,
+            study,
+            reception.open_spool(settings),
+            way=way,
+            aet=settings.aet,
+            max_instance_bytes=settings.max_instance_mb * reception.MB,
         )
         completed += pulled.completed
         failed += pulled.failed

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import text
 
-from service import engine
+from service import engine, urgency
 from service.engine import Pool
-from service.store import Store, audit, deliveries, jobs
+from service.store import Store, audit, census, deliveries, jobs
 
 LOCK = 0x52_45_41_50  # "REAP"
 ACTOR = "reaper"
@@ -29,10 +29,13 @@ class Reaper:
     store : Store
     stalled_s : float
         Silence after which a worker counts as dead.
+    longest_queue_s : float
+        Waiting time after which work passes all but STAT.
     """
 
     store: Store
     stalled_s: float
+    longest_queue_s: float = 14_400.0
 
     def step(self) -> int:
         """Look once; return how many jobs were put back."""
@@ -51,6 +54,8 @@ class Reaper:
             for delivery_id in unsent:
                 priority, due = undelivered[delivery_id]
                 engine.enqueue(session, Pool.DELIVER, delivery_id, priority=priority, not_before=due)
+            urgency.age(session, longest_s=self.longest_queue_s)
+            census.beat(session, ACTOR)
             if lost or unsent:
                 audit.append(session, "jobs.rescued", actor=ACTOR, inference=len(lost), delivery=len(unsent))
                 log.warning("jobs rescued", inference=len(lost), delivery=len(unsent))

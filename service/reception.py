@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 import structlog
 
 from dicom_node.certificates import serving_context
+from dicom_node.durable import make_folder
 from dicom_node.errors import DicomNodeError
 from dicom_node.identity import load_or_make_secret
 from dicom_node.landing import FileLanding, Landing
@@ -17,6 +18,9 @@ from dicom_node.log.keeper import Keeper
 from dicom_node.log.landing import LogLanding
 from dicom_node.log.segments import SEGMENT_BYTES, Segments
 from dicom_node.peers import Peers
+from dicom_node.places import Places
+from dicom_node.pulls import Pulls
+from dicom_node.quota import Quota
 from dicom_node.receiving.acceptors import Acceptors
 from dicom_node.scp import Receiver
 from dicom_node.services.commitment import Mailbox
@@ -42,7 +46,7 @@ def open_peers(settings: Settings) -> Peers:
 
 def open_spool(settings: Settings) -> Spool:
     """Spool of the data folder, with the site's secret."""
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(settings.data)
     return Spool(
         settings.spool_folder,
         load_or_make_secret(settings.key_path),
@@ -58,6 +62,11 @@ def open_signals(settings: Settings) -> Signals:
 def open_mailbox(settings: Settings) -> Mailbox:
     """Where commitment reports go from the receiver to the delivery."""
     return Mailbox(settings.signals_folder / "commitment")
+
+
+def open_pulls(settings: Settings) -> Pulls:
+    """Where wishes for studies go from the receiver to whoever fetches them."""
+    return Pulls(settings.signals_folder / "pulls")
 
 
 @contextmanager
@@ -78,7 +87,12 @@ def _services(settings: Settings, spool: Spool, peers: Peers, segments: Segments
             commitment.start()
             stack.callback(commitment.stop)
         yield Provider(
-            spool=spool, signals=signals, mailbox=open_mailbox(settings), peers=peers, commitment=commitment
+            spool=spool,
+            signals=signals,
+            mailbox=open_mailbox(settings),
+            peers=peers,
+            pulls=open_pulls(settings),
+            commitment=commitment,
         )
 
 
@@ -105,8 +119,17 @@ def reception(
         _recover(Keeper(spool, segments))
     else:
         log.warning("the log is in use by another node: instances are files at once")
+    spool.sweep_folders()
+    quota = Quota(
+        settings.spool_folder,
+        limit_bytes=None if settings.spool_quota_mb is None else settings.spool_quota_mb * MB,
+    )
+    quota.measure()  # before the first instance: the mark may be an earlier run's
     is_wanted = settings.landing == "log" and settings.receiver == "fast"
     is_logged = is_ours and is_wanted and _has_prepared(segments)
+
+    count = settings.receiver_processes or min(2, os.cpu_count() or 1)
+    connections, associations = Places(count), Places(count)
 
     @contextmanager
     def serve(listener: socket.socket, name: str) -> Iterator[Receiver]:
@@ -127,21 +150,25 @@ def reception(
                 is_fast=settings.receiver == "fast",
                 landing=landing,
                 listener=listener,
+                connections=connections.of(int(name)),
+                associations=associations.of(int(name)),
                 services=stack.enter_context(_services(settings, spool, peers, segments)),
             )
             yield stack.enter_context(receiver)
 
-    count = settings.receiver_processes or min(2, os.cpu_count() or 1)
     acceptors = Acceptors(serve, settings.host, settings.port, count, on_loss)
     stop = threading.Event()
     keeper = threading.Thread(target=Keeper(spool, segments).run, args=[stop], name="keeper")
+    watch = threading.Thread(target=quota.run, args=[stop], name="quota")
     with acceptors:
         if is_ours:
             keeper.start()
+        watch.start()
         try:
             yield acceptors
         finally:
             stop.set()
+            watch.join()
             if is_ours:
                 keeper.join()
     if is_ours:

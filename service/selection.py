@@ -1,6 +1,6 @@
 """Which series of a study is scored, and why the others are not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,13 @@ class _Refusal:
     detail: str
 
 
-def judge(paths: Sequence[Path], predictor: AnyPredictor, *, max_voxels: int) -> Verdict:
+def judge(
+    paths: Sequence[Path],
+    predictor: AnyPredictor,
+    *,
+    max_voxels: int,
+    reserve: Callable[[int], None] = lambda _: None,
+) -> Verdict:
     """Score the largest series the model may judge.
 
     Parameters
@@ -71,12 +77,14 @@ def judge(paths: Sequence[Path], predictor: AnyPredictor, *, max_voxels: int) ->
     predictor : AnyPredictor
     max_voxels : int
         Largest volume that is read.
+    reserve : callable
+        Given the voxels of a series before they are read; returns when there is room for them.
     """
     every = sorted(list_series(paths), key=lambda series: (-len(series.paths), series.key))
     refusals: list[_Refusal] = []
     for series in every:
         try:
-            volume, scores = _score(series, predictor, max_voxels)
+            volume, scores = _score(series, predictor, max_voxels, reserve)
         except _RefusedError as refused:
             refusals.append(refused.refusal)
         else:
@@ -118,13 +126,16 @@ class _RefusedError(Exception):
         self.refusal = _Refusal(stage=stage, series=series, reason=reason, detail=detail)
 
 
-def _score(series: Series, predictor: AnyPredictor, max_voxels: int) -> tuple[Volume, Scores]:
+def _score(
+    series: Series, predictor: AnyPredictor, max_voxels: int, reserve: Callable[[int], None]
+) -> tuple[Volume, Scores]:
     if series.reason is not None:
         raise _RefusedError(0, series, series.reason, series.detail)
     try:
         check_acquisition(series.acquisition, predictor.manifest.applicability)
     except NotAssessableError as error:
         raise _RefusedError(1, series, error.reason, error.detail) from error
+    reserve(series.voxels)
     try:
         volume = read_volume(series, max_voxels=max_voxels)
         return volume, predictor.predict(volume)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dicom_node.kinds import ResultKind, read_kinds
@@ -66,6 +66,51 @@ class Settings(BaseSettings):
         description="Megabytes of the log, written at the first start; a burst may use four times.",
     )
 
+    store: str | None = Field(
+        None,
+        description="Where complete studies and results are kept for workers on other machines: a shared "
+        "folder, or s3://bucket/prefix. Unset: workers read the data folder.",
+    )
+    store_endpoint: str | None = Field(
+        None,
+        pattern="^https?://[^@/]+/?$",
+        description="Address of the bucket's server; http:// for one without TLS. Unset: Amazon's.",
+    )
+    store_access_key_file: Path | None = Field(
+        None,
+        description="File of the bucket's access key. Unset: the AWS variables or the machine's role.",
+    )
+    store_secret_key_file: Path | None = Field(
+        None, description="File of the bucket's secret key; needed with the access key's."
+    )
+    scratch: Path | None = Field(
+        None,
+        description="Folder for what is fetched from the store, while it is worked on. Unset: DATA/scratch.",
+    )
+    scratch_mb: int | None = Field(
+        None, ge=1, description="Most megabytes of scratch one process uses. Unset: what the disk has."
+    )
+    spool_quota_mb: int | None = Field(
+        None,
+        ge=1,
+        description="Megabytes of received studies above which the node answers out of resources (0xA700). "
+        "Unset: only the free-space mark counts.",
+    )
+    keep_scored_days: float | None = Field(
+        None,
+        ge=0,
+        description="Days after which a scored study is deleted, every result confirmed. Unset: never.",
+    )
+    keep_not_assessable_days: float | None = Field(
+        None, ge=0, description="The same for a study that is not assessable. Unset: never."
+    )
+    keep_failed_days: float | None = Field(
+        None, ge=0, description="The same for a failed study, once a person has waived it. Unset: never."
+    )
+    keep_quarantine_days: float | None = Field(
+        None, ge=0, description="Days after which a file of the quarantine is deleted. Unset: never."
+    )
+
     quiet_s: float = Field(
         60.0, gt=0, description="Seconds without a new instance after which a study is complete, per sender."
     )
@@ -100,16 +145,64 @@ class Settings(BaseSettings):
     deliver_attempts: int = Field(
         60, ge=1, description="Attempts on a delivery, about a day, before it is undelivered."
     )
+    longest_queue_s: float = Field(
+        14_400.0,
+        gt=0,
+        description="Seconds of waiting after which a study passes all but STAT; it climbs there in steps.",
+    )
     stalled_s: float = Field(
         30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."
     )
-    threads: int = Field(1, ge=1, description="Threads of one inference worker.")
+    threads: int = Field(1, ge=1, description="Threads of one run of the network on the CPU.")
+    infer_jobs: int = Field(
+        3,
+        ge=1,
+        le=32,
+        description="Studies an inference worker has in hand at a time: one is scored while others are read "
+        "and their results built.",
+    )
+    batch_wait_ms: float = Field(
+        20.0,
+        ge=0,
+        description="Longest that slices wait for those of another study to fill a batch, in milliseconds.",
+    )
+    memory_mb: int = Field(
+        2048,
+        ge=64,
+        description="Megabytes that the studies in hand of an inference worker may share; a study waits for "
+        "its part, and one that needs more runs alone.",
+    )
+    worker_metrics_port: Port | None = Field(
+        None, description="Port on which an inference worker answers Prometheus. Unset: none."
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
 
     @field_validator("results")
     @classmethod
     def _names_known_results(cls, value: str) -> str:
         read_kinds(value)
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _is_a_place(cls, value: str | None) -> str | None:
+        """Refuse what names no place, or would put a secret where everybody reads it."""
+        if value is None:
+            return None
+        scheme, separator, rest = value.partition("://")
+        if separator and (scheme not in {"file", "s3"} or not rest.strip("/")):
+            raise ValueError("names no store; give a folder, file:///folder or s3://bucket/prefix")
+        if separator and "@" in rest.partition("/")[0]:
+            raise ValueError("must not hold credentials; see VIGIL_STORE_ACCESS_KEY_FILE")
+        return value if separator else str(Path(value).absolute())
+
+    @field_validator("offer_commitment")
+    @classmethod
+    def _keeps_its_word(cls, value: bool, info: ValidationInfo) -> bool:
+        """Refuse to delete what peers were told they may delete themselves."""
+        ages = ("keep_scored_days", "keep_not_assessable_days", "keep_failed_days")
+        if value and any(info.data.get(age) is not None for age in ages):
+            raise ValueError("a node that commits to keep studies deletes none; unset VIGIL_KEEP_..._DAYS")
         return value
 
     @property
@@ -126,6 +219,11 @@ class Settings(BaseSettings):
     def log_folder(self) -> Path:
         """Segments of what was received and is no file of the spool yet."""
         return self.data / "log"
+
+    @property
+    def scratch_folder(self) -> Path:
+        """Studies and results fetched from the store, while they are worked on."""
+        return self.scratch or self.data / "scratch"
 
     @property
     def signals_folder(self) -> Path:

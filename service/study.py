@@ -2,7 +2,8 @@
 
 A study is *received* while instances arrive, *complete* when its completeness trigger fired, *queued* with a
 job, and ends *scored*, *not_assessable* (with a coded reason) or *failed*. A late instance makes a new
-revision, so an ended study may become *complete* again. Nothing else moves (design §2).
+revision, so an ended study may become *complete* again. Nothing else moves (design §2), and PostgreSQL
+refuses it too, whoever writes. A person may *park* a study in any state: nobody scores it until it is let go.
 """
 
 from enum import IntEnum, StrEnum
@@ -35,6 +36,23 @@ class DeliveryStatus(StrEnum):
     UNDELIVERED = "undelivered"  # retries are used up or the destination refused; a person decides
 
 
+class PackState(StrEnum):
+    """Where the pack of a revision stands, at a site that keeps studies in a store of their own."""
+
+    WANTED = "wanted"  # to be made of the received files; no worker takes the study before
+    CONFIRMED = "confirmed"  # written, and read back
+    LOST = "lost"  # it cannot be made: received files are gone or damaged
+    DELETED = "deleted"  # by retention, or for the pack of a newer revision
+
+
+class Whereabouts(StrEnum):
+    """Where the bytes of a study are; its rows stay in any case."""
+
+    HERE = "here"
+    DELETING = "deleting"  # decided, written down and begun; gone on with after a kill
+    DELETED = "deleted"
+
+
 class Priority(IntEnum):
     """Urgency of a job; the engine runs higher first."""
 
@@ -42,6 +60,10 @@ class Priority(IntEnum):
     ROUTINE = 10
     URGENT = 20
     STAT = 30
+
+
+# What waited too long passes all but STAT: a backlog of overdue studies must not hold up an emergency.
+OVERDUE = Priority.STAT - 1
 
 
 class Band(IntEnum):
@@ -59,6 +81,20 @@ MOVES: dict[State, frozenset[State]] = {
     State.SCORED: frozenset({State.COMPLETE}),
     State.NOT_ASSESSABLE: frozenset({State.COMPLETE}),
     State.FAILED: frozenset({State.COMPLETE, State.QUEUED}),
+}
+
+# A score is made with its job, so it is born queued.
+SCORE_MOVES: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.SCORED, State.NOT_ASSESSABLE, State.FAILED}),
+    State.FAILED: frozenset({State.QUEUED}),
+}
+
+DELIVERY_MOVES: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
+    DeliveryStatus.WAITING: frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.UNDELIVERED}),
+    DeliveryStatus.DELIVERED: frozenset(
+        {DeliveryStatus.STORED, DeliveryStatus.WAITING, DeliveryStatus.UNDELIVERED}
+    ),
+    DeliveryStatus.UNDELIVERED: frozenset({DeliveryStatus.WAITING}),
 }
 
 ENDED = frozenset({State.SCORED, State.NOT_ASSESSABLE, State.FAILED})
@@ -96,6 +132,12 @@ COMMITMENT_FAILED = "commitment_failed"
 CONFIRMATION_NOT_OFFERED = "confirmation_not_offered"
 CONFIRMATION_TIMEOUT = "confirmation_timeout"
 MISSING_AT_DESTINATION = "missing_at_destination"
+
+# Reason of a study whose job found its bytes deleted.
+STUDY_DELETED = "study_deleted"
+# Reasons that a person gives.
+CANCELLED = "cancelled"
+PARKED = "parked"
 
 # Flag of a study whose instances do not agree on who the patient is.
 PATIENT_CONFLICT = "patient_conflict"

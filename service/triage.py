@@ -5,97 +5,137 @@ are a pure function of the job (I3, I4), and the first to store them wins.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
+from sqlalchemy.orm import Session
 
 from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
+from models.errors import DeviceMemoryError
 from models.predictor import AnyPredictor
+from models.scores import ModelIdentity
 from service import __version__, engine
 from service.engine import DATABASE_AWAY, Pool
+from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayError, StorageError
+from service.provision import Provision
 from service.selection import Verdict, judge
-from service.store import Store, audit, jobs
+from service.shares import Shares
+from service.store import Store, audit, jobs, packs
 from service.store.jobs import InferenceJob, Outcome
-from service.store.objects import ResultFolder
-from service.study import State
+from service.store.objects import ResultObjects
+from service.study import STUDY_DELETED, State
 
 ACTOR = "inference"
 ATTEMPTS_USED_UP = "attempts_used_up"
+DEVICE_MEMORY = "device_memory"
+CODES: dict[type[Exception], str] = {DeviceMemoryError: DEVICE_MEMORY}  # of errors that say what to do
+VOXEL_BYTES = 24  # of a study's memory for each of its voxels, from reading to results
 PAUSE_S = 5.0  # before the second attempt; longer before each further one
 
 log = structlog.get_logger(__name__)
 
 
+class Models(Protocol):
+    """What is in service."""
+
+    def in_service(self, priority: int) -> AbstractContextManager[AnyPredictor]:
+        """The model of now, for one study of a priority; it stays while it is used."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Triage:
-    """Scores studies with one model.
+    """Scores studies, several at a time, each with the model that is in service when it begins.
 
     Attributes
     ----------
     store : Store
-    spool_folder : Path
-    objects : ResultFolder
+    provision : Provision
+        Where the instances of a study come from.
+    objects : ResultObjects
         Where result objects are kept.
-    predictor : AnyPredictor
+    models : Models
     config_digest : str
         Of everything besides the model that a result depends on.
     destinations : callable
         Kind of a result to the names of the peers that are sent it.
     max_voxels, attempts : int
         Limits of one study.
+    places : Shares
+        Of this process, one a study. A study whose last attempt ended with its process takes all of them: if
+        it kills again, it kills nobody else's attempt.
+    memory : Shares
+        Of this process, in bytes.
     kinds : frozenset of ResultKind
         Results to build.
     """
 
     store: Store
-    spool_folder: Path
-    objects: ResultFolder
-    predictor: AnyPredictor
+    provision: Provision
+    objects: ResultObjects
+    models: Models
     config_digest: str
     destinations: Callable[[str], Sequence[str]]
     max_voxels: int
     attempts: int
+    places: Shares
+    memory: Shares
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
 
     def run(self, score_id: int) -> None:
         """Work on one score; harmless where it has ended."""
         with self.store.transaction() as session:
-            job = jobs.begin(session, score_id)
-        if job and (job.model_hash, job.config_digest) != (
-            self.predictor.identity.sha256,
-            self.config_digest,
+            found = jobs.standing(session, score_id)
+        if found is None:
+            return
+        places = self.places.capacity if found.was_cut_off else 1
+        with (
+            self.places.take(places, found.priority),
+            self.models.in_service(found.priority) as predictor,
         ):
-            job = self._for_this_model(job)
+            self._attempt(score_id, predictor)
+
+    def _attempt(self, score_id: int, predictor: AnyPredictor) -> None:
+        model = predictor.identity
+        with self.store.transaction() as session:
+            job = jobs.begin(session, score_id)
+        if job and (job.model_hash, job.config_digest) != (model.sha256, self.config_digest):
+            job = self._for_this_model(job, model)
         if job is None:
             return
-        if job.attempt > self.attempts:  # it took every worker down with it
-            self._fail(job, "every attempt ended the worker process")
+        if job.is_deleted:
+            self._fail(job, STUDY_DELETED, "its bytes were deleted; have the study sent again")
+        elif job.attempt > self.attempts:  # it took every worker down with it
+            self._fail(job, ATTEMPTS_USED_UP, "every attempt ended the worker process")
         else:
-            self._record(job, self._judge(job))
+            self._record(job, self._judge(job, predictor), model)
 
-    def _judge(self, job: InferenceJob) -> Outcome:
+    def _judge(self, job: InferenceJob, predictor: AnyPredictor) -> Outcome:
         """Score the study, or say why not, and keep the result objects that say so."""
-        folder = self.spool_folder / job.study_key
-        verdict = judge(
-            [folder / name for name in job.file_names], self.predictor, max_voxels=self.max_voxels
-        )
-        results = self.objects.keep(job.study_key, self._build(job, verdict))
+        with self.provision.of(job) as paths, ExitStack() as held:
+
+            def reserve(voxels: int) -> None:
+                held.close()  # what a series before this one held
+                held.enter_context(self.memory.take(voxels * VOXEL_BYTES, job.priority))
+
+            verdict = judge(paths, predictor, max_voxels=self.max_voxels, reserve=reserve)
+            results = self.objects.keep(job.study_key, self._build(job, verdict, predictor.identity))
+        values = self._columns(verdict, predictor.identity)
         if verdict.scores is None:
             return Outcome(
                 state=State.NOT_ASSESSABLE,
                 reason=None if verdict.reason is None else verdict.reason.value,
                 detail=verdict.detail,
-                values=self._columns(verdict),
+                values=values,
                 results=results,
             )
-        return Outcome(state=State.SCORED, values=self._columns(verdict), results=results)
+        return Outcome(state=State.SCORED, values=values, results=results)
 
-    def _build(self, job: InferenceJob, verdict: Verdict) -> tuple[BuiltResult, ...]:
+    def _build(self, job: InferenceJob, verdict: Verdict, model: ModelIdentity) -> tuple[BuiltResult, ...]:
         if verdict.series is None:
             return ()
         sources = read_headers(verdict.series)
@@ -108,7 +148,7 @@ class Triage:
                 scores=verdict.scores,
                 reason=verdict.reason,
                 detail=verdict.detail,
-                model=self.predictor.identity,
+                model=model,
                 config_digest=job.config_digest,
                 content_hash=job.content_hash,
                 run_at=job.run_at,
@@ -118,11 +158,12 @@ class Triage:
             )
         )
 
-    def _columns(self, verdict: Verdict) -> dict[str, Any]:
+    @staticmethod
+    def _columns(verdict: Verdict, model: ModelIdentity) -> dict[str, Any]:
         """Columns of the score row; the model is named also where it declined (I10)."""
         columns: dict[str, Any] = {
-            "model_name": self.predictor.identity.name,
-            "model_version": self.predictor.identity.version,
+            "model_name": model.name,
+            "model_version": model.version,
             "series": [asdict(note) for note in verdict.notes],
         }
         if verdict.scores is None or verdict.series is None or verdict.volume is None:
@@ -142,23 +183,47 @@ class Triage:
 
     def failed(self, score_id: int, error: Exception) -> None:
         """Store a failed attempt: another one later, or the dead letter."""
+        counts = not isinstance(error, (*DATABASE_AWAY, StorageAwayError))
+        detail = f"last error: {type(error).__name__}"
         with self.store.transaction() as session:
             job = jobs.find(session, score_id)
             if job is None:
                 return
-            if isinstance(error, DATABASE_AWAY):
-                jobs.forgive(session, score_id)
-            if job.attempt < self.attempts or isinstance(error, DATABASE_AWAY):
+            jobs.excuse(session, score_id, detail, counts=counts)
+            if self._is_made_again(session, job, error):
+                pass  # its job comes back with the new pack
+            elif job.attempt < self.attempts or not counts:
                 due = datetime.now(UTC) + timedelta(seconds=PAUSE_S * job.attempt)
                 engine.enqueue(session, Pool.INFER, score_id, priority=job.priority, not_before=due)
         log.warning("attempt failed", study=job.study_key, attempt=job.attempt, exc_info=error)
-        if job.attempt >= self.attempts and not isinstance(error, DATABASE_AWAY):
-            self._fail(job, f"last error: {type(error).__name__}")
+        if job.attempt >= self.attempts and counts:
+            if isinstance(error, StorageError):
+                self._fail(job, error.code, str(error))
+            else:
+                self._fail(job, CODES.get(type(error), ATTEMPTS_USED_UP), detail)
 
-    def _fail(self, job: InferenceJob, detail: str) -> None:
-        self._record(job, Outcome(state=State.FAILED, reason=ATTEMPTS_USED_UP, detail=detail))
+    def _is_made_again(self, session: Session, job: InferenceJob, error: Exception) -> bool:
+        """Ask the node for another pack in place of one that is missing or damaged."""
+        if not isinstance(error, (ObjectMissingError, ObjectDamagedError)) or job.pack is None:
+            return False
+        if job.attempt >= self.attempts or not packs.refuse(
+            session, job.revision_id, sha256=job.pack.sha256, reason=error.code
+        ):
+            return False
+        audit.append(
+            session,
+            "pack.refused",
+            actor=ACTOR,
+            study_key=job.study_key,
+            revision=job.revision,
+            reason=error.code,
+        )
+        return True
 
-    def _record(self, job: InferenceJob, outcome: Outcome) -> None:
+    def _fail(self, job: InferenceJob, reason: str, detail: str) -> None:
+        self._record(job, Outcome(state=State.FAILED, reason=reason, detail=detail))
+
+    def _record(self, job: InferenceJob, outcome: Outcome, model: ModelIdentity | None = None) -> None:
         """Scores, results, deliveries, their jobs and the audit row in one transaction (I5)."""
         with self.store.transaction() as session:
             deliveries = jobs.record(session, job, outcome, self.destinations)
@@ -174,19 +239,19 @@ class Triage:
                 revision=job.revision,
                 reason=outcome.reason,
                 p_value=outcome.values.get("p_value"),
-                model_hash=self.predictor.identity.sha256,
-                calibration_hash=self.predictor.identity.calibration_sha256,
+                model_hash=job.model_hash,
+                calibration_hash=model.calibration_sha256 if model else None,
                 config_digest=self.config_digest,
                 results={result.kind: result.sha256 for result in outcome.results},
             )
         log.info("study ended", study=job.study_key, state=outcome.state.value, reason=outcome.reason)
 
-    def _for_this_model(self, job: InferenceJob) -> InferenceJob | None:
+    def _for_this_model(self, job: InferenceJob, model: ModelIdentity) -> InferenceJob | None:
         """Return the job as one of our model; None where there is nothing left to do.
 
         The model or the configuration changed since the job was made, by an upgrade or back by a rollback.
         """
-        model_hash = self.predictor.identity.sha256
+        model_hash = model.sha256
         with self.store.transaction() as session:
             if not jobs.rename(session, job, model_hash=model_hash, config_digest=self.config_digest):
                 return None

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import threading
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,22 +11,35 @@ from dicom_node.delivery import Destinations
 from dicom_node.peers import Peers
 from dicom_node.spool import Spool
 from models import runtime
-from models.artefact import CALIBRATION, Artefact, PictureArtefact, load_artefact
-from models.calibration import identify, read_calibration
-from models.catalogue import active_artefact
+from models.artefact import Artefact, PictureArtefact
+from models.batcher import Batcher
 from models.predictor import load_predictor
 from models.scores import ModelIdentity
 from service import __version__
+from service.active import ActiveModel
+from service.admission import Admission
 from service.deliver import Delivery
-from service.errors import DatabaseError
+from service.errors import DatabaseError, SettingsError
 from service.inquiry import Inquiry
 from service.intake import Intake
+from service.meters import Meters
+from service.packing import Packing
+from service.provision import Provision
+from service.pull import Puller
 from service.reaper import Reaper
-from service.reception import open_mailbox, open_peers, open_signals
+from service.reception import MB, open_mailbox, open_peers, open_pulls, open_signals
+from service.retention import Retention
+from service.serving import Loaded, Serving
 from service.settings import Settings
+from service.shares import Shares
+from service.storage import ObjectStore
+from service.storage.folder import FolderStore
+from service.storage.scratch import Scratch
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
-from service.store.objects import ResultFolder
+from service.store.keeping import Ages
+from service.store.objects import AtHand, LocalObjects, ResultFolder, ResultObjects, ResultStore, Unchecked
+from service.study import State
 from service.triage import Triage
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
@@ -62,15 +77,19 @@ def waiting_store(settings: Settings) -> Store:
     return Store.open(database_url(settings))
 
 
+def active_model(settings: Settings) -> ActiveModel:
+    """Return which model is to serve, to be asked again and again."""
+    return ActiveModel(data=settings.data, chosen=settings.model)
+
+
 def open_artefact(settings: Settings) -> Artefact | PictureArtefact:
     """Return the model to score with, every file verified."""
-    return load_artefact(settings.model) if settings.model else active_artefact()
+    return active_model(settings).artefact()
 
 
 def model_identity(settings: Settings) -> ModelIdentity:
     """Return which model serves, without loading its network."""
-    artefact = open_artefact(settings)
-    return identify(artefact, read_calibration(artefact.path / CALIBRATION))
+    return active_model(settings).identity()
 
 
 def config_digest(settings: Settings) -> str:
@@ -90,32 +109,171 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
     """Return the loop from spool to job."""
     signals = open_signals(settings)
     signals.sweep()
+    active = active_model(settings)
     return Intake(
         store=store,
         spool=spool,
-        model_hash=open_artefact(settings).sha256,
+        model_hash=active.identity().sha256,
+        follow=lambda: active.identity().sha256,
         config_digest=config_digest(settings),
         quiet_s=lambda sender: peers.quiet_s(sender, default=settings.quiet_s),
         signals=signals,
         inquiry=Inquiry(peers=peers, spool=spool, calling_aet=settings.aet),
         longest_wait_s=settings.longest_wait_s,
+        is_packing=settings.store is not None,
     )
 
 
-def open_triage(settings: Settings, store: Store) -> Triage:
-    """Return what the inference worker does, its model loaded."""
+def open_object_store(settings: Settings) -> ObjectStore | None:
+    """Return where packs and results are kept for all machines; None where workers read the data folder.
+
+    Raises
+    ------
+    SettingsError
+        If a bucket is named and what speaks to it is not installed, or a key file cannot be read.
+    """
+    if settings.store is None:
+        return None
+    scheme, _, rest = settings.store.partition("://")
+    if scheme != "s3":
+        return FolderStore(Path(rest or settings.store))
+    try:
+        from service.storage.bucket import BucketStore, Endpoint  # only where a bucket is
+    except ImportError as error:
+        raise SettingsError(
+            "VIGIL_STORE: a bucket needs the extra s3. Install vigil-triage[s3] on this machine."
+        ) from error
+    bucket, _, prefix = rest.partition("/")
+    return BucketStore(
+        bucket,
+        prefix.strip("/"),
+        Endpoint(
+            url=settings.store_endpoint,
+            access_key=_secret(settings.store_access_key_file, "VIGIL_STORE_ACCESS_KEY_FILE"),
+            secret_key=_secret(settings.store_secret_key_file, "VIGIL_STORE_SECRET_KEY_FILE"),
+        ),
+    )
+
+
+def _secret(path: Path | None, setting: str) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{setting}: the file cannot be read ({type(error).__name__}).") from error
+
+
+def open_scratch(settings: Settings) -> Scratch:
+    """Return this process's scratch space; what dead processes left is gone."""
+    scratch = Scratch(
+        settings.scratch_folder,
+        most_bytes=None if settings.scratch_mb is None else settings.scratch_mb * MB,
+    )
+    scratch.sweep()
+    return scratch
+
+
+def open_objects(settings: Settings) -> ResultObjects:
+    """Return where result objects are kept."""
+    store = open_object_store(settings)
+    if store is None:
+        return ResultFolder(settings.results_folder)
+    return ResultStore(store, open_scratch(settings))
+
+
+def open_pictures(settings: Settings) -> LocalObjects:
+    """Return result objects for a screen."""
+    store = open_object_store(settings)
+    if store is None:
+        return Unchecked(settings.results_folder)
+    return AtHand(ResultStore(store, open_scratch(settings)))
+
+
+def open_packing(settings: Settings, store: Store, spool: Spool) -> Packing:
+    """Return the loop from complete study to pack."""
+    active = active_model(settings)
+    return Packing(
+        store=store,
+        spool=spool,
+        objects=open_object_store(settings),
+        admission=Admission(
+            model_hash=lambda: active.identity().sha256, config_digest=config_digest(settings)
+        ),
+    )
+
+
+def retention_ages(settings: Settings) -> Ages:
+    """Return after how long a study of each state may go; states that are never deleted are left out."""
+    days = {
+        State.SCORED: settings.keep_scored_days,
+        State.NOT_ASSESSABLE: settings.keep_not_assessable_days,
+        State.FAILED: settings.keep_failed_days,
+    }
+    return {state: timedelta(days=age) for state, age in days.items() if age is not None}
+
+
+def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
+    """Return what deletes by age; with no age set, nothing."""
+    quarantine_days = settings.keep_quarantine_days
+    return Retention(
+        store=store,
+        spool=spool,
+        objects=open_object_store(settings),
+        results=open_objects(settings),
+        ages=retention_ages(settings),
+        quarantine_age=None if quarantine_days is None else timedelta(days=quarantine_days),
+    )
+
+
+def open_puller(settings: Settings, spool: Spool, peers: Peers) -> Puller:
+    """Return the loop that fetches what archives announce."""
+    return Puller(
+        pulls=open_pulls(settings),
+        peers=peers,
+        spool=spool,
+        signals=open_signals(settings),
+        aet=settings.aet,
+        max_instance_bytes=settings.max_instance_mb * MB,
+    )
+
+
+def open_serving(settings: Settings, meters: Meters) -> Serving:
+    """Return the model in service, loaded and warm, with the thread that fills its batches."""
+    device = threading.Lock()  # one batch at a time, also while one model takes the place of another
+
+    def load(artefact: Artefact | PictureArtefact) -> Loaded:
+        predictor = load_predictor(artefact, threads=settings.threads, engines=settings.engines_folder)
+        batcher = Batcher(
+            predictor.runner,
+            predictor.examples(),
+            wait_s=settings.batch_wait_ms / 1000,
+            turn=device,
+            observer=meters,
+        )
+        return Loaded(predictor, batcher)
+
+    return Serving(active_model(settings), load, told=meters.changed)
+
+
+def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
+    """Return what the inference worker does."""
     return Triage(
         store=store,
-        spool_folder=settings.spool_folder,
-        objects=ResultFolder(settings.results_folder),
-        predictor=load_predictor(
-            open_artefact(settings), threads=settings.threads, engines=settings.engines_folder
+        provision=Provision(
+            spool_folder=settings.spool_folder,
+            objects=open_object_store(settings),
+            scratch=open_scratch(settings),
         ),
+        objects=open_objects(settings),
+        models=serving,
         config_digest=config_digest(settings),
         destinations=open_peers(settings).destinations_of,
         max_voxels=settings.max_voxels,
         kinds=settings.result_kinds,
         attempts=settings.infer_attempts,
+        places=Shares(settings.infer_jobs),
+        memory=Shares(settings.memory_mb * MB),
     )
 
 
@@ -125,7 +283,7 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
     mailbox.sweep()
     return Delivery(
         store=store,
-        results_folder=settings.results_folder,
+        objects=open_objects(settings),
         destinations=Destinations(open_peers(settings), calling_aet=settings.aet),
         attempts=settings.deliver_attempts,
         mailbox=mailbox,
@@ -134,7 +292,7 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
 
 def open_reaper(settings: Settings, store: Store) -> Reaper:
     """Return the loop that brings back the work of dead workers."""
-    return Reaper(store=store, stalled_s=settings.stalled_s)
+    return Reaper(store=store, stalled_s=settings.stalled_s, longest_queue_s=settings.longest_queue_s)
 
 
 def log_folder(settings: Settings) -> Path:

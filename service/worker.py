@@ -12,7 +12,7 @@ from service.reaper import Reaper
 from service.store import conninfo
 
 POLL_S = 2.0  # fallback where a notification was lost
-CONCURRENCY = {Pool.INFER: 1, Pool.DELIVER: 4}  # scoring fills its cores; delivery waits for the network
+DELIVERIES = 4  # at a time; they wait for the network
 STOP_TIMEOUT_S = 60.0  # a job in hand may finish
 
 log = structlog.get_logger(__name__)
@@ -28,13 +28,15 @@ class Work(Protocol):
         """Decide about another attempt."""
 
 
-def run_worker(pool: Pool, work: Work, *, database_url: str, reaper: Reaper) -> None:
+def run_worker(pool: Pool, work: Work, *, jobs: int, database_url: str, reaper: Reaper) -> None:
     """Work until told to stop by SIGTERM or SIGINT, or until the database goes.
 
     Parameters
     ----------
     pool : Pool
     work : Work
+    jobs : int
+        At a time, each in a thread of its own.
     database_url : str
     reaper : Reaper
         Runs in a thread of this process.
@@ -49,7 +51,7 @@ def run_worker(pool: Pool, work: Work, *, database_url: str, reaper: Reaper) -> 
         app.run_worker(
             queues=[pool.value],
             name=pool.value,
-            concurrency=CONCURRENCY[pool],
+            concurrency=jobs,
             fetch_job_polling_interval=POLL_S,
             shutdown_graceful_timeout=STOP_TIMEOUT_S,
             delete_jobs="successful",

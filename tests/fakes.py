@@ -16,6 +16,7 @@ from dicom_node.peers import Confirm
 from dicom_node.scu import Receipt
 from dicom_node.services.commitment import Mailbox, Reference
 from dicom_node.spool import StoreKind, StoreOutcome
+from models.predictor import AnyPredictor
 
 
 @dataclass
@@ -83,6 +84,17 @@ class FakeArchive:
 
     port: int
     received: list[tuple[str, bytes]] = field(default_factory=list)  # transfer syntax, data set
+
+
+@dataclass(frozen=True)
+class FixedModel:
+    """One model in service, asked directly, without batches across studies."""
+
+    predictor: AnyPredictor
+
+    @contextmanager
+    def in_service(self, priority: int) -> Iterator[AnyPredictor]:  # noqa: ARG002 - the protocol's
+        yield self.predictor
 
 
 @contextmanager

@@ -35,6 +35,8 @@ MODEL = ModelIdentity(
     disclaimer="Demonstration model, not for clinical use.",
 )
 
+USUAL_REASONS = {State.NOT_ASSESSABLE: "localiser", State.FAILED: "attempts_used_up"}
+
 REGIONS = [
     {"volume_mm3": 4210.0, "peak": 0.93, "mean": 0.61, "centre_mm": [21.4, -12.0, 33.9], "slice_index": 2},
     {"volume_mm3": 310.0, "peak": 0.55, "mean": 0.41, "centre_mm": [-8.0, 4.0, 12.0], "slice_index": 5},
@@ -76,7 +78,7 @@ def plant(session: Session, *seeds: Seed) -> None:
 
 
 def _plant(session: Session, seed: Seed) -> None:
-    reason = seed.reason or ("localiser" if seed.state is State.NOT_ASSESSABLE else None)
+    reason = seed.reason or USUAL_REASONS.get(seed.state)
     ended_at = seed.received_at + timedelta(minutes=2) if seed.state in ENDED else None
     study = StudyRow(
         key=seed.key,
@@ -150,6 +152,7 @@ def _score(seed: Seed, revision_id: int, state: State, reason: str | None) -> Sc
         regions=list(seed.regions) if is_scored else [],
         pictures=seed.pictures if is_scored else 0,
         series=_both_series(seed, reason) if state in {State.SCORED, State.NOT_ASSESSABLE} else [],
+        ended_at=seed.received_at + timedelta(minutes=2) if state in ENDED else None,
     )
     for kind, destinations in seed.results.items():
         result = ResultRow(
@@ -161,10 +164,21 @@ def _score(seed: Seed, revision_id: int, state: State, reason: str | None) -> Sc
             bytes=52_000,
         )
         result.deliveries = [
-            DeliveryRow(destination=name, status=status) for name, status in destinations.items()
+            _delivery(name, status, seed.received_at + timedelta(minutes=3))
+            for name, status in destinations.items()
         ]
         score.results.append(result)
     return score
+
+
+def _delivery(destination: str, status: DeliveryStatus, at: datetime) -> DeliveryRow:
+    is_refused = status is DeliveryStatus.UNDELIVERED
+    return DeliveryRow(
+        destination=destination,
+        status=status,
+        error="The destination does not answer." if is_refused else "",
+        ended_at=None if status is DeliveryStatus.WAITING else at,
+    )
 
 
 def _both_series(seed: Seed, reason: str | None) -> list[dict[str, Any]]:

@@ -146,6 +146,7 @@ def test_catching_everything_is_left_to_the_borders() -> None:
         "dicom_node/services/commitment_provider.py",
         "dicom_node/services/provider.py",
         "service/inquiry.py",
+        "service/pull.py",
         "service/intake.py",
         "service/node.py",
         "service/reaper.py",

@@ -8,9 +8,9 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +18,7 @@ import structlog
 
 from dicom_node.draft import Draft
 from dicom_node.errors import DicomNodeError
+from dicom_node.handlers import Counters
 from dicom_node.log.landing import LONGEST_S
 from dicom_node.log.record import Record, marker, read_head
 from dicom_node.log.segments import Segment, Segments
@@ -40,10 +41,13 @@ class Keeper:
     ----------
     spool : Spool
     segments : Segments
+    counters : Counters
+        How many records became files, and how many were copies or conflicts.
     """
 
     spool: Spool
     segments: Segments
+    counters: Counters = field(default_factory=Counters)
 
     def run(self, stop: threading.Event) -> None:
         """Empty the log whenever a burst is over or it runs low, until `stop` is set."""
@@ -66,18 +70,35 @@ class Keeper:
         """Turn into files what should not wait."""
         if self.segments.is_at_rest():
             self.empty()
-            return
-        for segment in self.segments.sealed():
-            is_old = time.time_ns() - segment.begun_ns > 2 * LONGEST_S * 1e9
-            if is_old or self.segments.is_low():
-                self._empty(segment)
+        else:
+            self._empty_each(segment for segment in self.segments.sealed() if self._is_due(segment))
 
     def empty(self) -> int:
-        """Turn every sealed segment into files; return how many."""
+        """Turn every sealed segment into files; return how many.
+
+        Raises
+        ------
+        DicomNodeError, OSError
+            If one or more could not be; the others are files.
+        """
         waiting = self.segments.sealed()
-        for segment in waiting:
-            self._empty(segment)
+        self._empty_each(waiting)
         return len(waiting)
+
+    def _is_due(self, segment: Segment) -> bool:
+        """Whether a segment should not wait for the end of the burst."""
+        is_old = abs(time.time_ns() - segment.begun_ns) > 2 * LONGEST_S * 1e9  # or the clock was set
+        return is_old or self.segments.is_low()
+
+    def _empty_each(self, segments: Iterable[Segment]) -> None:
+        failed: DicomNodeError | OSError | None = None
+        for segment in segments:
+            try:
+                self._empty(segment)
+            except (DicomNodeError, OSError) as error:  # one bad segment must not fill the log
+                failed = error
+        if failed is not None:
+            raise failed
 
     def _empty(self, segment: Segment) -> None:
         block = Block()
@@ -104,6 +125,7 @@ class Keeper:
     def _place(self, batch: list[tuple[Draft, Record]]) -> None:
         drafts = [(draft, record.study_key, record.file_name) for draft, record in batch]
         for outcome in self.spool.place_all(drafts):
+            self.counters.add(outcome.kind.value)
             if outcome.kind is StoreKind.CONFLICT:
                 log.warning("second data set under a known UID, kept in quarantine", study=outcome.study_key)
 

@@ -54,6 +54,7 @@ class LogLanding:
         self._owner = owner
         self._open: _Open | None = None
         self._next: _Open | None = None
+        self._unsealed: list[_Open] = []
         self._last_record = 0.0
         self._lock = threading.Lock()
         self._taking = threading.Lock()  # of the next segment; taken behind the other lock or alone
@@ -79,13 +80,13 @@ class LogLanding:
             length=length,
             checksum=zlib.crc32(block.file),
         )
-        target, at = self._reserve(record_size(length))
-        try:
-            put_head(block, record, target.segment.generation)
-            with full_disk_told():
+        with full_disk_told():
+            target, at = self._reserve(record_size(length))
+            try:
+                put_head(block, record, target.segment.generation)
                 _write(target.descriptor, block.padded(0), at)
-        finally:
-            self._release(target)
+            finally:
+                self._release(target)
         return StoreOutcome(
             kind=StoreKind.STORED, study_key=key, path=self.spool.path_of(key, record.file_name)
         )
@@ -110,9 +111,9 @@ class LogLanding:
                 if size > self._segments.segment_bytes:
                     raise SpoolFullError("The log's segments are too small.")
                 with self._taking:
-                    opened, self._next = self._next or self._take(), None
-                opened.segment = self._segments.begin(opened.segment)
-                self._open = opened
+                    self._next = opened = self._next or self._take()
+                    opened.segment = self._segments.begin(opened.segment)
+                    self._open, self._next = opened, None
                 self._look.set()  # for the one after it
             target = self._open
             at = target.end
@@ -136,8 +137,14 @@ class LogLanding:
                 self._seal(target)
 
     def _seal(self, target: _Open) -> None:
-        os.close(target.descriptor)
-        self._segments.seal(target.segment, target.end)
+        """Hand a segment over. Lock held. Where the disk refuses the rename, the watch tries again."""
+        try:
+            self._segments.seal(target.segment, target.end)
+        except OSError as error:
+            log.warning("segment not handed over yet", error=type(error).__name__)
+            self._unsealed.append(target)
+        else:
+            os.close(target.descriptor)
 
     def _take(self) -> _Open:
         segment = self._segments.take(self._owner)
@@ -151,10 +158,13 @@ class LogLanding:
             self._look.wait(REST_S)
             self._look.clear()
             with self._lock:
+                refused, self._unsealed = self._unsealed, []
+                for segment in refused:
+                    self._seal(segment)
                 target = self._open
                 if target is None or target.writers:
                     continue
-                age = (time.time_ns() - target.segment.begun_ns) / 1e9
+                age = abs(time.time_ns() - target.segment.begun_ns) / 1e9  # the clock may be set
                 if time.monotonic() - self._last_record > REST_S or age > LONGEST_S:
                     self._retire()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dicom_node.draft import set_direct
-from dicom_node.durable import sync_folder
+from dicom_node.durable import make_folder, sync_folder
 from dicom_node.errors import SpoolFullError
 from dicom_node.log.record import GENERATION_BYTES
 
@@ -63,7 +63,7 @@ class Segments:
         self._folder = folder
         self._count = count
         self._lock = -1
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
 
     def lock(self, timeout_s: float) -> bool:
         """Whether the log is ours alone, with the processes we fork; held until all of them end."""

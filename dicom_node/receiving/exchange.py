@@ -180,7 +180,7 @@ class Exchange:
         refusal = _unless_success(answer_to(self._look_for_room, self.counters))
         head, block = instance.head(), instance.block
         start = PAGE + len(head)
-        self._fill(block.view, start - HEADS - opening.size, opening.size + HEADS)
+        self._fill(block.view, start - HEADS - opening.size, opening.size + HEADS, opening.size)
         first = bytes(block.view[start - HEADS : start])
         block.view[PAGE:start] = head
         block.end = start

@@ -19,21 +19,31 @@ def notify(attributes: Dataset, spool: Spool, signals: Signals) -> int:
     The notification is final where every instance it lists is online.
     """
     study = str(attributes.get("StudyInstanceUID", ""))
-    references = [
-        reference
-        for series in attributes.get("ReferencedSeriesSequence") or ()
-        for reference in series.get("ReferencedSOPSequence") or ()
-        if reference.get("ReferencedSOPInstanceUID")
-    ]
+    references = _references(attributes)
     if not is_uid(study) or not references:
         return MISSING_ATTRIBUTE
     names = sorted(instance_file_name(str(reference.ReferencedSOPInstanceUID)) for reference in references)
     # The notification has a UID only where the peer gives one; the same list is the same notification.
     identity = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    is_online = all(str(reference.get("InstanceAvailability", "")) == ONLINE for reference in references)
     signals.put(
         spool.key_of(study),
         identity,
-        Signal(kind=SignalKind.AVAILABILITY, is_final=is_online, instances=frozenset(names)),
+        Signal(kind=SignalKind.AVAILABILITY, is_final=is_online(attributes), instances=frozenset(names)),
     )
     return SUCCESS
+
+
+def is_online(attributes: Dataset) -> bool:
+    """Whether every instance a notification lists can be had at once."""
+    return all(
+        str(reference.get("InstanceAvailability", "")) == ONLINE for reference in _references(attributes)
+    )
+
+
+def _references(attributes: Dataset) -> list[Dataset]:
+    return [
+        reference
+        for series in attributes.get("ReferencedSeriesSequence") or ()
+        for reference in series.get("ReferencedSOPSequence") or ()
+        if reference.get("ReferencedSOPInstanceUID")
+    ]

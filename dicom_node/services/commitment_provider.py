@@ -205,6 +205,7 @@ class CommitmentProvider:
         by_study: dict[str, set[str]] = {}
         for name, instance in held.items():
             by_study.setdefault(instance.path.parent.name, set()).add(name)
+        self._spool.sync(by_study)
         for key, names in by_study.items():
             self._signals.put(
                 key,

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import httpx
 
-from dicom_node.certificates import context_for
+from dicom_node.certificates import context_for, demand_certificate
 from dicom_node.errors import (
     DeliveryError,
     DestinationBusyError,
@@ -213,11 +213,18 @@ class WebPeer:
             if self.authorization is not None:
                 given["Authorization"] = self.authorization.read_text(encoding="ascii").strip()
             verify = context_for(self.certificate) or True
+            if not self.url.startswith("https:"):
+                demand_certificate(None, self.certificate)
             # Not through a proxy of the environment: the peers file says where things go.
             with (
                 httpx.Client(timeout=waits, trust_env=False, follow_redirects=False, verify=verify) as client,
                 client.stream(
-                    method, self.url + path, headers=given, params=query, content=content
+                    method,
+                    self.url + path,
+                    headers=given,
+                    params=query,
+                    content=content,
+                    extensions={"trace": self._watch},
                 ) as answer,
             ):
                 yield answer
@@ -226,6 +233,17 @@ class WebPeer:
             raise DestinationBusyError(f"The peer did not answer ({type(error).__name__}).") from None
         except (OSError, UnicodeError) as error:
             raise DestinationBusyError(f"A file cannot be read ({type(error).__name__}).") from None
+
+    def _watch(self, event: str, info: Mapping[str, Any]) -> None:
+        """Look at the peer's certificate after the handshake, before anything is sent."""
+        if event != "connection.start_tls.complete":
+            return
+        stream = info["return_value"]
+        try:
+            demand_certificate(stream.get_extra_info("socket"), self.certificate)
+        except DestinationRefusedError:
+            stream.close()
+            raise
 
 
 def _message(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:

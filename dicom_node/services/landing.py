@@ -7,6 +7,7 @@ data set is kept byte for byte; the file meta information before it is ours, as 
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Self
 
@@ -154,8 +155,9 @@ class Landing:
         file, self._file = self._file, None
         landed = Landed(sop_class_uid="", sop_instance_uid="", failure=self._failure or CANNOT_UNDERSTAND)
         if file is not None:
-            with file:
+            with suppress(OSError), file:  # of a full disk, which is told
                 if self._failure is None:
+                    landed = replace(landed, failure=OUT_OF_RESOURCES)
                     landed = self._store_or_keep(file)
         if landed.failure is not None:
             log.warning("instance refused", reason=f"0x{landed.failure:04X}")

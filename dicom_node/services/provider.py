@@ -16,8 +16,12 @@ from pynetdicom.sop_class import (
 
 from dicom_node.certificates import fingerprint_of
 from dicom_node.contexts import NATIVE
+from dicom_node.handlers import LIMIT_EXCEEDED
 from dicom_node.peers import Confirm, Peer, Peers, Role
+from dicom_node.places import Part
+from dicom_node.pulls import Pulls
 from dicom_node.services import availability, performed_steps
+from dicom_node.services.association import SUCCESS
 from dicom_node.services.commitment import Mailbox, take_report
 from dicom_node.services.commitment_provider import CommitmentProvider
 from dicom_node.signals import Signals
@@ -27,7 +31,6 @@ SERVICES = (ModalityPerformedProcedureStep, InstanceAvailabilityNotification)
 # PS3.7 annex C.
 PROCESSING_FAILURE, NO_SUCH_CLASS, NOT_AUTHORISED, OUT_OF_RESOURCES = 0x0110, 0x0118, 0x0124, 0x0213
 IDLE = "Sta1"  # of the upper layer's state machine (PS3.8 9.2.1)
-LIMIT_EXCEEDED = (2, 3, 2)  # PS3.8 table 9-21: transient, by the presentation service, local limit exceeded
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +46,8 @@ class Provider:
     mailbox : Mailbox
         Where commitment reports go.
     peers : Peers
+    pulls : Pulls
+        Where wishes for studies go that an archive announced.
     commitment : CommitmentProvider, optional
         Unset: storage commitment is not offered. A modality may delete what is committed to.
     """
@@ -54,8 +59,10 @@ class Provider:
         signals: Signals,
         mailbox: Mailbox,
         peers: Peers,
+        pulls: Pulls,
         commitment: CommitmentProvider | None = None,
     ) -> None:
+        self._pulls = pulls
         self._spool = spool
         self._signals = signals
         self._mailbox = mailbox
@@ -69,10 +76,16 @@ class Provider:
         commitment.scp_role = True  # a destination that reports on an association of its own is the provider
         return [*(build_context(uid, list(NATIVE)) for uid in SERVICES), commitment]
 
-    def observers(self) -> list[tuple[Any, Callable[[Any], None]]]:
-        """Event and handler of what is only watched; bind them before others of the same event."""
+    def observers(self, inside: Part) -> list[tuple[Any, Callable[[Any], None]]]:
+        """Event and handler of what is only watched; bind them before others of the same event.
+
+        Parameters
+        ----------
+        inside : Part
+            Associations that are open.
+        """
         return [
-            (evt.EVT_REQUESTED, self.admit),
+            (evt.EVT_REQUESTED, lambda event: self.admit(event.assoc, inside)),
             (evt.EVT_ACCEPTED, self._opened),
             (evt.EVT_FSM_TRANSITION, self._closed),
         ]
@@ -86,19 +99,18 @@ class Provider:
             (evt.EVT_N_EVENT_REPORT, self._guarded(self._report)),
         ]
 
-    def admit(self, event: Any) -> None:
+    def admit(self, association: Any, inside: Part) -> None:
         """EVT_REQUESTED: hold a known peer to its profile; who is unknown is rejected elsewhere."""
-        association = event.assoc
         try:
-            self._hold_to_profile(association)
+            self._hold_to_profile(association, inside)
         except Exception as error:  # noqa: BLE001 - pynetdicom would swallow it and offer everything
             log.error("profile not applied, no service offered", error=type(error).__name__)  # noqa: TRY400 - the cause may quote the peer (I9)
             association.acceptor.supported_contexts = []
 
-    def _hold_to_profile(self, association: Any) -> None:
+    def _hold_to_profile(self, association: Any, inside: Part) -> None:
         peers = self._calling(association)
         limit = max((peer.max_associations or 0 for peer in peers), default=0)
-        if limit and _open_from(association) > limit:
+        if limit and inside.count(association.requestor.address_info.address) >= limit:
             log.warning("association rejected", reason="the peer has as many open as its profile allows")
             association.acse.send_reject(*LIMIT_EXCEEDED)
             association.kill()
@@ -152,11 +164,20 @@ class Provider:
     def _create(self, event: Any) -> Any:
         request = event.request
         if str(request.AffectedSOPClassUID) == InstanceAvailabilityNotification:
-            return availability.notify(event.attribute_list, self._spool, self._signals)
+            return self._available(event)
         if str(request.AffectedSOPClassUID) == ModalityPerformedProcedureStep:
             uid = str(request.AffectedSOPInstanceUID or "")
             return performed_steps.create_step(uid, event.attribute_list, self._spool, self._signals)
         return NO_SUCH_CLASS
+
+    def _available(self, event: Any) -> int:
+        notice = event.attribute_list
+        status = availability.notify(notice, self._spool, self._signals)
+        if status == SUCCESS and availability.is_online(notice):
+            for peer in self._calling(event.assoc):
+                if peer.pull is not None:  # by somebody else: no association waits for another
+                    self._pulls.ask(str(notice.StudyInstanceUID), peer.name)
+        return status
 
     def _set(self, event: Any) -> Any:
         if str(event.request.RequestedSOPClassUID) != ModalityPerformedProcedureStep:
@@ -197,12 +218,3 @@ class Provider:
             requestor.address_info.address,
             fingerprint_of(association.dul.socket.socket),
         )
-
-
-def _open_from(association: Any) -> int:
-    """Associations of the same address that are open, this one among them."""
-    address = association.requestor.address
-    return sum(
-        other.is_acceptor and other.requestor.address == address
-        for other in association.ae.active_associations
-    )

@@ -1,6 +1,7 @@
 """Asking an archive what it holds: C-FIND in the Study Root (PS3.4 C.6.2)."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import build_context
@@ -98,6 +99,32 @@ def series_counts(line: Line, study_uid: str) -> Mapping[str, int]:
         if series and count is not None:
             counts[series] = int(count)
     return counts
+
+
+def classes_of(line: Line, study_uid: str) -> tuple[str, ...]:
+    """SOP classes of a study; empty where the archive does not tell.
+
+    Raises
+    ------
+    DeliveryError
+        As `find`.
+    """
+    keys = Dataset()
+    keys.QueryRetrieveLevel = "STUDY"
+    keys.StudyInstanceUID = study_uid
+    keys.SOPClassesInStudy = ""
+    return tuple(
+        str(uid)
+        for match in find(line, keys)
+        if str(match.get("StudyInstanceUID", "")) == study_uid
+        for uid in _several(match.get("SOPClassesInStudy"))
+    )
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        return (value,) if value else ()
+    return tuple(value or ())
 
 
 def studies_of(line: Line, accession_number: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Pulling a study from an archive: C-MOVE to our receiver, or C-GET into the spool (PS3.4 C.4)."""
 
 import tempfile
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +13,19 @@ from pynetdicom.sop_class import (
 )
 
 from dicom_node import handlers
-from dicom_node.contexts import NATIVE, TRANSFER_SYNTAXES
+from dicom_node.contexts import NATIVE, TRANSFER_SYNTAXES, storage_classes
 from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from dicom_node.handlers import Counters
 from dicom_node.header import IMAGE_CLASSES
 from dicom_node.line import Line
 from dicom_node.services.association import SUCCESS, association
-from dicom_node.services.query import OUT_OF_RESOURCES, PENDING
+from dicom_node.services.query import OUT_OF_RESOURCES, PENDING, classes_of
 from dicom_node.spool import Spool
 
 SOME_FAILED = 0xB000  # sub-operations complete, one or more failures (PS3.4 table C.4-2)
 UNKNOWN_DESTINATION = 0xA801
+NONE_WENT = 0xA702  # unable to perform sub-operations: not one of the objects could be sent
+MOST_CLASSES = 127  # of one association, whose 128 contexts hold the query too (PS3.8 9.3.2.2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,18 +52,36 @@ def move_study(line: Line, study_uid: str, *, destination_aet: str) -> Pulled:
 
 
 def get_study(line: Line, study_uid: str, spool: Spool) -> Pulled:
-    """Fetch the images of a study on one association, into the spool.
+    """Fetch a study into the spool.
 
-    Only image classes are asked for: an association has room for 128 contexts, and what no model reads need
-    not come.
+    All storage classes do not fit into one association, so the archive is asked which the study has. One that
+    does not tell is offered image classes first, and asked again with the others where objects are left.
 
     Raises
     ------
     DestinationBusyError, DestinationRefusedError
         As `move_study`.
     """
+    completed = failed = 0
+    for classes in _offers(classes_of(line, study_uid)):
+        pulled = _get(line, study_uid, spool, classes)
+        completed += pulled.completed
+        failed = pulled.failed if not failed else max(failed - pulled.completed, 0)
+        if not failed:
+            break
+    return Pulled(completed=completed, failed=failed)
+
+
+def _offers(told: Collection[str]) -> Iterator[Sequence[str]]:
+    """Storage classes that were told, or all, images first, as many at a time as fit into one association."""
+    known = [uid for uid in storage_classes() if uid in told or not told]
+    classes = sorted(known, key=lambda uid: (uid not in IMAGE_CLASSES, uid))
+    for first in range(0, len(classes), MOST_CLASSES):
+        yield classes[first : first + MOST_CLASSES]
+
+
+def _get(line: Line, study_uid: str, spool: Spool, classes: Sequence[str]) -> Pulled:
     model = StudyRootQueryRetrieveInformationModelGet
-    classes = sorted(IMAGE_CLASSES)
     contexts = [build_context(model, list(NATIVE))]
     contexts += [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in classes]
     counters = Counters()
@@ -103,6 +124,8 @@ def _followed(answers: Any) -> Pulled:
         failed = int(answer.get("NumberOfFailedSuboperations") or failed)
         if status == UNKNOWN_DESTINATION:
             raise DestinationRefusedError("The archive does not know our AE title.", status)
+        if status == NONE_WENT and failed and not completed:
+            continue  # not for want of resources: of the classes offered there is none
         if status & 0xFF00 == OUT_OF_RESOURCES:
             raise DestinationBusyError("The archive has no resources for this.", status)
         if status not in {*PENDING, SUCCESS, SOME_FAILED}:

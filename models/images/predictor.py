@@ -1,5 +1,6 @@
 """Pictures or a volume → scores, by an artefact of format 2."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from models.images.preparation import LEAST_ASSESSED, slice_positions
 from models.images.steps import prepare
 from models.images.volumes import axial_slices, from_axial
 from models.providers import CPU
-from models.runtime import Session, open_session
+from models.runner import Feeds, Runner
+from models.runtime import BATCH, open_session
 from models.scores import ModelIdentity, Scores
 from models.volume import Volume
 
@@ -87,11 +89,11 @@ class PicturePredictor:
     Parameters
     ----------
     artefact : PictureArtefact
-    session : Session
+    session : Runner
     calibration : Calibration
     """
 
-    def __init__(self, artefact: PictureArtefact, session: Session, calibration: Calibration) -> None:
+    def __init__(self, artefact: PictureArtefact, session: Runner, calibration: Calibration) -> None:
         self._manifest = artefact.manifest
         self._session = session
         self._calibration = calibration
@@ -146,6 +148,21 @@ class PicturePredictor:
     def manifest(self) -> PictureManifest:
         """The artefact's manifest; its applicability says what may be scored."""
         return self._manifest
+
+    @property
+    def runner(self) -> Runner:
+        """What runs the network."""
+        return self._session
+
+    def through(self, runner: Runner) -> "PicturePredictor":
+        """The same model, its network asked by way of ``runner``."""
+        other = copy.copy(self)
+        other._session = runner  # noqa: SLF001 - of our own class
+        return other
+
+    def examples(self) -> Feeds:
+        """A largest batch of samples that differ."""
+        return example_of(self._manifest.input, count=BATCH)
 
     def run(
         self, x: NDArray[np.float32], mask: NDArray[np.float32], position: NDArray[np.float32]

@@ -4,7 +4,8 @@ import torch
 
 from models.making.head import Scoring
 from models.making.passes import Batch
-from models.runtime import HALF_PARITY, Outputs, difference
+from models.runner import Outputs
+from models.runtime import HALF_PARITY, difference
 
 
 def agrees_in_half(scoring: Scoring, batch: Batch) -> bool:

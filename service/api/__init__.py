@@ -12,6 +12,7 @@ from service.api.dependencies import Parts
 from service.api.guard import Guard
 from service.settings import Settings
 from service.store import Store
+from service.store.objects import LocalObjects, Unchecked
 from service.web import Pages
 
 
@@ -30,7 +31,13 @@ class Application(FastAPI):
         return document
 
 
-def create_app(*, store: Store, settings: Settings, model: ModelIdentity | None = None) -> FastAPI:
+def create_app(
+    *,
+    store: Store,
+    settings: Settings,
+    model: ModelIdentity | None = None,
+    pictures: LocalObjects | None = None,
+) -> FastAPI:
     """Application on a store.
 
     Parameters
@@ -40,13 +47,20 @@ def create_app(*, store: Store, settings: Settings, model: ModelIdentity | None 
     settings : Settings
     model : ModelIdentity, optional
         The model in service; its disclaimer stands on every page.
+    pictures : LocalObjects, optional
+        Where the heatmaps are; unset: the results folder of the settings.
 
     Returns
     -------
     FastAPI
         Serve it with the access log off.
     """
-    parts = Parts(store=store, settings=settings, model=model)
+    parts = Parts(
+        store=store,
+        settings=settings,
+        model=model,
+        pictures=pictures or Unchecked(settings.results_folder),
+    )
     pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(

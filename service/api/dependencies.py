@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from models.scores import ModelIdentity
 from service.settings import Settings
 from service.store import Store
+from service.store.objects import LocalObjects
 from service.store.worklist import KEY_PATTERN
 
 DISCLAIMER = "Anomaly ranking, not a diagnosis."
@@ -24,11 +25,14 @@ class Parts:
     settings : Settings
     model : ModelIdentity or None
         The model in service, where this process knows it.
+    pictures : LocalObjects
+        Where the heatmaps are.
     """
 
     store: Store
     settings: Settings
     model: ModelIdentity | None
+    pictures: LocalObjects
 
     @property
     def disclaimer(self) -> str:

@@ -1,6 +1,7 @@
 """``GET /metrics`` for Prometheus, read from the database at each scrape. No label holds a study (I9)."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import TypeVar
@@ -14,11 +15,16 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from dicom_node.quota import read_used
+from dicom_node.spool import QUARANTINE
 from service import __version__, engine
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
-from service.store.census import live_workers, take_census
+from service.store import packs
+from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
+
+MB = 1024 * 1024
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(refuse_unknown_parameters)])
 
@@ -45,6 +51,8 @@ class _Census(Collector):
         """One scrape."""
         yield self._build()
         yield self._free()
+        yield from self._used()
+        yield self._quarantined()
         try:
             found = list(self._counted())
         except (OperationalError, InterfaceError, PoolTimeoutError):
@@ -66,11 +74,33 @@ class _Census(Collector):
         free = shutil.disk_usage(existing).free
         return _gauge("vigil_spool_free_bytes", "Free bytes on the disk of the spool.", {(): float(free)})
 
+    def _used(self) -> Iterator[Metric]:
+        """What a node on this machine, or on the same folder, counted."""
+        settings = self._parts.settings
+        used = read_used(settings.spool_folder)
+        if used is not None:
+            yield _gauge("vigil_spool_used_bytes", "Bytes of received studies.", {(): float(used)})
+        if settings.spool_quota_mb is not None:
+            quota = float(settings.spool_quota_mb * MB)
+            yield _gauge("vigil_spool_quota_bytes", "Bytes above which senders are refused.", {(): quota})
+        if settings.scratch_folder.exists():
+            free = float(shutil.disk_usage(settings.scratch_folder).free)
+            yield _gauge("vigil_scratch_free_bytes", "Free bytes on the disk of the scratch.", {(): free})
+
+    def _quarantined(self) -> Metric:
+        """Second data sets under a known UID among them: somebody should look."""
+        folder = self._parts.settings.spool_folder.parent / QUARANTINE
+        reasons = Counter(path.name.split(".")[1] for path in folder.glob("*.*.dcm"))
+        counts = {(reason,): float(count) for reason, count in reasons.items()}
+        return _gauge("vigil_quarantine_files", "Files in quarantine by reason.", counts, "reason")
+
     def _counted(self) -> Iterator[Metric]:
         with self._parts.store.transaction() as session:
             census = take_census(session)
             depth = engine.depth(session)
+            packing = packs.waiting(session)
             workers = live_workers(session, stalled_s=self._parts.settings.stalled_s)
+            seen = beats(session)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
@@ -82,6 +112,16 @@ class _Census(Collector):
         yield _gauge("vigil_jobs", "Jobs by pool and status.", jobs, "pool", "status")
         oldest = {(pool.value,): found.oldest_s for pool, found in depth.items()}
         yield _gauge("vigil_oldest_job_seconds", "Age of the oldest job that is due.", oldest, "pool")
+        yield _gauge(
+            "vigil_packs_waiting", "Complete studies whose pack is to be made.", {(): float(packing)}
+        )
+        where = _by(census.bytes_are.items())
+        yield _gauge("vigil_studies_kept", "Studies by where their bytes are.", where, "bytes_are")
+        longest = {(pool.value,): found.longest_run_s for pool, found in depth.items()}
+        yield _gauge("vigil_longest_run_seconds", "Age of the job that runs longest.", longest, "pool")
+        yield _gauge("vigil_parked_studies", "Studies that a person put aside.", {(): float(census.parked)})
+        looked = {(name,): age_s for name, age_s in seen.items()}
+        yield _gauge("vigil_loop_age_seconds", "Seconds since a loop looked last.", looked, "loop")
         yield _gauge("vigil_workers", "Worker processes with a fresh heartbeat.", {(): float(workers)})
         head = {(): float(census.audit_number)}
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from service.study import Band, DeliveryStatus, State
+from service.study import Band, DeliveryStatus, State, Whereabouts
 
 
 def _band_name(standing: Band) -> str:
@@ -71,6 +71,7 @@ class StudyRow(_Body):
     ended_at: datetime | None
     is_receiving: bool = Field(description="Instances have come that no revision holds yet.")
     flag: str | None = Field(description="Code of what a person must look at, whatever the state.")
+    is_parked: bool = Field(description="A person put it aside; nobody scores it.")
     results: list[ResultStatus]
 
 
@@ -179,6 +180,10 @@ class Study(_Body):
     completed_by: str | None
     instances: int
     bytes: int
+    bytes_are: Whereabouts = Field(description="Images, pack and result objects; the rows stay.")
+    deleted_at: datetime | None = Field(description="When it was last decided that they go.")
+    hold: str | None = Field(description="Why nothing of it may be deleted.")
+    waived: str | None = Field(description="Why it may go without every result confirmed.")
     revisions: list[Revision] = Field(description="Newest first; the first is the one that counts.")
     timeline: list[Event]
 

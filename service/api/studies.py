@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -14,7 +13,8 @@ from dicom_node.picture import encode_png, read_frame
 from service.api import schemas
 from service.api.dependencies import Key, PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
-from service.store.detail import picture_path, study_detail
+from service.errors import StorageError
+from service.store.detail import picture_of, study_detail
 
 router = APIRouter(
     prefix="/api/v1/studies", tags=["studies"], dependencies=[Depends(refuse_unknown_parameters)]
@@ -38,6 +38,10 @@ def read_study(parts: PartsOf, key: Key) -> schemas.Study:
             "completed_by": found.completed_by,
             "instances": found.instances,
             "bytes": found.bytes,
+            "bytes_are": found.bytes_are,
+            "deleted_at": found.deleted_at,
+            "hold": found.hold,
+            "waived": found.waived,
             "revisions": found.revisions,
             "timeline": found.timeline,
         }
@@ -52,7 +56,7 @@ def read_study(parts: PartsOf, key: Key) -> schemas.Study:
 def read_picture(parts: PartsOf, key: Key, index: Annotated[int, InPath(ge=0, le=MOST_FRAMES)]) -> Response:
     """One frame of the stored heatmap, from 0. Only a scored study has any."""
     with parts.store.transaction() as session:
-        stored = picture_path(session, key)
+        stored = picture_of(session, key)
     if stored is None:
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
@@ -61,7 +65,8 @@ def read_picture(parts: PartsOf, key: Key, index: Annotated[int, InPath(ge=0, le
             "Read the study first: only a scored one has pictures.",
         )
     try:
-        frame = read_frame(_inside(parts.settings.results_folder, stored), index)
+        with parts.pictures.local(stored.path, stored.sha256, stored.bytes) as file:
+            frame = read_frame(file, index)
     except IndexError as error:
         raise ProblemError(
             HTTPStatus.NOT_FOUND,
@@ -69,17 +74,9 @@ def read_picture(parts: PartsOf, key: Key, index: Annotated[int, InPath(ge=0, le
             "The heatmap has no such frame.",
             "The study's `pictures` says how many there are; the first is 0.",
         ) from error
-    except (OSError, UnreadableInstanceError) as error:
+    except (OSError, StorageError, UnreadableInstanceError) as error:
         raise _missing() from error
     return Response(encode_png(frame), media_type="image/png")
-
-
-def _inside(folder: Path, stored: str) -> Path:
-    """Return the path of a stored result; a path that leads out of the folder is refused."""
-    path = (folder / stored).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise _missing()
-    return path
 
 
 def _missing() -> ProblemError:

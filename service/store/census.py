@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.store.tables import AuditRow, DeliveryRow, ScoreRow, StudyRow
-from service.study import DeliveryStatus, State
+from service.store.tables import AuditRow, DeliveryRow, HeartbeatRow, ScoreRow, StudyRow
+from service.study import DeliveryStatus, State, Whereabouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,9 @@ class Census:
     ----------
     studies, scores : dict of State to int
     deliveries : dict of DeliveryStatus to int
+    bytes_are : dict of Whereabouts to int
+    parked : int
+        Studies that a person put aside, of any state.
     audit_number : int
         Number of the newest audit row. Kept elsewhere, it shows a cut tail.
     """
@@ -24,20 +28,40 @@ class Census:
     studies: dict[State, int]
     scores: dict[State, int]
     deliveries: dict[DeliveryStatus, int]
+    bytes_are: dict[Whereabouts, int]
+    parked: int
     audit_number: int
 
 
 def take_census(session: Session) -> Census:
-    """Count, in four queries."""
+    """Count, in five queries."""
     studies = session.execute(select(StudyRow.state, func.count()).group_by(StudyRow.state))
     scores = session.execute(select(ScoreRow.state, func.count()).group_by(ScoreRow.state))
     deliveries = session.execute(select(DeliveryRow.status, func.count()).group_by(DeliveryRow.status))
+    bytes_are = session.execute(select(StudyRow.bytes_are, func.count()).group_by(StudyRow.bytes_are))
     return Census(
         studies=dict.fromkeys(State, 0) | dict(studies.all()),
         scores=dict.fromkeys(State, 0) | dict(scores.all()),
         deliveries=dict.fromkeys(DeliveryStatus, 0) | dict(deliveries.all()),
+        bytes_are=dict.fromkeys(Whereabouts, 0) | dict(bytes_are.all()),
+        parked=session.scalar(select(func.count()).where(StudyRow.parked_at.is_not(None))) or 0,
         audit_number=session.scalar(select(func.max(AuditRow.number))) or 0,
     )
+
+
+def beat(session: Session, name: str) -> None:
+    """Note that a loop has just looked."""
+    session.execute(
+        insert(HeartbeatRow)
+        .values(name=name, at=func.now())
+        .on_conflict_do_update(index_elements=["name"], set_={"at": func.now()})
+    )
+
+
+def beats(session: Session) -> dict[str, float]:
+    """Seconds since each loop looked last, by its name."""
+    age_s = func.extract("epoch", func.now() - HeartbeatRow.at)
+    return {name: float(age) for name, age in session.execute(select(HeartbeatRow.name, age_s))}
 
 
 def live_workers(session: Session, *, stalled_s: float) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
 from dicom_node.services.commitment import Reference
-from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.store.tables import DeliveryRow, ParkedDestinationRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus
 
 
@@ -37,6 +37,8 @@ class DeliveryJob:
     study_key: str
     kind: str
     path: str
+    sha256: str
+    bytes: int
     destination: str
     attempt: int
     priority: int
@@ -63,6 +65,11 @@ def find(session: Session, delivery_id: int) -> DeliveryJob | None:
     return _job(delivery) if delivery and _is_open(delivery) else None
 
 
+def is_parked(session: Session, destination: str) -> bool:
+    """Whether a person put a destination aside."""
+    return session.get(ParkedDestinationRow, destination) is not None
+
+
 def _is_open(delivery: DeliveryRow) -> bool:
     return delivery.status is DeliveryStatus.WAITING or (
         delivery.status is DeliveryStatus.DELIVERED and delivery.ended_at is None
@@ -83,6 +90,8 @@ def _job(delivery: DeliveryRow) -> DeliveryJob:
         study_key=study.key,
         kind=delivery.result.kind,
         path=delivery.result.path,
+        sha256=delivery.result.sha256,
+        bytes=delivery.result.bytes,
         destination=delivery.destination,
         attempt=delivery.attempts,
         priority=study.priority,
@@ -216,14 +225,24 @@ def _is_to_be_confirmed(delivery: DeliveryRow) -> bool:
     return delivery.status is DeliveryStatus.DELIVERED and delivery.ended_at is None
 
 
-def waiting(session: Session) -> dict[int, tuple[int, datetime]]:
-    """Deliveries that a job should be working on, with priority and the time of their next attempt."""
+def waiting(session: Session, *, destination: str | None = None) -> dict[int, tuple[int, datetime]]:
+    """Deliveries that a job should be working on, with priority and the time of their next attempt.
+
+    None to a parked destination.
+
+    Parameters
+    ----------
+    destination : str, optional
+        Only those to it.
+    """
+    parked = select(ParkedDestinationRow.name)
+    only = [] if destination is None else [DeliveryRow.destination == destination]
     rows = session.execute(
         select(DeliveryRow.id, StudyRow.priority, DeliveryRow.next_attempt_at)
         .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
         .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
         .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
         .join(StudyRow, StudyRow.id == RevisionRow.study_id)
-        .where(_open())
+        .where(_open(), DeliveryRow.destination.not_in(parked), *only)
     )
     return {delivery_id: (priority, due) for delivery_id, priority, due in rows}

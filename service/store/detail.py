@@ -19,7 +19,7 @@ from service.store.tables import (
     StudyRow,
 )
 from service.store.worklist import Assessment, Model, WorklistRow, assessment_of, model_of, worklist_row
-from service.study import DeliveryStatus, State
+from service.study import DeliveryStatus, State, Whereabouts
 
 PICTURES = "sc"  # the result kind whose frames are the pictures people see
 TIMELINE_LIMIT = 500  # a study resent for ever must not fill the page
@@ -176,6 +176,12 @@ class StudyDetail:
         Trigger that fired.
     instances, bytes : int
         Received so far, our own results not counted.
+    bytes_are : Whereabouts
+        Whether images, pack and result objects are still here; the rows stay.
+    deleted_at : datetime or None
+        When it was last decided that they go.
+    hold, waived : str or None
+        A person's reasons: why nothing may be deleted, why something may.
     revisions : tuple of Revision
         Newest first.
     timeline : tuple of Event
@@ -188,6 +194,10 @@ class StudyDetail:
     completed_by: str | None
     instances: int
     bytes: int
+    bytes_are: Whereabouts
+    deleted_at: datetime | None
+    hold: str | None
+    waived: str | None
     revisions: tuple[Revision, ...]
     timeline: tuple[Event, ...]
 
@@ -232,13 +242,26 @@ def study_detail(session: Session, key: str) -> StudyDetail:
         completed_by=study.completed_by,
         instances=instances,
         bytes=int(size),
+        bytes_are=study.bytes_are,
+        deleted_at=_utc(study.deleted_at),
+        hold=study.hold,
+        waived=study.waived,
         revisions=tuple(_revision(revision) for revision in reversed(study.revisions)),
         timeline=_timeline(session, key),
     )
 
 
-def picture_path(session: Session, key: str) -> str | None:
-    """Path, below the results folder, of the pictures of the score that counts; None where there are none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """The object whose frames are the pictures of a study."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+def picture_of(session: Session, key: str) -> Picture | None:
+    """Pictures of the score that counts; None where there are none."""
     current = (
         select(ScoreRow.id)
         .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
@@ -248,9 +271,12 @@ def picture_path(session: Session, key: str) -> str | None:
         .limit(1)
         .scalar_subquery()
     )
-    return session.scalar(
-        select(ResultRow.path).where(ResultRow.score_id == current, ResultRow.kind == PICTURES)
-    )
+    row = session.execute(
+        select(ResultRow.path, ResultRow.sha256, ResultRow.bytes).where(
+            ResultRow.score_id == current, ResultRow.kind == PICTURES
+        )
+    ).first()
+    return Picture(path=row.path, sha256=row.sha256, bytes=row.bytes) if row else None
 
 
 def _timeline(session: Session, key: str) -> tuple[Event, ...]:

@@ -5,15 +5,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.errors import UnknownStudyError
+from service.errors import StudyDeletedError, UnknownStudyError
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import DeliveryStatus, State, move
+from service.study import DeliveryStatus, PackState, State, Whereabouts, move
 
 SUPERSEDED = "superseded"  # reason of a score that a newer revision or model made pointless
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackFacts:
+    """What a confirmed pack must be: a worker believes nothing else."""
+
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +45,12 @@ class InferenceJob:
     priority, attempt : int
     predecessor : tuple of str, optional
         SOP class and instance UID of the report of the revision before.
+    hashes : mapping of str to str
+        SHA-256 of each instance's data set by its file name; empty where it was damaged on arrival.
+    pack : PackFacts, optional
+        None where the study is read from the spool.
+    is_deleted : bool
+        Its bytes are gone, or on their way out.
     """
 
     score_id: int
@@ -51,6 +65,24 @@ class InferenceJob:
     priority: int
     attempt: int
     predecessor: tuple[str, str] | None
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    pack: PackFacts | None = None
+    is_deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is known of a queued score before an attempt on it.
+
+    Attributes
+    ----------
+    priority : int
+    was_cut_off : bool
+        The attempt before ended with its process, or has not ended: nobody said how it went.
+    """
+
+    priority: int
+    was_cut_off: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,15 +146,33 @@ def queue(
     return score_id
 
 
+def standing(session: Session, score_id: int) -> Standing | None:
+    """Return how urgent a score is and how its last attempt went; None where it has ended."""
+    found = session.execute(
+        select(ScoreRow.attempts, ScoreRow.detail, StudyRow.priority)
+        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
+        .join(StudyRow, StudyRow.id == RevisionRow.study_id)
+        .where(ScoreRow.id == score_id, ScoreRow.state == State.QUEUED)
+    ).first()
+    if found is None:
+        return None
+    # An attempt that ends in order leaves a word (`excuse`), which the next one takes away.
+    return Standing(priority=found.priority, was_cut_off=found.attempts > 0 and not found.detail)
+
+
 def begin(session: Session, score_id: int) -> InferenceJob | None:
-    """Count one attempt and return what to do; None where nothing is left to do."""
+    """Count one attempt and return what to do; None where nothing is left to do, or the study is parked."""
     score = session.scalar(select(ScoreRow).where(ScoreRow.id == score_id).with_for_update())
-    if score is None or score.state is not State.QUEUED:
+    if score is None or score.state is not State.QUEUED or score.revision.study.parked_at is not None:
         return None
     if not _is_newest(session, score.revision):
         _supersede(score)
         return None
+    if score.revision.pack is PackState.WANTED:  # its job comes back with the pack
+        return None
     score.attempts += 1
+    score.detail = ""
+    score.began_at = datetime.now(UTC)
     return _inference_job(session, score)
 
 
@@ -135,31 +185,53 @@ def find(session: Session, score_id: int) -> InferenceJob | None:
 def _inference_job(session: Session, score: ScoreRow) -> InferenceJob:
     revision = score.revision
     study = revision.study
+    instances = [
+        instance
+        for instance in study.instances
+        # Later arrivals belong to a revision that is not complete yet.
+        if instance.first_revision is not None
+        and instance.first_revision <= revision.number
+        and not instance.is_deleted
+    ]
     return InferenceJob(
         score_id=score.id,
         study_key=study.key,
         revision=revision.number,
         revision_id=revision.id,
         content_hash=revision.content_hash,
-        file_names=tuple(
-            instance.file_name
-            for instance in study.instances
-            # Later arrivals belong to a revision that is not complete yet.
-            if instance.first_revision is not None and instance.first_revision <= revision.number
-        ),
+        file_names=tuple(instance.file_name for instance in instances),
         model_hash=score.model_hash,
         config_digest=score.config_digest,
         run_at=score.run_at.astimezone(UTC),
         priority=study.priority,
         attempt=score.attempts,
         predecessor=_report_before(session, revision),
+        hashes={instance.file_name: instance.sha256 for instance in instances},
+        pack=_pack_facts(revision),
+        is_deleted=study.bytes_are is not Whereabouts.HERE,
     )
 
 
-def forgive(session: Session, score_id: int) -> None:
-    """Take back the last attempt: what ended it was not the study's fault."""
+def _pack_facts(revision: RevisionRow) -> PackFacts | None:
+    if revision.pack is None or revision.pack_sha256 is None or revision.pack_bytes is None:
+        return None
+    return PackFacts(sha256=revision.pack_sha256, bytes=revision.pack_bytes)
+
+
+def excuse(session: Session, score_id: int, detail: str, *, counts: bool) -> None:
+    """Say how an attempt on a queued score ended, so that nobody takes its process for dead.
+
+    Parameters
+    ----------
+    detail : str
+        In words, free of identity.
+    counts : bool
+        False takes the attempt back: what ended it was not the study's fault.
+    """
     score = session.scalars(select(ScoreRow).where(ScoreRow.id == score_id).with_for_update()).one()
-    score.attempts = max(score.attempts - 1, 0)
+    score.detail = detail
+    if not counts:
+        score.attempts = max(score.attempts - 1, 0)
 
 
 def rename(session: Session, job: InferenceJob, *, model_hash: str, config_digest: str) -> bool:
@@ -214,8 +286,8 @@ def record(
     Returns
     -------
     list of int or None
-        Ids of the deliveries to enqueue; None where nothing was stored: another worker was first, or a newer
-        revision or model took the score's place.
+        Ids of the deliveries to enqueue; None where nothing was stored: another worker was first, a newer
+        revision or model took the score's place, or a person parked the study.
     """
     # The study first, as the intake locks it: nobody may add a revision while we ask which is the newest.
     study = _study_of(session, job.revision_id)
@@ -224,6 +296,9 @@ def record(
         return None
     if (score.model_hash, score.config_digest) != (job.model_hash, job.config_digest):
         return None  # renamed since: these numbers are of another model
+    if study.parked_at is not None:  # since this attempt began; the next one counts in its place
+        score.attempts = max(score.attempts - 1, 0)
+        return None
     if not _is_newest(session, score.revision):
         _supersede(score)
         return None
@@ -266,14 +341,21 @@ def revive(session: Session, key: str) -> Revived:
     ------
     UnknownStudyError
         If nobody knows the key.
+    StudyDeletedError
+        If its bytes are gone.
     """
     study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
     if study is None:
         raise UnknownStudyError(UnknownStudyError.__doc__)
+    if study.bytes_are is not Whereabouts.HERE:
+        raise StudyDeletedError(StudyDeletedError.__doc__)
     scores = []
     if study.state is State.FAILED:
         score = study.revisions[-1].scores[-1]
+        if score.revision.pack in {PackState.LOST, PackState.DELETED}:  # the files may be back
+            score.revision.pack, score.revision.pack_reason = PackState.WANTED, None
         score.state, score.reason, score.detail, score.attempts = State.QUEUED, None, "", 0
+        score.ended_at = None
         study.state = move(study.state, State.QUEUED)
         study.reason, study.detail, study.ended_at = None, "", None
         scores.append(score.id)
@@ -296,12 +378,16 @@ def revive(session: Session, key: str) -> Revived:
 
 
 def waiting_scores(session: Session) -> dict[int, int]:
-    """Scores that a job should be working on, with the priority of their study."""
+    """Scores that a job should be working on, with the priority of their study; none of a parked one."""
     rows = session.execute(
         select(ScoreRow.id, StudyRow.priority)
         .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
         .join(StudyRow, StudyRow.id == RevisionRow.study_id)
-        .where(ScoreRow.state == State.QUEUED)
+        .where(
+            ScoreRow.state == State.QUEUED,
+            StudyRow.parked_at.is_(None),
+            or_(RevisionRow.pack.is_(None), RevisionRow.pack != PackState.WANTED),
+        )
     )
     return {score_id: priority for score_id, priority in rows}  # noqa: C416 - rows are not pairs to dict()
 

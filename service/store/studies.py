@@ -9,8 +9,9 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.errors import UnknownStudyError
 from service.store.tables import InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import PATIENT_CONFLICT, State, move
+from service.study import PATIENT_CONFLICT, State, Whereabouts, move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +92,10 @@ _NOT_IMAGED = frozenset({"", "OT", "SR", "SEG", "PR", "KO", "DOC", "PM"})
 
 
 def known_files(session: Session, key: str) -> frozenset[str]:
-    """File names of the study that have a row."""
-    rows = session.scalars(select(InstanceRow.file_name).join(StudyRow).where(StudyRow.key == key))
+    """File names of the study that have a row; not those that were deleted, which may come again."""
+    rows = session.scalars(
+        select(InstanceRow.file_name).join(StudyRow).where(StudyRow.key == key, ~InstanceRow.is_deleted)
+    )
     return frozenset(rows)
 
 
@@ -126,15 +129,23 @@ def held(session: Session, key: str) -> dict[str, str]:
     rows = session.execute(
         select(InstanceRow.file_name, InstanceRow.series)
         .join(StudyRow)
-        .where(StudyRow.key == key, ~InstanceRow.is_own)
+        .where(StudyRow.key == key, ~InstanceRow.is_own, ~InstanceRow.is_deleted)
     )
     return {name: series for name, series in rows}  # noqa: C416 - rows are not pairs to dict()
 
 
 def raise_priority(session: Session, key: str, priority: int) -> bool:
-    """Let a study be more urgent; return whether it was less so. Never lowers it (I12)."""
+    """Let a study be more urgent; return whether it was less so. Never lowers it (I12).
+
+    Raises
+    ------
+    UnknownStudyError
+        If nobody knows the key.
+    """
     study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
-    if study is None or study.priority >= priority:
+    if study is None:
+        raise UnknownStudyError(UnknownStudyError.__doc__)
+    if study.priority >= priority:
         return False
     study.priority = priority
     return True
@@ -166,9 +177,9 @@ def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> Registe
         )
         session.add(study)
         session.flush()
+    added = insert(InstanceRow)
     new = session.scalars(
-        insert(InstanceRow)
-        .values(
+        added.values(
             [
                 {
                     "study_id": study.id,
@@ -185,13 +196,25 @@ def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> Registe
                 for arrival in arrivals
             ]
         )
-        .on_conflict_do_nothing(index_elements=["study_id", "file_name"])
+        .on_conflict_do_update(
+            index_elements=["study_id", "file_name"],
+            set_={
+                "sha256": added.excluded.sha256,
+                "bytes": added.excluded.bytes,
+                "sender": added.excluded.sender,
+                "received_at": added.excluded.received_at,
+                "is_deleted": False,
+            },
+            where=InstanceRow.is_deleted.is_(other=True),  # one that was deleted and came again
+        )
         .returning(InstanceRow.file_name)
     ).all()
     fresh = [arrival for arrival in scored if arrival.file_name in set(new)]
     if fresh:
         newest = max(fresh, key=lambda arrival: arrival.received_at)
         study.is_pending = True
+        if study.bytes_are is Whereabouts.DELETED:
+            study.bytes_are = Whereabouts.HERE
         study.last_instance_at = max(study.last_instance_at, newest.received_at)
         study.sender = newest.sender
         imaged = next((arrival for arrival in fresh if arrival.modality not in _NOT_IMAGED), newest)
@@ -220,7 +243,11 @@ def pending(session: Session) -> tuple[PendingStudy, ...]:
     rows = session.execute(
         select(StudyRow.key, StudyRow.last_instance_at, func.array_agg(InstanceRow.sender.distinct()))
         .join(InstanceRow, InstanceRow.study_id == StudyRow.id)
-        .where(StudyRow.is_pending, ~InstanceRow.is_own)
+        .where(
+            StudyRow.is_pending,
+            StudyRow.bytes_are != Whereabouts.DELETING,  # what comes meanwhile waits for the end of it
+            ~InstanceRow.is_own,
+        )
         .group_by(StudyRow.id)
         .order_by(StudyRow.last_instance_at)
     )
@@ -241,14 +268,15 @@ def complete(session: Session, key: str, *, completed_by: str, now: datetime) ->
     study.is_pending = False
     instances = session.scalars(
         select(InstanceRow)
-        .where(InstanceRow.study_id == study.id, ~InstanceRow.is_own)
+        .where(InstanceRow.study_id == study.id, ~InstanceRow.is_own, ~InstanceRow.is_deleted)
         .order_by(InstanceRow.file_name)
     ).all()
     content_hash = _content_hash(instances)
     hashes = session.scalars(select(RevisionRow.content_hash).where(RevisionRow.study_id == study.id)).all()
     if content_hash in hashes:
         return None
-    study.state = move(study.state, State.COMPLETE)
+    if study.state is not State.COMPLETE:  # the revision before still waits for its pack
+        study.state = move(study.state, State.COMPLETE)
     study.reason, study.detail, study.ended_at = None, "", None
     study.completed_at, study.completed_by = now, completed_by
     revision = RevisionRow(

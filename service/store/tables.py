@@ -5,6 +5,7 @@ configuration, one result per score and kind, one delivery per result and destin
 """
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -26,12 +27,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from service.study import DeliveryStatus, State
+from service.study import DeliveryStatus, PackState, State, Whereabouts
 
 SCHEMA = "vigil"
 
 
-def _coded(kind: type[State] | type[DeliveryStatus]) -> Enum:
+def _coded(kind: type[StrEnum]) -> Enum:
     """Text column with a check constraint: a new code needs a migration, not a type change."""
     return Enum(
         kind,
@@ -62,6 +63,8 @@ class Base(DeclarativeBase):
         str: Text,
         State: _coded(State),
         DeliveryStatus: _coded(DeliveryStatus),
+        PackState: _coded(PackState),
+        Whereabouts: _coded(Whereabouts),
     }
 
 
@@ -86,12 +89,24 @@ class StudyRow(Base):
     completed_by: Mapped[str | None]
     ended_at: Mapped[datetime | None]
     flag: Mapped[str | None]  # code of what a person must look at, whatever the state
+    bytes_are: Mapped[Whereabouts] = mapped_column(server_default="here")
+    deleted_at: Mapped[datetime | None]
+    hold: Mapped[str | None]  # why nothing of it may be deleted
+    waived: Mapped[str | None]  # why it may be deleted without every result confirmed
+    parked_at: Mapped[datetime | None]  # a person put it aside: nobody scores it
 
     __table_args__ = (
         CheckConstraint(
             "(state = 'not_assessable') <= (reason IS NOT NULL)", name="not_assessable_has_a_reason"
         ),
+        CheckConstraint("(state = 'failed') <= (reason IS NOT NULL)", name="failed_has_a_reason"),
+        CheckConstraint(
+            "(state IN ('scored', 'not_assessable', 'failed')) = (ended_at IS NOT NULL)",
+            name="ended_has_a_time",
+        ),
+        CheckConstraint("state = 'received' OR completed_at IS NOT NULL", name="complete_has_a_time"),
         Index(None, "state"),
+        Index("ix_study_bytes_are", "bytes_are", "ended_at"),
         Index("ix_study_pending", "id", postgresql_where=text("is_pending")),
     )
 
@@ -118,6 +133,7 @@ class InstanceRow(Base):
     series: Mapped[str] = mapped_column(server_default="")  # pseudonym of its series
     patient: Mapped[str] = mapped_column(server_default="")  # pseudonyms of what says who the patient is
     first_revision: Mapped[int | None]  # number of the first revision that holds it
+    is_deleted: Mapped[bool] = mapped_column(server_default="false")  # by retention; sent again, it is new
 
     __table_args__ = (UniqueConstraint("study_id", "file_name"),)
 
@@ -133,8 +149,20 @@ class RevisionRow(Base):
     content_hash: Mapped[str]
     completed_by: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    pack: Mapped[PackState | None]  # None: workers read the spool
+    pack_sha256: Mapped[str | None]
+    pack_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    pack_reason: Mapped[str | None]  # code of why it is to be made again, or cannot be
 
-    __table_args__ = (UniqueConstraint("study_id", "content_hash"), UniqueConstraint("study_id", "number"))
+    __table_args__ = (
+        UniqueConstraint("study_id", "content_hash"),
+        UniqueConstraint("study_id", "number"),
+        CheckConstraint(
+            "(pack = 'confirmed') <= (pack_sha256 IS NOT NULL AND pack_bytes IS NOT NULL)",
+            name="confirmed_pack_has_a_hash",
+        ),
+        Index("ix_revision_pack_wanted", "id", postgresql_where=text("pack = 'wanted'")),
+    )
 
     study: Mapped[StudyRow] = relationship(back_populates="revisions")
     scores: Mapped[list["ScoreRow"]] = relationship(order_by="ScoreRow.id", back_populates="revision")
@@ -166,12 +194,23 @@ class ScoreRow(Base):
     heads: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
     regions: Mapped[list[dict[str, Any]]] = mapped_column(server_default="[]")
     pictures: Mapped[int] = mapped_column(server_default="0")  # slices in the strip
+    began_at: Mapped[datetime | None]  # of the newest attempt
+    seconds: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # of that attempt, by stage
     ended_at: Mapped[datetime | None]
 
     __table_args__ = (
         UniqueConstraint("revision_id", "model_hash", "config_digest"),
         CheckConstraint("(state = 'scored') = (p_value IS NOT NULL)", name="scored_has_a_p_value"),
         CheckConstraint("p_value > 0 AND p_value <= 1", name="p_value_is_a_probability"),
+        CheckConstraint("(state = 'scored') = (study_score IS NOT NULL)", name="scored_has_a_score"),
+        CheckConstraint(
+            "state NOT IN ('not_assessable', 'failed') OR reason IS NOT NULL", name="unscored_has_a_reason"
+        ),
+        CheckConstraint(
+            "(state IN ('scored', 'not_assessable', 'failed')) = (ended_at IS NOT NULL)",
+            name="ended_has_a_time",
+        ),
+        CheckConstraint("state NOT IN ('received', 'complete')", name="is_born_queued"),
         Index(None, "state"),
     )
 
@@ -218,10 +257,41 @@ class DeliveryRow(Base):
     transaction_uid: Mapped[str | None]  # of the commitment request that is open
     asked_at: Mapped[datetime | None]
     confirm_attempts: Mapped[int] = mapped_column(server_default="0")
+    began_at: Mapped[datetime | None]  # of the first attempt
+    delivered_at: Mapped[datetime | None]  # the destination answered success
+    seconds: Mapped[float] = mapped_column(Float, server_default="0")  # spent sending, all attempts
 
-    __table_args__ = (UniqueConstraint("result_id", "destination"), Index(None, "status"))
+    __table_args__ = (
+        UniqueConstraint("result_id", "destination"),
+        Index(None, "status"),
+        CheckConstraint("status <> 'waiting' OR ended_at IS NULL", name="waiting_has_no_end"),
+        CheckConstraint(
+            "status NOT IN ('stored', 'undelivered') OR ended_at IS NOT NULL", name="ended_has_a_time"
+        ),
+        CheckConstraint(
+            "status <> 'undelivered' OR error <> '' OR fallback IS NOT NULL", name="undelivered_has_a_reason"
+        ),
+    )
 
     result: Mapped[ResultRow] = relationship(back_populates="deliveries")
+
+
+class ParkedDestinationRow(Base):
+    """A destination that a person put aside: its deliveries wait."""
+
+    __tablename__ = "parked_destination"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    parked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class HeartbeatRow(Base):
+    """When a loop looked last."""
+
+    __tablename__ = "heartbeat"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
 
 
 class AuditRow(Base):

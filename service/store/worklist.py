@@ -15,7 +15,7 @@ from sqlalchemy import Row, Select, Subquery, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import Band, DeliveryStatus, State, band
+from service.study import PARKED, Band, DeliveryStatus, State, band
 
 KEY_PATTERN = "^[a-z2-7]{20}$"  # a study's pseudonym: 20 characters of base32, lower case
 
@@ -109,6 +109,8 @@ class WorklistRow:
         Instances have come that no revision holds yet.
     flag : str or None
         Code of what a person must look at, whatever the state.
+    is_parked : bool
+        A person put it aside; nobody scores it.
     results : tuple of ResultStatus
     """
 
@@ -129,6 +131,7 @@ class WorklistRow:
     ended_at: datetime | None
     is_receiving: bool
     flag: str | None
+    is_parked: bool
     results: tuple[ResultStatus, ...]
 
     @property
@@ -215,8 +218,9 @@ def _standing() -> Subquery:
     is_empty = and_(
         StudyRow.state == State.SCORED, or_(ScoreRow.p_value.is_(None), ScoreRow.study_score.is_(None))
     )
+    is_aside = and_(StudyRow.parked_at.is_not(None), StudyRow.state != State.SCORED)
     bands = case(
-        (is_empty, Band.UNJUDGED.value),
+        (or_(is_empty, is_aside), Band.UNJUDGED.value),  # nobody will judge it: it may not look calm
         *((StudyRow.state == state, band(state).value) for state in State),
     )
     order = (ScoreRow.p_value, ScoreRow.study_score.desc(), StudyRow.received_at, StudyRow.id)
@@ -265,7 +269,7 @@ def _row(
         band=standing,
         key=study.key,
         state=study.state,
-        reason=study.reason,
+        reason=study.reason or (PARKED if study.parked_at and standing is Band.UNJUDGED else None),
         detail=study.detail,
         assessment=assessment_of(score) if score and standing is Band.RANKED else None,
         model=model_of(score) if score else None,
@@ -278,6 +282,7 @@ def _row(
         ended_at=study.ended_at.astimezone(UTC) if study.ended_at else None,
         is_receiving=study.is_pending,
         flag=study.flag,
+        is_parked=study.parked_at is not None,
         results=tuple(results),
     )
 

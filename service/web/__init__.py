@@ -18,7 +18,7 @@ from service.store import Store
 from service.store.census import live_workers
 from service.store.detail import study_detail
 from service.store.worklist import KEY_PATTERN, worklist
-from service.study import Band
+from service.study import Band, Whereabouts
 from service.web import present, words
 
 HERE = Path(__file__).parent
@@ -56,7 +56,9 @@ def _environment() -> Environment:
         reason=words.reason,
         trigger=words.trigger,
     )
-    environment.globals.update(words=words, Band=Band, version=__version__, refresh_s=REFRESH_S)
+    environment.globals.update(
+        words=words, Band=Band, Whereabouts=Whereabouts, version=__version__, refresh_s=REFRESH_S
+    )
     return environment
 
 

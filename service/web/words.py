@@ -3,17 +3,21 @@
 from models.errors import Reason
 from service.completeness import Trigger
 from service.study import (
+    CANCELLED,
     COMMITMENT_FAILED,
     COMMITMENT_NOT_OFFERED,
     COMMITMENT_TIMEOUT,
     CONFIRMATION_NOT_OFFERED,
     CONFIRMATION_TIMEOUT,
     MISSING_AT_DESTINATION,
+    PARKED,
     PATIENT_CONFLICT,
     SOP_CLASS_REFUSED,
+    STUDY_DELETED,
     Band,
     DeliveryStatus,
     State,
+    Whereabouts,
 )
 
 STATES: dict[State, str] = {
@@ -59,6 +63,16 @@ REASONS: dict[str, str] = {
     Reason.WRONG_AGE: "The age is outside the model's range.",
     Reason.MIXED_PATIENTS: "The images of one series name different patients.",
     "attempts_used_up": "Every attempt to score it failed.",
+    "instances_missing": "Received files are gone or damaged. Have the study sent again.",
+    "pack_missing": "Its pack is gone from the store, and so are the received files. Have it sent again.",
+    "pack_damaged": "Its pack is damaged, and cannot be made again. Have the study sent again.",
+    "pack_newer": "Its pack was written by a later release. Update the worker, then replay the study.",
+    "scratch_full": "It does not fit into the worker's scratch space.",
+    "storage_away": "The store of the studies does not answer.",
+    STUDY_DELETED: "Its images were deleted before it was scored. Have the study sent again.",
+    "device_memory": "Not even one picture of it fits the memory of the device that scores.",
+    CANCELLED: "A person cancelled it.",
+    PARKED: "A person put it aside. Nobody scores it until it is let go.",
     "superseded": "A newer revision or model took its place.",
 }
 
@@ -74,6 +88,12 @@ MARKS: dict[DeliveryStatus, str] = {
     DeliveryStatus.DELIVERED: "✓",
     DeliveryStatus.STORED: "✓",
     DeliveryStatus.UNDELIVERED: "✗",
+}
+
+WHEREABOUTS: dict[Whereabouts, str] = {
+    Whereabouts.HERE: "here",
+    Whereabouts.DELETING: "are being deleted",
+    Whereabouts.DELETED: "deleted",
 }
 
 FLAGS: dict[str, str] = {
@@ -103,11 +123,20 @@ KINDS: dict[str, str] = {
 
 ACTIONS: dict[str, str] = {
     "study.received": "First image received",
+    "study.completed": "Complete, to be packed for the workers",
     "study.queued": "Complete, queued for scoring",
     "study.replayed": "Queued again by a person",
     "study.scored": "Scored",
     "study.not_assessable": "Found not assessable",
     "study.failed": "Scoring failed",
+    "study.held": "Held by a person: nothing may be deleted",
+    "study.released": "Hold released by a person",
+    "study.waived": "A person allowed it to go without every result confirmed",
+    "study.deleting": "Past its age, to be deleted",
+    "study.deleted": "Images, pack and result objects deleted",
+    "pack.confirmed": "Pack written and read back",
+    "pack.refused": "Pack missing or damaged, to be made again",
+    "model.activated": "Another model was put in service",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",
 }

@@ -3,7 +3,9 @@
 import hashlib
 import shutil
 import ssl
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from dicom_node.peer import Certificate, Peer
 from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
 from dicom_node.scu import send_files, verify
+from dicom_node.services.dicomweb import WebPeer
 from dicom_node.spool import Spool
 from tests.certificates import Certificates, make
 from tests.phantoms import Phantom, write
@@ -139,3 +142,65 @@ def test_a_peer_that_must_show_a_certificate_is_not_taken_without_tls() -> None:
 
     assert not Peers((peer,)).accepts("MR1", "127.0.0.1")
     assert Peers((peer,)).accepts("MR1", "127.0.0.1", "ab" * 32)
+
+
+def test_a_peer_that_must_show_a_certificate_is_never_called_in_plain(tmp_path: Path) -> None:
+    """Its profile names a fingerprint, and nothing of ours to call with: not even a result is sent."""
+    (path, *_) = write(tmp_path / "sent", Phantom().datasets())
+    spool = Spool(tmp_path / "spool", b"s" * 32, free_mark_bytes=1)
+    demanded = Certificate(sha256="ab" * 32)
+    with Receiver(spool, aet=AET, host="127.0.0.1", port=0, peers=Peers()) as plain:
+        (receipt,) = send_files(
+            [path], host="127.0.0.1", port=plain.port, calling_aet="MR1", called_aet=AET, certificate=demanded
+        )
+        with pytest.raises(DestinationRefusedError):
+            verify(line(plain, demanded))
+
+    assert isinstance(receipt.error, DestinationRefusedError)
+    assert plain.counters.snapshot() == {}
+
+
+class Web(ThreadingHTTPServer):
+    """DICOMweb over TLS that remembers whether it was asked anything."""
+
+    asked = 0
+
+
+class WebHandler(BaseHTTPRequestHandler):
+    server: Web
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def web(certificates: Certificates) -> Iterator[Web]:
+    with Web(("127.0.0.1", 0), WebHandler) as running:
+        tls = serving_context(certificates.node, certificates.authority, Certificates.key(certificates.node))
+        running.socket = tls.wrap_socket(running.socket, server_side=True)
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def test_a_web_peer_with_another_certificate_is_asked_nothing(web: Web, certificates: Certificates) -> None:
+    def peer(sha256: str, scheme: str = "https") -> WebPeer:
+        url = f"{scheme}://127.0.0.1:{web.server_address[1]}"
+        return WebPeer(url=url, certificate=shown(certificates, sha256))
+
+    peer(fingerprint(certificates.node)).check()
+    assert web.asked == 1
+    for wrong in (
+        peer(fingerprint(certificates.stranger)),
+        peer(fingerprint(certificates.node), scheme="http"),
+    ):
+        with pytest.raises(DestinationRefusedError, match="another certificate"):
+            wrong.check()
+    assert web.asked == 1

@@ -1,4 +1,5 @@
 from dicom_node.door import Door
+from dicom_node.places import Places
 
 
 class Association:
@@ -6,7 +7,7 @@ class Association:
 
 
 def test_one_address_has_its_share_and_others_are_let_in() -> None:
-    door = Door(most=10, most_of_one=2)
+    door = Door(Places().of(0), most=10, most_of_one=2)
     inside = [Association(), Association()]
     for association in inside:
         assert door.admits("10.0.0.1")
@@ -21,7 +22,7 @@ def test_one_address_has_its_share_and_others_are_let_in() -> None:
 
 
 def test_all_together_have_a_limit_too() -> None:
-    door = Door(most=3, most_of_one=2)
+    door = Door(Places().of(0), most=3, most_of_one=2)
     inside = [Association() for _ in range(3)]
     for number, association in enumerate(inside):
         door.enter(association, f"10.0.0.{number}")
@@ -31,7 +32,7 @@ def test_all_together_have_a_limit_too() -> None:
 
 def test_an_association_that_is_gone_holds_no_place() -> None:
     """Whatever forgets to say good-bye."""
-    door = Door(most=1, most_of_one=1)
+    door = Door(Places().of(0), most=1, most_of_one=1)
     door.enter(Association(), "10.0.0.1")
 
     assert door.admits("10.0.0.1")

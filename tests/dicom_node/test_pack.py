@@ -1,3 +1,6 @@
+import hashlib
+import io
+import json
 import os
 import subprocess
 import tarfile
@@ -5,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.errors import UnreadableInstanceError
-from dicom_node.pack import INDEX, Pack, write_pack
+from dicom_node.errors import NewerPackError, UnreadableInstanceError
+from dicom_node.pack import INDEX, Pack, pack_parts, unpack, write_pack
 from dicom_node.spool import Spool, SpooledInstance
 
 SECRET = b"s" * 32
@@ -68,7 +71,7 @@ def test_no_pack_and_half_a_pack_are_told(instances: list[SpooledInstance], tmp_
     if Pack(path).places[last].length:
         with pytest.raises(UnreadableInstanceError, match="cut short"):
             Pack(path).read(last)
-    path.write_bytes(HEAD)
+    path.write_bytes(HEAD * 8)
     with pytest.raises(UnreadableInstanceError, match="no pack"):
         Pack(path)
 
@@ -76,3 +79,79 @@ def test_no_pack_and_half_a_pack_are_told(instances: list[SpooledInstance], tmp_
 def test_an_unknown_instance_is_not_in_the_pack(instances: list[SpooledInstance], tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         Pack(write_pack(instances, tmp_path / "study.tar")).read("other.dcm")
+
+
+def test_one_read_gives_every_instance_and_the_hash_of_the_whole(
+    instances: list[SpooledInstance], tmp_path: Path
+) -> None:
+    content = b"".join(pack_parts(instances))
+    (tmp_path / "out").mkdir()
+
+    unpacked = unpack(io.BytesIO(content), tmp_path / "out", most_bytes=len(content))
+
+    assert (unpacked.sha256, unpacked.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert sorted(unpacked.names) == sorted(instance.file_name for instance in instances)
+    for instance in instances:
+        assert (tmp_path / "out" / instance.file_name).read_bytes() == instance.path.read_bytes()
+
+
+@pytest.mark.parametrize("cut", [0, 511, 700, -2000])
+def test_a_pack_cut_short_is_refused(instances: list[SpooledInstance], tmp_path: Path, cut: int) -> None:
+    content = b"".join(pack_parts(instances))
+
+    with pytest.raises(UnreadableInstanceError):
+        unpack(io.BytesIO(content[:cut]), tmp_path, most_bytes=len(content))
+
+
+def test_no_more_is_written_than_allowed(instances: list[SpooledInstance], tmp_path: Path) -> None:
+    content = b"".join(pack_parts(instances))
+
+    for most_bytes in (600, 50_000, len(content) - 1):
+        folder = tmp_path / str(most_bytes)
+        folder.mkdir()
+        with pytest.raises(UnreadableInstanceError):
+            unpack(io.BytesIO(content), folder, most_bytes=most_bytes)
+        assert sum(file.stat().st_size for file in folder.iterdir()) <= most_bytes
+
+
+def packed_index(index: object) -> bytes:
+    content = json.dumps(index).encode()
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        member = tarfile.TarInfo(INDEX)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def test_a_pack_of_a_later_format_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(NewerPackError, match=r"format 2.*Update Vigil"):
+        unpack(io.BytesIO(packed_index({"format": 2, "members": {}})), tmp_path, most_bytes=1 << 20)
+
+
+@pytest.mark.parametrize("name", ["../evil.dcm", "/etc/evil", "a/b.dcm", "", ".hidden", "x" * 200])
+def test_a_name_that_is_no_plain_file_is_refused(tmp_path: Path, name: str) -> None:
+    index = {"format": 1, "instances": [[name, "2048", 4]]}
+
+    with pytest.raises(UnreadableInstanceError):
+        unpack(io.BytesIO(packed_index(index)), tmp_path, most_bytes=1 << 20)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        [],
+        {"instances": []},
+        {"format": 1},
+        {"format": "1", "instances": []},
+        {"format": 1, "instances": [["a.dcm", "-5", 4]]},
+        {"format": 1, "instances": [["a.dcm", "0", 4]]},
+        {"format": 1, "instances": [["a.dcm", "4096", -4]]},
+        {"format": 1, "instances": [["a.dcm", "2048", 4], ["a.dcm", "2048", 4]]},
+        {"format": 1, "instances": [["a.dcm", "9" * 30, 4]]},
+    ],
+)
+def test_an_index_that_makes_no_sense_is_refused(tmp_path: Path, index: object) -> None:
+    with pytest.raises(UnreadableInstanceError):
+        unpack(io.BytesIO(packed_index(index)), tmp_path, most_bytes=1 << 20)

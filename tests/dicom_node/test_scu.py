@@ -1,3 +1,9 @@
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +22,7 @@ from pynetdicom import AllStoragePresentationContexts
 
 from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from dicom_node.line import Line
+from dicom_node.peer import Timeouts
 from dicom_node.scu import Receipt, send_files, verify
 from tests.fakes import FakeArchive, archive
 from tests.phantoms import mr_image, write
@@ -227,3 +234,59 @@ def test_a_peer_that_answers_an_echo_is_alive(tmp_path: Path) -> None:
 def test_a_host_without_an_address_is_busy(tmp_path: Path) -> None:
     with archive(tmp_path, contexts=()) as peer, pytest.raises(DestinationBusyError):
         verify(entity(peer, host="no-such-host.invalid"))
+
+
+@contextmanager
+def babbler(answer: bytes, *, pause_s: float) -> Iterator[int]:
+    """Port of a peer that negotiates, and answers the first object with the same bytes again and again."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.recv(100_000)
+                context = struct.pack(">BBHBBBB", 0x21, 0, 4 + 4 + 17, 1, 0, 0, 0)
+                context += struct.pack(">BBH", 0x40, 0, 17) + b"1.2.840.10008.1.2"
+                user = struct.pack(">BBHBBHL", 0x50, 0, 8, 0x51, 0, 4, 16_384)
+                body = struct.pack(">HH", 1, 0) + b" " * 64 + context + user
+                connection.sendall(struct.pack(">BBL", 2, 0, len(body)) + body)
+                connection.recv(1_000_000)
+                while True:
+                    connection.sendall(answer)
+                    time.sleep(pause_s)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "pause_s"),
+    [
+        (
+            struct.pack(">BBLLBB", 4, 0, 6 + 1000, 2 + 1000, 1, 1) + bytes(1000),
+            0.0,
+        ),  # never the last fragment
+        (b"\x04", 0.2),  # never the last byte of a PDU
+    ],
+    ids=["endless", "drips"],
+)
+def test_a_destination_that_never_ends_its_answer_is_left(
+    tmp_path: Path, image: FileDataset, answer: bytes, pause_s: float
+) -> None:
+    paths = write(tmp_path / "sent", [image])
+    begun = time.monotonic()
+    with babbler(answer, pause_s=pause_s) as port:
+        receipts = send_files(
+            paths,
+            host="127.0.0.1",
+            port=port,
+            calling_aet="VIGIL",
+            called_aet="ARCHIVE",
+            timeouts=Timeouts(answer_s=1.0),
+        )
+        (receipt,) = receipts
+
+    assert isinstance(receipt.error, DestinationBusyError)
+    assert time.monotonic() - begun < 5

@@ -1,8 +1,12 @@
+import fcntl
+import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +125,24 @@ def test_the_associations_of_a_killed_process_are_over(signals: Signals, tmp_pat
     time.sleep(1.1)  # older than one that is about to be locked
     signals.open_senders()
     assert list((tmp_path / "signals" / "open").iterdir()) == []
+
+
+def test_a_note_is_made_while_others_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks whether a note's owner lives holds its lock for a moment."""
+    signals = Signals(tmp_path)
+    real_flock = fcntl.flock
+    looks: list[int] = []
+
+    def flock(file: Any, operation: int) -> None:
+        if not looks:
+            (note,) = (tmp_path / "open").iterdir()
+            looks.append(os.open(note, os.O_RDWR))
+            real_flock(looks[0], fcntl.LOCK_EX)
+            threading.Timer(0.1, os.close, [looks[0]]).start()
+        real_flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    signals.association_opened(1, "MR1")
+
+    assert signals.open_senders() == {"MR1"}
+    signals.association_closed(1)

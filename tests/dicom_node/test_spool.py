@@ -190,3 +190,57 @@ def test_a_file_damaged_on_disk_says_so(spool: Spool) -> None:
 
     with pytest.raises(UnreadableInstanceError):
         instance.header()
+
+
+def test_an_instance_that_comes_again_for_a_damaged_file_is_not_lost(spool: Spool, tmp_path: Path) -> None:
+    path = spool.store(STUDY, SOP, [HEAD, b"data set"]).path
+    path.write_bytes(b"")
+
+    again = spool.store(STUDY, SOP, [HEAD, b"data set"])
+
+    assert again.kind is StoreKind.CONFLICT  # what stands in a study never changes
+    assert [kept.read_bytes() for kept in (tmp_path / "quarantine").iterdir()] == [HEAD + b"data set"]
+
+
+def test_what_is_no_file_is_no_instance(spool: Spool) -> None:
+    stored = spool.store(STUDY, SOP, [HEAD, b"data set"]).path
+    (stored.parent / "folder").mkdir()
+    (stored.parent / "link.dcm").symlink_to(stored)
+    os.mkfifo(stored.parent / "pipe.dcm")
+
+    assert [found.path for found in spool.instances(stored.parent.name)] == [stored]
+
+
+def test_the_folders_of_a_first_start_survive_a_power_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = fsyncs(monkeypatch)
+    Spool(tmp_path / "data" / "spool", SECRET, free_mark_bytes=1)
+
+    assert set(synced) == {tmp_path, tmp_path / "data", tmp_path / "data" / "spool"}
+
+
+def test_a_study_folder_that_is_made_again_is_synced_again(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = spool.store(STUDY, SOP, [HEAD, b"data set"]).path
+    path.unlink()
+    path.parent.rmdir()
+    synced = fsyncs(monkeypatch)
+
+    spool.store(STUDY, SOP, [HEAD, b"data set"])
+
+    assert synced[-1] == tmp_path / "spool"
+
+
+def fsyncs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Everything synced from now on."""
+    synced: list[Path] = []
+    real_fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    return synced

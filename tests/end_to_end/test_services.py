@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.uid import BasicTextSRStorage, RawDataStorage
 
 from dicom_node.delivery import Destinations, open_destination
 from dicom_node.errors import DestinationRefusedError
 from dicom_node.identity import derive_uid, instance_file_name
 from dicom_node.line import Line, line_to
 from dicom_node.peers import Confirm, Peer, Peers, Role
+from dicom_node.pulls import Pulls
 from dicom_node.scp import Receiver
 from dicom_node.services.commitment import Mailbox, Reference
 from dicom_node.services.dicomweb import WebPeer
@@ -32,6 +34,7 @@ from dicom_node.spool import Spool
 from service.deliver import Delivery
 from service.store import Store, jobs, studies
 from service.store.jobs import StoredResult
+from service.store.objects import Unchecked
 from service.store.tables import DeliveryRow
 from service.study import DeliveryStatus
 from tests.end_to_end.peers import DICOMWEB, MISSING, Orthanc, free_port, orthanc
@@ -69,7 +72,8 @@ def pacs(archive: Orthanc, confirm: Confirm = Confirm.COMMITMENT) -> Peer:
 def node(folder: Path, peers: Peers) -> Iterator[tuple[Receiver, Mailbox]]:
     spool = Spool(folder / "spool", SECRET, free_mark_bytes=0)
     mailbox = Mailbox(folder / "signals" / "commitment")
-    provider = Provider(spool=spool, signals=Signals(folder / "signals"), mailbox=mailbox, peers=peers)
+    places = {"signals": Signals(folder / "signals"), "pulls": Pulls(folder / "pulls"), "mailbox": mailbox}
+    provider = Provider(spool=spool, peers=peers, **places)
     with Receiver(spool, aet="VIGIL", host="127.0.0.1", port=0, peers=peers, services=provider) as receiver:
         yield receiver, mailbox
 
@@ -81,6 +85,10 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.1)
 
 
+def are_stored(peer: Peer, paths: list[Path]) -> bool:
+    return all(receipt.is_stored for receipt in open_destination(peer, calling_aet="VIGIL").send(paths))
+
+
 def reference(path: Path) -> Reference:
     meta = dcmread(path, stop_before_pixels=True).file_meta
     return Reference(
@@ -90,9 +98,8 @@ def reference(path: Path) -> Reference:
 
 def test_orthanc_commits_to_what_it_holds_and_names_what_it_lacks(archive: Orthanc, tmp_path: Path) -> None:
     peer = pacs(archive)
-    held, lacking = write(
-        tmp_path / "sent", [mr_image("committed", number, np.zeros((4, 4), np.uint16)) for number in range(2)]
-    )
+    images = [mr_image("committed", number, np.zeros((4, 4), np.uint16)) for number in range(2)]
+    held, lacking = write(tmp_path / "sent", images)
     destination = open_destination(peer, calling_aet="VIGIL")
     with node(tmp_path, Peers((peer,))) as (receiver, mailbox):
         archive.knows(aet="VIGIL", port=receiver.port)
@@ -182,12 +189,12 @@ def test_what_is_no_dicom_is_refused_by_dicomweb(archive: Orthanc, tmp_path: Pat
 
 
 def test_a_study_is_fetched_by_c_get_into_the_spool(archive: Orthanc, tmp_path: Path) -> None:
+    """Images, raw data, and a report, whose class has no room beside all the others in one association."""
     peer = pacs(archive)
     images = Phantom(name="get").datasets()
-    assert all(
-        receipt.is_stored
-        for receipt in open_destination(peer, calling_aet="VIGIL").send(write(tmp_path / "sent", images))
-    )
+    for image, sop_class in zip(images, (RawDataStorage, BasicTextSRStorage), strict=False):
+        image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = sop_class
+    assert are_stored(peer, write(tmp_path / "sent", images))
     spool = Spool(tmp_path / "spool", SECRET, free_mark_bytes=0)
 
     pulled = get_study(line_to(peer, calling_aet="VIGIL"), images[0].StudyInstanceUID, spool)
@@ -201,10 +208,7 @@ def test_a_study_is_fetched_by_c_get_into_the_spool(archive: Orthanc, tmp_path: 
 def test_a_study_is_fetched_by_c_move_to_the_node(archive: Orthanc, tmp_path: Path) -> None:
     peer = pacs(archive)
     images = Phantom(name="move").datasets()
-    assert all(
-        receipt.is_stored
-        for receipt in open_destination(peer, calling_aet="VIGIL").send(write(tmp_path / "sent", images))
-    )
+    assert are_stored(peer, write(tmp_path / "sent", images))
     line = line_to(peer, calling_aet="VIGIL")
     sender = peer.model_copy(update={"roles": frozenset({Role.SENDER})})
     with node(tmp_path, Peers((sender,))) as (receiver, _):
@@ -324,7 +328,7 @@ def test_a_result_ends_as_stored_at_orthanc(
         archive.knows(aet="VIGIL", port=receiver.port)
         delivery = Delivery(
             store=store,
-            results_folder=tmp_path / "results",
+            objects=Unchecked(tmp_path / "results"),
             destinations=Destinations(peers, calling_aet="VIGIL"),
             attempts=3,
             mailbox=mailbox,
@@ -344,7 +348,7 @@ def test_a_result_that_orthanc_lost_is_sent_again(archive: Orthanc, store: Store
     peers = Peers((pacs(archive, Confirm.QUERY),))
     delivery = Delivery(
         store=store,
-        results_folder=tmp_path / "results",
+        objects=Unchecked(tmp_path / "results"),
         destinations=Destinations(peers, calling_aet="VIGIL"),
         attempts=3,
         mailbox=Mailbox(tmp_path / "signals"),

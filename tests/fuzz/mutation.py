@@ -81,7 +81,7 @@ def lie_about_a_length(chance: Random, pdus: Pdus) -> Pdus:
     damaged = bytearray(pdus[place])
     where = chance.choice((2, HEADER.size, chance.randrange(max(len(damaged) - 4, 1))))
     lie = chance.choice(
-        (0, 1, 2, len(damaged) - 7, len(damaged), 1 << 16, 1 << 20, (1 << 31) - 1, (1 << 32) - 1)
+        (0, 1, 2, max(len(damaged) - 7, 0), len(damaged), 1 << 16, 1 << 20, (1 << 31) - 1, (1 << 32) - 1)
     )
     order = ">I" if where <= HEADER.size else chance.choice((">I", "<I"))
     damaged[where : where + 4] = struct.pack(order, lie)

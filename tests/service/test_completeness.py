@@ -107,3 +107,10 @@ def test_an_archive_that_counts_something_else_completes_nothing(counted: dict[s
 def test_a_series_that_only_the_archive_has_holds_nobody() -> None:
     """Nobody says that it is meant for us."""
     assert decide(evidence(archive={"s1": 2, "s3": 9}, silent_s=60.0)) is Trigger.QUIET_PERIOD
+
+
+def test_an_instance_from_the_future_is_not_waited_for() -> None:
+    """The clock was wrong when it came, and has been put right since."""
+    assert decide(evidence(silent_s=-30.0)) is None  # two clocks that differ a little
+    assert decide(evidence(silent_s=-86_400.0)) is Trigger.QUIET_PERIOD
+    assert decide(evidence(silent_s=-86_400.0, is_sender_open=True)) is Trigger.LONGEST_WAIT

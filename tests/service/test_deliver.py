@@ -14,6 +14,7 @@ from service.deliver import AT_ONCE, LONGEST_PAUSE_S, Delivery, pause_s
 from service.engine import Pool
 from service.replay import Replayed, replay
 from service.store import Store, audit, jobs, studies
+from service.store.objects import Unchecked
 from service.store.tables import AuditRow, DeliveryRow
 from service.study import DeliveryStatus
 from tests.fakes import FakeDestination
@@ -42,7 +43,7 @@ def delivery_to(
 ) -> Delivery:
     return Delivery(
         store=store,
-        results_folder=Path("results"),
+        objects=Unchecked(Path("results")),
         destinations={"pacs": destination},
         attempts=attempts,
         mailbox=mailbox or Mailbox(Path("nowhere")),
@@ -71,7 +72,7 @@ def test_a_delivered_result_is_sent_once_and_audited(store: Store, delivery_id: 
     for _ in range(2):
         attempt(delivery, delivery_id)
 
-    assert destination.sent == [Path("results/x/1.dcm")]
+    assert destination.sent == [Path("results/x/1.dcm").absolute()]
     assert row(store, delivery_id).status is DeliveryStatus.DELIVERED
     with store.transaction() as session:
         actions = session.scalars(select(AuditRow.action)).all()
@@ -107,7 +108,7 @@ def test_a_refusal_is_not_repeated(store: Store, delivery_id: int) -> None:
 
 def test_a_destination_that_left_the_peers_file_is_told(store: Store, delivery_id: int) -> None:
     delivery = Delivery(
-        store=store, results_folder=Path(), destinations={}, attempts=3, mailbox=Mailbox(Path())
+        store=store, objects=Unchecked(Path()), destinations={}, attempts=3, mailbox=Mailbox(Path())
     )
 
     attempt(delivery, delivery_id)

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,17 +10,21 @@ from sqlalchemy.exc import OperationalError
 from dicom_node.spool import Spool
 from models.artefact import Manifest
 from models.catalogue import active_artefact
+from models.errors import DeviceMemoryError
 from models.predictor import Predictor
 from models.scores import ModelIdentity, Scores
 from models.volume import Volume
 from service import engine
 from service.engine import Pool
+from service.provision import Provision
+from service.shares import Shares
 from service.store import Store, audit, jobs, studies
 from service.store.jobs import Outcome
 from service.store.objects import ResultFolder
 from service.store.tables import AuditRow, DeliveryRow, ResultRow, ScoreRow, StudyRow
 from service.study import State
-from service.triage import ATTEMPTS_USED_UP, Triage
+from service.triage import ATTEMPTS_USED_UP, DEVICE_MEMORY, Triage
+from tests.fakes import FixedModel
 from tests.phantoms import Phantom, write
 from tests.service.test_studies import NOON, arrival
 
@@ -37,6 +43,7 @@ class BrokenPredictor:
     """The shipped model as it introduces itself, which fails on every volume."""
 
     shipped: Predictor
+    error: Exception = field(default_factory=lambda: RuntimeError("broken"))
     asked: list[Volume] = field(default_factory=list)
 
     @property
@@ -49,7 +56,7 @@ class BrokenPredictor:
 
     def predict(self, volume: Volume) -> Scores:
         self.asked.append(volume)
-        raise RuntimeError("out of memory")
+        raise self.error
 
 
 class Site:
@@ -57,6 +64,7 @@ class Site:
 
     def __init__(self, store: Store, folder: Path, predictor: Predictor) -> None:
         self.store, self.folder, self.predictor = store, folder, predictor
+        self.places = Shares(3)
         self.spool = Spool(folder / "spool", SECRET, free_mark_bytes=0)
         self.triage = self.with_model(predictor)
         for dataset in Phantom().datasets():
@@ -71,13 +79,15 @@ class Site:
     def with_model(self, predictor: Predictor) -> Triage:
         return Triage(
             store=self.store,
-            spool_folder=self.folder / "spool",
+            provision=Provision(spool_folder=self.folder / "spool"),
             objects=ResultFolder(self.folder / "results"),
-            predictor=predictor,
+            models=FixedModel(predictor),
             config_digest="c" * 64,
             destinations=lambda _: ("pacs",),
             max_voxels=1 << 24,
             attempts=3,
+            places=self.places,
+            memory=Shares(1 << 30),
         )
 
     def queue(self, *, model_hash: str | None = None) -> int:
@@ -98,7 +108,7 @@ class Site:
         """One attempt, as the worker makes it."""
         try:
             triage.run(self.score_id)
-        except RuntimeError as error:
+        except (RuntimeError, DeviceMemoryError) as error:
             triage.failed(self.score_id, error)
 
     def study(self) -> StudyRow:
@@ -169,6 +179,40 @@ def test_a_study_that_takes_every_worker_down_is_not_tried_for_ever(site: Site) 
     assert (site.study().state, site.study().reason) == (State.FAILED, ATTEMPTS_USED_UP)
 
 
+def test_a_study_that_fits_no_device_fails_with_that_reason(site: Site) -> None:
+    triage = site.with_model(BrokenPredictor(site.predictor, DeviceMemoryError("none left")))  # type: ignore[arg-type] - a stand-in
+
+    for _ in range(3):
+        site.attempt(triage)
+
+    assert (site.study().state, site.study().reason) == (State.FAILED, DEVICE_MEMORY)
+
+
+def test_a_study_whose_last_attempt_ended_with_its_process_runs_alone(site: Site) -> None:
+    with site.store.transaction() as session:
+        jobs.begin(session, site.score_id)  # and the process is gone
+    with ThreadPoolExecutor() as threads, site.places.take(1, 10):
+        attempt = threads.submit(site.triage.run, site.score_id)
+        with suppress(TimeoutError):
+            attempt.result(timeout=0.5)
+        waits = not attempt.done()
+        with site.store.transaction() as session:
+            begun = session.scalars(select(ScoreRow.attempts)).one()
+
+    assert (waits, begun) == (True, 1)
+    assert attempt.result(timeout=10) is None
+    assert site.study().state is State.NOT_ASSESSABLE
+
+
+def test_a_study_whose_last_attempt_failed_in_order_runs_beside_others(site: Site) -> None:
+    site.attempt(site.with_model(BrokenPredictor(site.predictor)))  # type: ignore[arg-type] - a stand-in
+
+    with site.places.take(1, 10):
+        site.triage.run(site.score_id)
+
+    assert site.study().state is State.NOT_ASSESSABLE
+
+
 def _relabel(site: Site, model_hash: str) -> None:
     """As if the job had been made for another model."""
     with site.store.transaction() as session:
@@ -230,7 +274,7 @@ def test_the_same_job_makes_the_same_bytes(site: Site) -> None:
         job = jobs.begin(session, site.score_id)
     assert job is not None
 
-    once, again = site.triage._judge(job), site.triage._judge(job)
+    once, again = (site.triage._judge(job, site.predictor) for _ in range(2))
 
     assert [result.sha256 for result in once.results] == [result.sha256 for result in again.results]
     assert once.results

@@ -37,7 +37,7 @@ class Work:
         self.note(f"failed {row_id} {type(error).__name__}")
 
 reaper = Reaper(store=Store.open(sys.argv[1]), stalled_s=6)
-run_worker(Pool.INFER, Work(), database_url=sys.argv[1], reaper=reaper)
+run_worker(Pool.INFER, Work(), jobs=1, database_url=sys.argv[1], reaper=reaper)
 """
 
 

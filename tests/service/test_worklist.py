@@ -3,11 +3,11 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, update
+from sqlalchemy import event, func, update
 
 from service.errors import UnknownStudyError
 from service.store import Store
-from service.store.detail import picture_path, study_detail
+from service.store.detail import picture_of, study_detail
 from service.store.tables import StudyRow
 from service.store.worklist import Worklist, worklist
 from service.study import ENDED, Band, DeliveryStatus, State
@@ -113,10 +113,10 @@ def test_a_study_declined_in_its_new_revision_shows_nothing_of_the_old_score(sto
 
 
 def test_a_study_that_says_scored_without_a_score_needs_a_person(store: Store) -> None:
-    seed = Seed(name="hollow", state=State.COMPLETE)
+    seed = Seed(name="hollow", state=State.QUEUED)
     planted(store, seed)
     with store.transaction() as session:
-        session.execute(update(StudyRow).values(state=State.SCORED))
+        session.execute(update(StudyRow).values(state=State.SCORED, ended_at=func.now()))
     row = listed(store).rows[0]
     assert (row.band, row.rank, row.assessment) == (Band.UNJUDGED, None, None)
 
@@ -216,8 +216,8 @@ def test_only_the_score_that_counts_has_pictures(store: Store, state: State) -> 
     seed = Seed(name="a", state=state, revisions=2, results={"sc": STATUSES})
     planted(store, seed)
     with store.transaction() as session:
-        found = picture_path(session, seed.key)
-    assert found == (f"{seed.key}/sc.dcm" if state is State.SCORED else None)
+        found = picture_of(session, seed.key)
+    assert (found and found.path) == (f"{seed.key}/sc.dcm" if state is State.SCORED else None)
 
 
 def test_an_ended_study_says_when(store: Store) -> None:

@@ -1,8 +1,10 @@
 """Landing, keeper and segments together: what was kept becomes a file, once, whatever happens in between."""
 
+import errno
 import itertools
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from dicom_node.landing import Origin
 from dicom_node.log import landing as landing_module
 from dicom_node.log.keeper import Keeper
 from dicom_node.log.landing import LogLanding
-from dicom_node.log.segments import Segments
+from dicom_node.log.segments import Segment, Segments
 from dicom_node.part10 import file_head
 from dicom_node.receiving.block import PAGE, Block
 from dicom_node.spool import Spool, StoreKind
@@ -47,13 +49,13 @@ def part10(sop: str, data: bytes) -> bytes:
     return file_head(sop_class="1.2", sop_instance=sop, syntax=ORIGIN.syntax, sender=ORIGIN.sender) + data
 
 
-def keep(landing: LogLanding, sop: str, data: bytes) -> bytes:
+def keep(landing: LogLanding, sop: str, data: bytes, study: str = STUDY) -> bytes:
     block = Block()
     content = part10(sop, data)
     block.view[PAGE : PAGE + len(content)] = content
     block.end = PAGE + len(content)
-    outcome = landing.keep(block, Keys(sop_class_uid="1.2", sop_instance_uid=sop, study_uid=STUDY), ORIGIN)
-    assert (outcome.kind, outcome.study_key) == (StoreKind.STORED, study_key(SECRET, STUDY))
+    outcome = landing.keep(block, Keys(sop_class_uid="1.2", sop_instance_uid=sop, study_uid=study), ORIGIN)
+    assert (outcome.kind, outcome.study_key) == (StoreKind.STORED, study_key(SECRET, study))
     return content
 
 
@@ -105,9 +107,11 @@ def test_copies_and_conflicts_are_found_by_the_keeper(
     other = keep(landing, "1.2.1", b"other")
     landing.close()
 
+    keeper = Keeper(spool, segments)
     with capture_logs() as logs:
-        Keeper(spool, segments).empty()
+        keeper.empty()
 
+    assert keeper.counters.snapshot() == {"stored": 1, "duplicate": 1, "conflict": 1}
     assert spooled(spool) == {instance_file_name("1.2.1"): first}
     assert [path.read_bytes() for path in (tmp_path / "quarantine").iterdir()] == [other]
     assert [entry["event"] for entry in logs] == ["second data set under a known UID, kept in quarantine"]
@@ -181,6 +185,100 @@ def test_a_keeper_that_dies_begins_again(
 
     assert spooled(spool) == sent
     assert names(segments) == ["spare", "spare"]
+
+
+def test_a_file_the_disk_damaged_does_not_stop_the_log(
+    spool: Spool, segments: Segments, landing: LogLanding, tmp_path: Path
+) -> None:
+    keep(landing, "1.2.1", b"first")
+    landing.close()
+    Keeper(spool, segments).empty()
+    damaged = spool.path_of(study_key(SECRET, STUDY), instance_file_name("1.2.1"))
+    damaged.write_bytes(b"")
+    again = LogLanding(spool, segments, owner="0")
+    copy, other = keep(again, "1.2.1", b"first"), keep(again, "1.2.2", b"other")
+    again.close()
+
+    Keeper(spool, segments).empty()
+
+    assert spooled(spool) == {instance_file_name("1.2.1"): b"", instance_file_name("1.2.2"): other}
+    assert [path.read_bytes() for path in (tmp_path / "quarantine").iterdir()] == [copy]  # not lost
+    assert names(segments) == ["spare", "spare"]
+
+
+def test_a_segment_that_cannot_be_emptied_does_not_stop_the_others(
+    spool: Spool, segments: Segments, landing: LogLanding
+) -> None:
+    keep(landing, "1.2.1", b"x")
+    landing.close()
+    study = spool.incoming.parent / study_key(SECRET, STUDY)
+    study.write_bytes(b"no folder")
+    later = LogLanding(spool, segments, owner="0")
+    content = keep(later, "1.2.2", b"y", study="1.2.4")
+    later.close()
+
+    with pytest.raises(NotADirectoryError):
+        Keeper(spool, segments).empty()
+    assert [found.path.read_bytes() for found in spool.instances(study_key(SECRET, "1.2.4"))] == [content]
+    assert len(segments.sealed()) == 1
+
+    study.unlink()
+    Keeper(spool, segments).empty()
+    assert len(spool.instances(study_key(SECRET, STUDY))) == 1
+
+
+class RefusingSegments(Segments):
+    """A folder that refuses renames for a while."""
+
+    refusals = 0
+
+    def seal(self, segment: Segment, end: int) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        super().seal(segment, end)
+
+
+def test_a_segment_whose_hand_over_was_refused_is_handed_over_later(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing_module, "REST_S", 0.05)
+    segments = RefusingSegments(tmp_path / "log", count=2, segment_bytes=SEGMENT)
+    segments.prepare()
+    segments.refusals = 2
+    landing = LogLanding(spool, segments, owner="0")
+    sent = keep(landing, "1.2.1", b"x")
+    for _ in range(100):
+        if segments.sealed():
+            break
+        time.sleep(0.05)
+    landing.close()
+
+    Keeper(spool, segments).empty()
+    assert spooled(spool) == {instance_file_name("1.2.1"): sent}
+    assert segments.refusals == 0
+
+
+def test_a_disk_that_is_full_when_a_segment_begins_is_told_and_loses_no_descriptor(
+    spool: Spool, segments: Segments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landing = LogLanding(spool, segments, owner="0")
+    begin = segments.begin
+
+    def refuse(_: Segment) -> Segment:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(segments, "begin", refuse)
+    for _ in range(3):
+        with pytest.raises(SpoolFullError):
+            keep(landing, "1.2.1", b"x")
+    assert names(segments) == ["ready-0", "spare"]
+
+    monkeypatch.setattr(segments, "begin", begin)
+    sent = keep(landing, "1.2.1", b"x")
+    landing.close()
+    Keeper(spool, segments).empty()
+    assert spooled(spool) == {instance_file_name("1.2.1"): sent}
 
 
 def test_a_full_log_is_a_full_disk(spool: Spool, segments: Segments, landing: LogLanding) -> None:

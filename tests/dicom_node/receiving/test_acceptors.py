@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.uid import ImplicitVRLittleEndian
+from pynetdicom.sop_class import Verification
 
-from dicom_node.errors import PortInUseError
+from dicom_node.caller import Caller
+from dicom_node.errors import DestinationBusyError, PortInUseError
 from dicom_node.identity import instance_file_name, load_or_make_secret
 from dicom_node.line import Line
 from dicom_node.log.keeper import Keeper
@@ -143,6 +146,22 @@ def test_a_dead_acceptor_is_replaced_and_the_port_never_closes(tmp_path: Path) -
         wait_until(lambda: len(set(children(master)) - {min(before)}) == 2)
         for _ in range(4):
             verify(Line(host="127.0.0.1", port=port, calling_aet="SCANNER", called_aet="VIGIL"))
+
+
+def test_a_limit_holds_for_all_acceptors_together(tmp_path: Path) -> None:
+    peer = "{name: mr, aet: SCANNER, host: 127.0.0.1, roles: [sender], max_associations: 3}"
+    (tmp_path / "peers.yaml").write_text(f"peers:\n  - {peer}\n")
+    with (
+        node(tmp_path / "data", VIGIL_PEERS=str(tmp_path / "peers.yaml")) as (_, port),
+        ExitStack() as stack,
+    ):
+        line = Line(host="127.0.0.1", port=port, calling_aet="SCANNER", called_aet="VIGIL")
+        contexts = {(str(Verification), str(ImplicitVRLittleEndian))}
+        for _ in range(3):
+            stack.enter_context(Caller.call(line, contexts))
+        for _ in range(6):
+            with pytest.raises(DestinationBusyError, match="limit"):
+                Caller.call(line, contexts)
 
 
 def test_no_process_is_left_when_the_first_is_killed(tmp_path: Path) -> None:

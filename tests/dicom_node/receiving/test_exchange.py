@@ -199,6 +199,46 @@ def test_an_end_inside_an_instance_leaves_nothing(spool: Spool, end: bytes, *, i
     assert list(spool.incoming.iterdir()) == []
 
 
+@BOTH
+def test_an_abort_right_behind_the_command_is_an_end(spool: Spool, *, is_fast: bool) -> None:
+    sop, _ = data_set()
+    with talking(spool, is_fast=is_fast) as (_, talk):
+        talk.connection.sendall(pdu(pdv(talk.storage, IS_COMMAND | IS_LAST, request(sop))))
+        talk.connection.sendall(b"\x07\x00\x00\x00\x00\x04\x00\x00\x00\x00")
+        assert talk.connection.recv(64) == b""  # long before the time a PDU may take
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """As a disk that is full: no file of this process grows beyond."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@BOTH
+def test_a_disk_that_is_full_before_all_arrived_is_told_and_the_association_goes_on(
+    spool: Spool, *, is_fast: bool
+) -> None:
+    large_sop, large = data_set(1, side=1200)
+    small_sop, small = data_set(2)
+    with talking(spool, is_fast=is_fast) as (receiver, talk):
+        with largest_file(len(large) // 2):
+            for _ in range(2):
+                status = talk.caller.store_bytes(
+                    large, context_id=talk.storage, sop_class=str(MRImageStorage), sop_instance=large_sop
+                )
+                assert status == 0xA700
+        talk.connection.sendall(framings(talk.storage, request(small_sop), small)["plain"])
+        assert talk.status() == 0x0000
+        assert receiver.counters.snapshot() == {"refused_full": 2, "stored": 1}
+    assert len(stored(spool)) == 1
+    assert list(spool.incoming.iterdir()) == []
+
+
 NONSENSE = {
     "a command": pdu(pdv(1, IS_COMMAND | IS_LAST, b"x" * 60)),
     "another context": pdu(pdv(99, IS_LAST, b"x" * 60)),

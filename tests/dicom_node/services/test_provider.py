@@ -1,5 +1,6 @@
 """What the receiver answers beside storage, asked by pynetdicom's own calling side."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from dicom_node.identity import instance_file_name
 from dicom_node.line import Line, line_to
 from dicom_node.peer import AllowedContext
 from dicom_node.peers import Confirm, Peer, Peers
+from dicom_node.pulls import Pulls
 from dicom_node.scp import Receiver
 from dicom_node.services.commitment import (
     COMMITMENT_INSTANCE,
@@ -56,6 +58,7 @@ class Node:
         self.spool = Spool(folder / "spool", SECRET, free_mark_bytes=0)
         self.signals = Signals(folder / "signals")
         self.mailbox = Mailbox(folder / "signals" / "commitment")
+        self.pulls = Pulls(folder / "signals" / "pulls")
         self.commitment = None
         if offers_commitment:
             self.commitment = CommitmentProvider(
@@ -71,6 +74,7 @@ class Node:
             signals=self.signals,
             mailbox=self.mailbox,
             peers=peers,
+            pulls=self.pulls,
             commitment=self.commitment,
         )
         self.receiver = Receiver(
@@ -218,17 +222,22 @@ def test_what_is_kept_of_a_message_names_nobody(node: Node, tmp_path: Path) -> N
     assert not any(word in told for word in ("Doe", "4711", "1.2.3", "1.2.4"))
 
 
-@pytest.mark.parametrize(("availability", "is_final"), [("ONLINE", True), ("NEARLINE", False)])
-def test_an_availability_notification_tells_its_study(node: Node, availability: str, is_final: bool) -> None:
+def notice(sop: str, availability: str) -> Dataset:
     series = Dataset()
     series.SeriesInstanceUID = "1.2.3.1"
-    series.ReferencedSOPSequence = items("1.2.4", InstanceAvailability=availability)
+    series.ReferencedSOPSequence = items(sop, InstanceAvailability=availability)
     dataset = Dataset()
     dataset.StudyInstanceUID = STUDY
     dataset.ReferencedSeriesSequence = Sequence([series])
+    return dataset
 
+
+@pytest.mark.parametrize(("availability", "is_final"), [("ONLINE", True), ("NEARLINE", False)])
+def test_an_availability_notification_tells_its_study(node: Node, availability: str, is_final: bool) -> None:
     with calling(node, InstanceAvailabilityNotification) as association:
-        status, _ = association.send_n_create(dataset, InstanceAvailabilityNotification, "1.2.3.8")
+        status, _ = association.send_n_create(
+            notice("1.2.4", availability), InstanceAvailabilityNotification, "1.2.3.8"
+        )
         nothing = Dataset()
         nothing.StudyInstanceUID = STUDY
         empty, _ = association.send_n_create(nothing, InstanceAvailabilityNotification, "1.2.3.7")
@@ -241,6 +250,26 @@ def test_an_availability_notification_tells_its_study(node: Node, availability: 
             instances=frozenset({instance_file_name("1.2.4")}),
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("availability", "pull", "wanted"), [("ONLINE", "get", 1), ("NEARLINE", "get", 0), ("ONLINE", None, 0)]
+)
+def test_what_an_archive_announces_is_wanted_where_its_profile_says_so(
+    tmp_path: Path, availability: str, pull: str | None, wanted: int
+) -> None:
+    archive = peer(roles={"sender", "archive"}, port=104, pull=pull)
+    with running(tmp_path, Peers((archive,))) as node:
+        with calling(node, InstanceAvailabilityNotification) as association:
+            for _ in range(2):
+                status, _ = association.send_n_create(
+                    notice("1.2.4", availability), InstanceAvailabilityNotification, "1.2.3.8"
+                )
+                assert status.Status == 0x0000
+        found = node.pulls.waiting()
+
+    assert [(one.study_uid, one.peer) for one in found] == [(STUDY, archive.name)] * wanted
+    assert not [path for path in (tmp_path / "signals").rglob("*") if STUDY in path.name]
 
 
 def test_an_open_association_is_known_while_it_is_open(node: Node) -> None:
@@ -374,6 +403,28 @@ def test_commitment_waits_for_what_is_still_in_the_log(tmp_path: Path) -> None:
 
     assert report is not None
     assert report.held == {instance_file_name(image.SOPInstanceUID)}
+
+
+def test_what_is_committed_to_is_durable_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (image, *_) = Phantom().datasets()
+    (path,) = write(tmp_path / "sent", [image])
+    synced: list[Path] = []
+    real_fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real_fsync(descriptor)
+
+    with running(tmp_path, Peers((peer(),)), offers_commitment=True) as node:
+        stored = node.spool.store(image.StudyInstanceUID, image.SOPInstanceUID, [path.read_bytes()]).path
+        # As a moment ago, when another process had linked the file and not yet synced the folder.
+        monkeypatch.setattr(os, "fsync", watch)
+        reference = Reference(sop_class_uid=MRImageStorage, sop_instance_uid=image.SOPInstanceUID)
+        assert ask(node, tmp_path, reference).report("1.2.99") is not None
+
+    assert {stored.parent, stored.parent.parent} <= set(synced)
 
 
 def test_commitment_is_reported_on_a_new_association_where_the_first_has_gone(tmp_path: Path) -> None:

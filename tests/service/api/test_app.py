@@ -1,5 +1,6 @@
 from service.settings import Settings
 from service.store import Store
+from service.store.objects import Unchecked
 from tests.web_client import TestClient
 
 PATHS = {
@@ -34,4 +35,6 @@ def test_an_application_without_a_model_still_says_what_it_is_not(settings: Sett
     from service.api.dependencies import Parts
 
     store = Store.open("postgresql://nobody@127.0.0.1:1/nothing")
-    assert "not a diagnosis" in Parts(store=store, settings=settings, model=None).disclaimer
+    pictures = Unchecked(settings.results_folder)
+    parts = Parts(store=store, settings=settings, model=None, pictures=pictures)
+    assert "not a diagnosis" in parts.disclaimer

@@ -1,6 +1,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dicom_node.spool import Spool
 from service import __version__, engine
 from service.engine import Pool
 from service.settings import Settings
@@ -64,3 +65,14 @@ def test_the_build_names_the_model_in_service(stranded: TestClient, settings: Se
     assert not settings.spool_folder.exists()
     builds = [labels for name, labels in scraped(stranded) if name == "vigil_build_info"]
     assert set(builds[0]) == {__version__, MODEL.name, MODEL.version, MODEL_SHA256}
+
+
+def test_files_in_quarantine_are_counted_by_reason(stranded: TestClient, settings: Settings) -> None:
+    spool = Spool(settings.spool_folder, b"s" * 32, free_mark_bytes=1)
+    for content, reason in ((b"a", "uid_conflict"), (b"b", "uid_conflict"), (b"c", "unreadable")):
+        spool.quarantine([content], reason)
+
+    found = scraped(stranded)
+
+    assert found["vigil_quarantine_files", ("uid_conflict",)] == 2
+    assert found["vigil_quarantine_files", ("unreadable",)] == 1

@@ -3,11 +3,11 @@ import pytest
 from models.errors import Reason
 from service.store.jobs import SUPERSEDED
 from service.study import Band, DeliveryStatus, State
-from service.triage import ATTEMPTS_USED_UP
+from service.triage import ATTEMPTS_USED_UP, CODES
 from service.web import words
 
 
-@pytest.mark.parametrize("code", [*Reason, ATTEMPTS_USED_UP, SUPERSEDED])
+@pytest.mark.parametrize("code", [*Reason, *CODES.values(), ATTEMPTS_USED_UP, SUPERSEDED])
 def test_every_reason_has_a_sentence(code: str) -> None:
     assert words.reason(code).endswith(".")
     assert not words.reason(code).startswith("Reason code")

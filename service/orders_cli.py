@@ -1,0 +1,130 @@
+"""``vigil studies cancel | park | unpark | prioritise | replay`` and ``vigil peers park | unpark``."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from service.orders import Ordered
+from service.settings import Settings, load_settings
+from service.store import Store
+from service.study import Priority
+from service.telemetry import configure_logging
+
+Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
+PeersFile = Annotated[Path | None, typer.Option("--peers", help="YAML file of DICOM peers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+class Urgency(StrEnum):
+    """Priorities as people write them."""
+
+    SCREENING = "screening"
+    ROUTINE = "routine"
+    URGENT = "urgent"
+    STAT = "stat"
+
+
+def cancel_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
+    """End what of a study waits; `replay` takes it up again."""
+    from service import orders
+
+    _told(data, lambda store: orders.cancel(store, key), "cancelled", as_json=as_json)
+
+
+def park_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
+    """Put a study aside: received and kept, not scored, visible as such."""
+    from service import orders
+
+    _told(data, lambda store: orders.park(store, key), "parked", as_json=as_json)
+
+
+def unpark_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
+    """Let a parked study go on."""
+    from service import orders
+
+    _told(data, lambda store: orders.unpark(store, key), "goes on", as_json=as_json)
+
+
+def prioritise_study(key: str, priority: Urgency, data: Data = None, as_json: AsJson = False) -> None:
+    """Make a study and its waiting jobs more urgent; never less."""
+    from service import orders
+
+    wanted = Priority[priority.name]
+    _told(data, lambda store: orders.prioritise(store, key, wanted), f"now {priority}", as_json=as_json)
+
+
+def replay_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
+    """Queue a failed study again, and send undelivered results again."""
+    from service import wiring
+    from service.replay import replay
+
+    replayed = replay(wiring.open_store(_settings(data=data)), key)
+    if as_json:
+        _print_json(asdict(replayed))
+    else:
+        _out(f"queued again: {replayed.scores} scores, {replayed.deliveries} deliveries")
+
+
+def park_peer(name: str, data: Data = None, peers: PeersFile = None, as_json: AsJson = False) -> None:
+    """Let everything for a destination wait, without attempts."""
+    from service import orders, reception
+
+    reception.open_peers(_settings(data=data, peers=peers)).named(name)
+    _told(data, lambda store: orders.park_destination(store, name), "parked", as_json=as_json)
+
+
+def unpark_peer(name: str, data: Data = None, as_json: AsJson = False) -> None:
+    """Let everything for a parked destination go on."""
+    from service import orders
+
+    _told(data, lambda store: orders.unpark_destination(store, name), "goes on", as_json=as_json)
+
+
+def list_dead_letters(store: Store, *, limit: int, as_json: bool) -> None:
+    """Print what was given up, newest first, with its reason."""
+    from service.store.dead_letters import dead_letters
+
+    with store.transaction() as session:
+        letters = dead_letters(session, limit=limit)
+    if as_json:
+        _print_json({"failed": [asdict(letter) for letter in letters]})
+        return
+    table = Table("study", "what", "reason", "attempts", "ended")
+    for letter in letters:
+        ended = letter.ended_at.isoformat(timespec="seconds")
+        table.add_row(letter.key, escape(letter.what), escape(letter.reason), str(letter.attempts), ended)
+    Console().print(table)
+
+
+def _told(data: Path | None, order: Callable[[Store], Ordered], done: str, *, as_json: bool) -> None:
+    from service import wiring
+
+    ordered = order(wiring.open_store(_settings(data=data)))
+    if as_json:
+        _print_json(asdict(ordered))
+    elif ordered.changed:
+        _out(f"{done}: {ordered.scores} scores, {ordered.deliveries} deliveries")
+    else:
+        _out("nothing to change")
+
+
+def _settings(**overrides: object) -> Settings:
+    settings = load_settings(**overrides)
+    configure_logging(settings.log_level)
+    return settings
+
+
+def _out(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - a command line prints
+
+
+def _print_json(document: object) -> None:
+    _out(json.dumps(document, indent=1, default=str))

@@ -1,0 +1,133 @@
+"""``vigil retention``, and ``vigil studies hold``, ``release``, ``waive``: what may go, and what went."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from service.settings import Settings, load_settings
+from service.telemetry import configure_logging
+
+retention_app = typer.Typer(help="What is deleted, when, and the proof.", no_args_is_help=True)
+
+ACTOR = "operator"
+LONGEST_REASON = 500  # characters
+MOST_ROWS = 1000
+
+Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Reason = Annotated[str, typer.Option(help="Why, for the audit trail. Name no patient.")]
+
+
+@retention_app.command("report")
+def report(data: Data = None, as_json: AsJson = False) -> None:
+    """Print what is past its age and may go, what is kept all the same and why, and what went."""
+    from service import wiring
+    from service.store import keeping
+
+    settings = _settings(data=data)
+    store = wiring.open_store(settings)
+    ages = wiring.retention_ages(settings)
+    with store.transaction() as session:
+        kept = keeping.past_age(session, ages, now=datetime.now(UTC), limit=MOST_ROWS)
+        gone = keeping.gone(session, limit=MOST_ROWS)
+    if as_json:
+        rules = {state.value: age.total_seconds() / 86400 for state, age in ages.items()}
+        _print_json(
+            {
+                "rules_days": rules,
+                "due": [asdict(one) for one in kept if one.why is None],
+                "kept": [asdict(one) for one in kept if one.why is not None],
+                "gone": [asdict(one) for one in gone],
+            }
+        )
+        return
+    table = Table("study", "state", "bytes", "ended", "what")
+    for one in kept:
+        what = "may go" if one.why is None else f"kept: {one.why}"
+        table.add_row(one.key, one.state.value, str(one.bytes), f"{one.ended_at:%Y-%m-%d %H:%M}", what)
+    for lost in gone:
+        when = f"{lost.deleted_at:%Y-%m-%d %H:%M}" if lost.deleted_at else ""
+        table.add_row(lost.key, lost.state.value, "", "", f"{lost.bytes_are.value} {when}")
+    Console().print(table)
+
+
+@retention_app.command("run")
+def run(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would go; delete nothing.")] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what is due now, on the machine that holds the received files."""
+    from service import reception, wiring
+    from service.store import keeping
+
+    settings = _settings(data=data)
+    store = wiring.open_store(settings)
+    now = datetime.now(UTC)
+    if dry_run:
+        with store.transaction() as session:
+            kept = keeping.past_age(session, wiring.retention_ages(settings), now=now, limit=MOST_ROWS)
+        due = [one for one in kept if one.why is None]
+        told: dict[str, object] = {
+            "dry_run": True,
+            "studies": [one.key for one in due],
+            "bytes": sum(one.bytes for one in due),
+        }
+    else:
+        told = asdict(wiring.open_retention(settings, store, reception.open_spool(settings)).run(now))
+    if as_json:
+        _print_json(told)
+    else:
+        _out(", ".join(f"{name}: {value}" for name, value in told.items()))
+
+
+def hold(key: str, reason: Reason, data: Data = None) -> None:
+    """Forbid that a study is deleted, whatever its age: a legal hold."""
+    _decide(key, data, "study.held", hold=reason)
+
+
+def release(key: str, data: Data = None) -> None:
+    """Take a hold back."""
+    _decide(key, data, "study.released", hold=None)
+
+
+def waive(key: str, reason: Reason, data: Data = None) -> None:
+    """Allow that a study is deleted by age though not every result is confirmed."""
+    _decide(key, data, "study.waived", waived=reason)
+
+
+def _decide(key: str, data: Path | None, action: str, **decided: str | None) -> None:
+    """Store a person's decision and its audit row in one transaction."""
+    from service import wiring
+    from service.store import audit, keeping
+
+    for reason in decided.values():
+        if reason is not None and not 0 < len(reason.strip()) <= LONGEST_REASON:
+            raise typer.BadParameter(f"1 to {LONGEST_REASON} characters", param_hint="--reason")
+    with wiring.open_store(_settings(data=data)).transaction() as session:
+        if "waived" in decided:
+            keeping.waive(session, key, decided["waived"] or "")
+        else:
+            keeping.hold(session, key, decided["hold"])
+        audit.append(session, action, actor=ACTOR, study_key=key, **decided)
+    _out(f"{action.partition('.')[2]}: {key}")
+
+
+def _settings(**overrides: object) -> Settings:
+    settings = load_settings(**overrides)
+    configure_logging(settings.log_level)
+    return settings
+
+
+def _out(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - a command line prints
+
+
+def _print_json(document: object) -> None:
+    _out(json.dumps(document, indent=1, default=str))

@@ -1,0 +1,317 @@
+"""What of the received may go: the rule of I11 as queries, and the rows of a deletion.
+
+Nothing goes before every result of every revision is confirmed where it was sent, or a person waived that.
+The rows stay; they say that the bytes are gone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from service.errors import StudyDeletedError, UnknownStudyError
+from service.store.tables import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.study import DeliveryStatus, PackState, State, Whereabouts
+
+HELD, ARRIVING, UNCONFIRMED, UNSENT, FAILED = "held", "arriving", "unconfirmed", "unsent", "failed"
+
+Ages = Mapping[State, timedelta]  # after which a study in that state may go; a state that is missing: never
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A study past its age.
+
+    Attributes
+    ----------
+    key : str
+    state : State
+    ended_at : datetime
+    bytes : int
+        As received.
+    why : str or None
+        Code of why it is kept all the same; None where it may go.
+    """
+
+    key: str
+    state: State
+    ended_at: datetime
+    bytes: int
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """A study whose bytes are deleted, or are being."""
+
+    key: str
+    state: State
+    bytes_are: Whereabouts
+    deleted_at: datetime | None
+    waived: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """What is to go of one study.
+
+    Attributes
+    ----------
+    key : str
+    decided_at : datetime
+        A file that came later is not part of it.
+    file_names : tuple of str
+        Received files.
+    packs : tuple of str
+        Content hashes of its revisions.
+    results : tuple of str
+        Paths of result objects.
+    bytes : int
+        As received.
+    deliveries : dict of str to int
+        Where its results stand: the proof.
+    state : State
+    waived : str or None
+    """
+
+    key: str
+    decided_at: datetime
+    file_names: tuple[str, ...]
+    packs: tuple[str, ...]
+    results: tuple[str, ...]
+    bytes: int
+    deliveries: dict[str, int]
+    state: State
+    waived: str | None
+
+
+def past_age(session: Session, ages: Ages, *, now: datetime, limit: int) -> tuple[Kept, ...]:
+    """Studies past their age, oldest first, with why each may not go."""
+    size = (
+        select(func.coalesce(func.sum(InstanceRow.bytes), 0))
+        .where(InstanceRow.study_id == StudyRow.id, ~InstanceRow.is_deleted)
+        .scalar_subquery()
+    )
+    rows = session.execute(
+        select(
+            StudyRow,
+            size.label("size"),
+            _has_delivery().label("sent"),
+            _has_unconfirmed().label("unconfirmed"),
+        )
+        .where(StudyRow.bytes_are == Whereabouts.HERE, _is_past(ages, now))
+        .order_by(StudyRow.ended_at)
+        .limit(limit)
+    )
+    return tuple(
+        Kept(
+            key=study.key,
+            state=study.state,
+            ended_at=(study.ended_at or study.last_instance_at).astimezone(UTC),
+            bytes=int(found),
+            why=_why(study, is_sent=sent, is_unconfirmed=unconfirmed),
+        )
+        for study, found, sent, unconfirmed in rows
+    )
+
+
+def due(session: Session, ages: Ages, *, now: datetime, limit: int) -> tuple[str, ...]:
+    """Keys of studies that may go, oldest first."""
+    rows = session.scalars(
+        select(StudyRow.key).where(_may_go(ages, now)).order_by(StudyRow.ended_at).limit(limit)
+    )
+    return tuple(rows)
+
+
+def begin(session: Session, key: str, ages: Ages, *, now: datetime) -> Deletion | None:
+    """Decide that a study goes; from here on nobody works with it. None where it may not, or not any more."""
+    study = session.scalar(
+        select(StudyRow).where(StudyRow.key == key, _may_go(ages, now)).with_for_update(skip_locked=True)
+    )
+    if study is None:
+        return None
+    study.bytes_are, study.deleted_at = Whereabouts.DELETING, now
+    session.execute(update(InstanceRow).where(InstanceRow.study_id == study.id).values(is_deleted=True))
+    session.flush()
+    return _deletion(session, study)
+
+
+def begun(session: Session) -> tuple[Deletion, ...]:
+    """Deletions that were decided and not ended: a kill came between."""
+    studies = session.scalars(
+        select(StudyRow).where(StudyRow.bytes_are == Whereabouts.DELETING).order_by(StudyRow.id)
+    )
+    return tuple(_deletion(session, study) for study in studies)
+
+
+def end(session: Session, key: str) -> bool:
+    """Store that the bytes are gone; False where another had stored it."""
+    study = session.scalars(select(StudyRow).where(StudyRow.key == key).with_for_update()).one()
+    if study.bytes_are is not Whereabouts.DELETING:
+        return False
+    came_meanwhile = session.scalar(
+        select(exists().where(InstanceRow.study_id == study.id, ~InstanceRow.is_deleted))
+    )
+    study.bytes_are = Whereabouts.HERE if came_meanwhile else Whereabouts.DELETED
+    session.execute(
+        update(RevisionRow)
+        .where(RevisionRow.study_id == study.id, RevisionRow.pack.is_not(None))
+        .values(pack=PackState.DELETED)
+    )
+    return True
+
+
+def gone(session: Session, *, limit: int) -> tuple[Gone, ...]:
+    """Studies whose bytes are deleted, newest first."""
+    rows = session.scalars(
+        select(StudyRow)
+        .where(StudyRow.bytes_are != Whereabouts.HERE)
+        .order_by(StudyRow.deleted_at.desc(), StudyRow.id)
+        .limit(limit)
+    )
+    return tuple(
+        Gone(
+            key=row.key,
+            state=row.state,
+            bytes_are=row.bytes_are,
+            deleted_at=row.deleted_at.astimezone(UTC) if row.deleted_at else None,
+            waived=row.waived,
+        )
+        for row in rows
+    )
+
+
+def hold(session: Session, key: str, reason: str | None) -> None:
+    """Forbid any deletion of a study; None allows it again.
+
+    Raises
+    ------
+    UnknownStudyError
+        If nobody knows the key.
+    StudyDeletedError
+        If it is too late.
+    """
+    _present(session, key).hold = reason
+
+
+def waive(session: Session, key: str, reason: str) -> None:
+    """Allow that a study goes without every result confirmed; its age counts all the same.
+
+    Raises
+    ------
+    UnknownStudyError
+        If nobody knows the key.
+    StudyDeletedError
+        If it is gone already.
+    """
+    _present(session, key).waived = reason
+
+
+def _present(session: Session, key: str) -> StudyRow:
+    study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
+    if study is None:
+        raise UnknownStudyError(UnknownStudyError.__doc__)
+    if study.bytes_are is not Whereabouts.HERE:
+        raise StudyDeletedError(StudyDeletedError.__doc__)
+    return study
+
+
+def _is_past(ages: Ages, now: datetime) -> ColumnElement[bool]:
+    ended = func.greatest(StudyRow.ended_at, StudyRow.last_instance_at)
+    return or_(False, *(and_(StudyRow.state == state, ended <= now - age) for state, age in ages.items()))
+
+
+def _may_go(ages: Ages, now: datetime) -> ColumnElement[bool]:
+    return and_(
+        StudyRow.bytes_are == Whereabouts.HERE,
+        StudyRow.hold.is_(None),
+        ~StudyRow.is_pending,
+        _is_past(ages, now),
+        or_(
+            StudyRow.waived.is_not(None),
+            and_(StudyRow.state != State.FAILED, _has_delivery(), ~_has_unconfirmed()),
+        ),
+    )
+
+
+def _why(study: StudyRow, *, is_sent: bool, is_unconfirmed: bool) -> str | None:
+    """Return the code of what `_may_go` would say no for."""
+    if study.hold is not None:
+        return HELD
+    if study.is_pending:
+        return ARRIVING
+    if study.waived is not None:
+        return None
+    if study.state is State.FAILED:
+        return FAILED
+    if is_unconfirmed:
+        return UNCONFIRMED
+    return None if is_sent else UNSENT
+
+
+def _deliveries_of_study() -> ColumnElement[bool]:
+    """Join of deliveries to the study of the outer query."""
+    return and_(
+        ResultRow.id == DeliveryRow.result_id,
+        ScoreRow.id == ResultRow.score_id,
+        RevisionRow.id == ScoreRow.revision_id,
+        RevisionRow.study_id == StudyRow.id,
+    )
+
+
+def _has_delivery() -> ColumnElement[bool]:
+    return exists(DeliveryRow.id).where(_deliveries_of_study()).correlate(StudyRow)
+
+
+def _has_unconfirmed() -> ColumnElement[bool]:
+    """Return whether a result is not where it was sent, or nobody knows.
+
+    Delivered is as good as stored only where the destination's profile asks for no confirmation: with a
+    fallback it was asked for, and did not come.
+    """
+    is_confirmed = or_(
+        DeliveryRow.status == DeliveryStatus.STORED,
+        and_(
+            DeliveryRow.status == DeliveryStatus.DELIVERED,
+            DeliveryRow.ended_at.is_not(None),
+            DeliveryRow.fallback.is_(None),
+        ),
+    )
+    return exists(DeliveryRow.id).where(_deliveries_of_study(), ~is_confirmed).correlate(StudyRow)
+
+
+def _deletion(session: Session, study: StudyRow) -> Deletion:
+    files = session.execute(
+        select(InstanceRow.file_name, InstanceRow.bytes)
+        .where(InstanceRow.study_id == study.id, InstanceRow.is_deleted)
+        .order_by(InstanceRow.file_name)
+    ).all()
+    packs = session.scalars(
+        select(RevisionRow.content_hash).where(
+            RevisionRow.study_id == study.id, RevisionRow.pack.is_not(None)
+        )
+    )
+    results = session.scalars(
+        select(ResultRow.path)
+        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
+        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
+        .where(RevisionRow.study_id == study.id)
+    )
+    statuses = session.execute(
+        select(DeliveryRow.status, func.count())
+        .where(_deliveries_of_study(), StudyRow.id == study.id)
+        .group_by(DeliveryRow.status)
+    )
+    return Deletion(
+        key=study.key,
+        decided_at=(study.deleted_at or datetime.now(UTC)).astimezone(UTC),
+        file_names=tuple(name for name, _ in files),
+        packs=tuple(packs),
+        results=tuple(results),
+        bytes=sum(size for _, size in files),
+        deliveries={status.value: count for status, count in statuses},
+        state=study.state,
+        waived=study.waived,
+    )

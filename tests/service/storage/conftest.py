@@ -1,0 +1,11 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bucket import Bucket, bucket
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Bucket]:
+    with bucket() as running:
+        yield running

@@ -1,0 +1,474 @@
+"""What goes, what never goes, and what a kill in the middle leaves (I11)."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text, update
+from typer.testing import CliRunner
+
+from dicom_node.spool import Spool
+from models.catalogue import active_artefact
+from models.predictor import Predictor
+from service.cli import app
+from service.errors import StudyDeletedError, UnknownStudyError
+from service.replay import replay
+from service.retention import LOCK, Retention
+from service.settings import load_settings
+from service.storage.folder import FolderStore
+from service.store import Store, keeping
+from service.store.detail import study_detail
+from service.store.objects import ResultFolder, ResultStore
+from service.store.tables import DeliveryRow, InstanceRow, ScoreRow
+from service.study import STUDY_DELETED, DeliveryStatus, State, Whereabouts
+from tests.phantoms import Phantom, write
+from tests.service.test_packing import LATER, NOON, Killed, Machines
+
+pytestmark = pytest.mark.postgres
+
+DAY = timedelta(days=1)
+IN_A_WEEK = LATER + 7 * DAY
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor.load(active_artefact())
+
+
+@pytest.fixture
+def machines(store: Store, tmp_path: Path, predictor: Predictor) -> Machines:
+    """A study that has ended *not assessable*, its one report delivered where no confirmation is asked."""
+    made = Machines(store, tmp_path, predictor, FolderStore(tmp_path / "share"))
+    finish(made)
+    deliver(store)
+    return made
+
+
+def finish(machines: Machines, *, slices: slice = slice(None)) -> None:
+    machines.receive(slices=slices)
+    machines.intake._seen.clear()
+    machines.complete()
+    machines.packing.step(NOON)
+    assert machines.work() == []
+
+
+def deliver(store: Store, status: DeliveryStatus = DeliveryStatus.DELIVERED, **columns: object) -> None:
+    values = {"status": status, "ended_at": NOON} | columns
+    with store.transaction() as session:
+        session.execute(update(DeliveryRow).values(**values))
+
+
+def retention(
+    machines: Machines,
+    *,
+    states: Sequence[State] = (State.SCORED, State.NOT_ASSESSABLE, State.FAILED),
+    quarantine_age: timedelta | None = None,
+) -> Retention:
+    return Retention(
+        store=machines.store,
+        spool=machines.spool,
+        objects=machines.objects,
+        results=ResultStore(machines.objects, machines.scratch),
+        ages=dict.fromkeys(states, DAY),
+        quarantine_age=quarantine_age,
+    )
+
+
+def received(machines: Machines) -> list[Path]:
+    return sorted((machines.folder / "node" / "spool").glob("*/*.dcm"))
+
+
+def test_a_confirmed_study_past_its_age_goes_with_everything_and_its_rows_stay(machines: Machines) -> None:
+    size = sum(path.stat().st_size for path in received(machines))
+
+    removed = retention(machines).run(IN_A_WEEK)
+
+    assert (removed.studies, removed.bytes) == (1, size)
+    assert received(machines) == machines.packs() == machines.results() == []
+    study = machines.study()
+    assert (study.state, study.bytes_are) == (State.NOT_ASSESSABLE, Whereabouts.DELETED)
+    assert machines.actions()[-2:] == ["study.deleting", "study.deleted"]
+    with machines.store.transaction() as session:
+        proof = next(
+            event
+            for event in study_detail(session, machines.key).timeline
+            if event.action == "study.deleting"
+        ).detail
+    assert (proof["deliveries"], proof["rule_days"], proof["bytes"]) == ({"delivered": 1}, 1.0, size)
+
+
+def test_deleting_twice_deletes_once(machines: Machines) -> None:
+    retention(machines).run(IN_A_WEEK)
+
+    assert retention(machines).run(IN_A_WEEK).studies == 0
+    assert machines.actions().count("study.deleted") == 1
+
+
+def test_nothing_goes_where_no_age_is_set(machines: Machines) -> None:
+    assert retention(machines, states=()).run(IN_A_WEEK).studies == 0
+    assert len(received(machines)) == 6
+
+
+def test_an_age_is_of_one_state(machines: Machines) -> None:
+    assert retention(machines, states=(State.SCORED,)).run(IN_A_WEEK).studies == 0
+
+
+def test_a_study_within_its_age_stays(machines: Machines) -> None:
+    study = machines.study()
+    assert study.ended_at is not None
+
+    assert retention(machines).run(study.ended_at + DAY - timedelta(seconds=1)).studies == 0
+    assert retention(machines).run(study.ended_at + DAY + timedelta(seconds=1)).studies == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "columns", "why"),
+    [
+        (DeliveryStatus.WAITING, {"ended_at": None}, "unconfirmed"),
+        (DeliveryStatus.UNDELIVERED, {}, "unconfirmed"),
+        (DeliveryStatus.DELIVERED, {"ended_at": None}, "unconfirmed"),  # its confirmation is under way
+        (DeliveryStatus.DELIVERED, {"fallback": "confirmation_timeout"}, "unconfirmed"),
+        (DeliveryStatus.DELIVERED, {"fallback": "confirmation_not_offered"}, "unconfirmed"),
+        (DeliveryStatus.STORED, {"fallback": "commitment_timeout"}, None),
+        (DeliveryStatus.STORED, {}, None),
+        (DeliveryStatus.DELIVERED, {}, None),
+    ],
+)
+def test_only_confirmed_results_let_a_study_go(
+    machines: Machines, status: DeliveryStatus, columns: dict[str, object], why: str | None
+) -> None:
+    deliver(machines.store, status, **columns)
+    with machines.store.transaction() as session:
+        (told,) = keeping.past_age(session, {State.NOT_ASSESSABLE: DAY}, now=IN_A_WEEK, limit=9)
+
+    assert told.why == why
+    assert retention(machines).run(IN_A_WEEK).studies == (why is None)
+    assert bool(received(machines)) == (why is not None)
+
+
+def test_every_destination_counts(machines: Machines) -> None:
+    with machines.store.transaction() as session:
+        (row,) = session.scalars(select(DeliveryRow)).all()
+        session.add(
+            DeliveryRow(
+                result_id=row.result_id,
+                destination="second",
+                status=DeliveryStatus.UNDELIVERED,
+                ended_at=NOON,
+            )
+        )
+
+    assert retention(machines).run(IN_A_WEEK).studies == 0
+
+
+def test_results_that_were_sent_nowhere_are_not_confirmed(machines: Machines) -> None:
+    with machines.store.transaction() as session:
+        session.execute(text("DELETE FROM vigil.delivery"))
+        (told,) = keeping.past_age(session, {State.NOT_ASSESSABLE: DAY}, now=IN_A_WEEK, limit=9)
+
+    assert told.why == "unsent"
+    assert retention(machines).run(IN_A_WEEK).studies == 0
+
+
+def test_a_failed_study_waits_for_a_person(machines: Machines) -> None:
+    with machines.store.transaction() as session:
+        session.execute(text("UPDATE vigil.study SET state = 'failed', reason = 'attempts_used_up'"))
+    assert retention(machines).run(IN_A_WEEK).studies == 0
+
+    with machines.store.transaction() as session:
+        keeping.waive(session, machines.key, "phantom")
+
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+
+
+def test_a_waiver_lets_go_what_never_arrived_but_not_before_its_age(machines: Machines) -> None:
+    deliver(machines.store, DeliveryStatus.UNDELIVERED)
+    with machines.store.transaction() as session:
+        keeping.waive(session, machines.key, "the archive is gone")
+
+    assert retention(machines).run(datetime.now(UTC)).studies == 0
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+
+
+def test_a_hold_stops_everything_until_it_is_released(machines: Machines) -> None:
+    with machines.store.transaction() as session:
+        keeping.waive(session, machines.key, "waived")
+        keeping.hold(session, machines.key, "court")
+        (told,) = keeping.past_age(session, {State.NOT_ASSESSABLE: DAY}, now=IN_A_WEEK, limit=9)
+    assert told.why == "held"
+    assert retention(machines).run(IN_A_WEEK).studies == 0
+
+    with machines.store.transaction() as session:
+        keeping.hold(session, machines.key, None)
+
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+
+
+def test_a_study_that_still_arrives_stays(machines: Machines) -> None:
+    with machines.store.transaction() as session:
+        session.execute(text("UPDATE vigil.study SET is_pending = true"))
+
+    assert retention(machines).run(IN_A_WEEK).studies == 0
+
+
+def test_one_process_deletes_at_a_time(machines: Machines) -> None:
+    with machines.store.engine.connect() as other:
+        other.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+        assert retention(machines).run(IN_A_WEEK).studies == 0
+        other.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
+
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+
+
+@pytest.mark.parametrize("at", range(14))
+def test_killed_at_any_step_a_deletion_is_ended_and_told_once(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Die before the n-th thing that is removed or written; the next start ends it."""
+    calls = 0
+
+    def dying(owner: type, name: str) -> None:
+        real = getattr(owner, name)
+
+        def call(*arguments: object, **named: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls > at:
+                raise Killed
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, call)
+
+    with monkeypatch.context() as monkeypatch:  # noqa: PLR1704 - undone at the end of the block
+        dying(Path, "unlink")
+        dying(FolderStore, "remove")
+        dying(Retention, "_begin")
+        dying(Retention, "_end")
+        monkeypatch.setattr("service.retention.keeping.end", _dying_end(lambda: at, lambda: calls))
+        with suppress(Killed):
+            retention(machines).run(IN_A_WEEK)
+
+    retention(machines).run(IN_A_WEEK)
+
+    assert received(machines) == machines.packs() == machines.results() == []
+    assert machines.study().bytes_are is Whereabouts.DELETED
+    assert [machines.actions().count(action) for action in ("study.deleting", "study.deleted")] == [1, 1]
+
+
+def _dying_end(at: object, calls: object) -> object:
+    def end(session: object, key: str) -> bool:
+        if calls() >= at():  # type: ignore[operator] - both are counters
+            raise Killed
+        return _END(session, key)  # type: ignore[arg-type] - handed through
+
+    return end
+
+
+_END = keeping.end
+
+
+def test_an_instance_that_comes_while_it_is_deleted_is_kept_and_makes_a_revision(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender heard success for it: one file of the study again, and one that nobody had seen."""
+    with monkeypatch.context() as patch:
+
+        def die(*_: object) -> None:
+            raise Killed
+
+        patch.setattr(ResultStore, "remove", die)
+        with pytest.raises(Killed):
+            retention(machines).run(datetime.now(UTC) + 7 * DAY)  # all its received files are gone
+    assert machines.study().bytes_are is Whereabouts.DELETING
+    with machines.store.transaction() as session:
+        session.execute(text("UPDATE vigil.study SET deleted_at = now()"))
+    time.sleep(0.02)
+    machines.receive(slices=slice(0, 1))
+    os.utime(received(machines)[0])
+    machines.intake._seen.clear()
+    machines.complete()
+    assert machines.study().bytes_are is Whereabouts.DELETING  # no revision before the deletion has ended
+
+    retention(machines, states=()).run(IN_A_WEEK)
+    assert len(received(machines)) == 1
+    assert machines.study().bytes_are is Whereabouts.HERE
+
+    machines.complete()
+    machines.packing.step(NOON)
+    assert machines.work() == []
+    assert [revision.number for revision in machines.revisions()] == [1, 2]
+    assert machines.study().state is State.NOT_ASSESSABLE
+
+
+def test_a_late_instance_of_a_deleted_study_is_a_new_revision(machines: Machines) -> None:
+    retention(machines).run(IN_A_WEEK)
+
+    finish(machines, slices=slice(2, 4))
+
+    first, second = machines.revisions()
+    assert first.content_hash != second.content_hash
+    study = machines.study()
+    assert (study.bytes_are, study.state) == (Whereabouts.HERE, State.NOT_ASSESSABLE)
+    with machines.store.transaction() as session:
+        here = session.scalars(select(InstanceRow.file_name).where(~InstanceRow.is_deleted)).all()
+    assert sorted(here) == [path.name for path in received(machines)]
+    assert len(here) == 2
+
+
+def test_a_whole_study_sent_again_is_here_again_and_scored_once(machines: Machines) -> None:
+    retention(machines).run(IN_A_WEEK)
+
+    finish(machines)
+
+    assert len(machines.revisions()) == 1
+    assert machines.study().bytes_are is Whereabouts.HERE
+    assert machines.actions().count("study.not_assessable") == 1
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+
+
+def test_a_job_whose_study_was_deleted_ends_with_its_reason(machines: Machines) -> None:
+    retention(machines).run(IN_A_WEEK)
+    with machines.store.transaction() as session:  # as a clumsy restore of the database might leave it
+        session.execute(text("UPDATE vigil.study SET state = 'queued'"))
+        session.execute(update(ScoreRow).values(state=State.QUEUED))
+        score_id = session.scalars(select(ScoreRow.id)).one()
+
+    machines.triage().run(score_id)
+
+    assert (machines.study().state, machines.study().reason) == (State.FAILED, STUDY_DELETED)
+    assert "sent again" in machines.study().detail
+
+
+def test_what_is_deleted_cannot_be_replayed_held_or_waived(machines: Machines) -> None:
+    retention(machines).run(IN_A_WEEK)
+
+    with pytest.raises(StudyDeletedError, match="sent again"):
+        replay(machines.store, machines.key)
+    with machines.store.transaction() as session:
+        with pytest.raises(StudyDeletedError):
+            keeping.hold(session, machines.key, "late")
+        with pytest.raises(StudyDeletedError):
+            keeping.waive(session, machines.key, "late")
+        with pytest.raises(UnknownStudyError):
+            keeping.waive(session, "a" * 20, "nobody")
+
+
+def test_a_study_of_one_machine_goes_too(store: Store, tmp_path: Path, predictor: Predictor) -> None:
+    machines = Machines(store, tmp_path, predictor, FolderStore(tmp_path / "share"))
+    machines.intake.is_packing = False
+    machines.receive()
+    machines.complete()
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "worker" / "spool").symlink_to(tmp_path / "node" / "spool")
+    assert machines.work() == []
+    deliver(store)
+    stored = ResultFolder(tmp_path / "share" / "results")
+    part = Retention(
+        store=store,
+        spool=machines.spool,
+        objects=None,
+        results=stored,
+        ages={State.NOT_ASSESSABLE: DAY},
+        quarantine_age=None,
+    )
+    assert machines.results()
+
+    assert part.run(IN_A_WEEK).studies == 1
+    assert machines.results() == received(machines) == []
+
+
+def test_the_quarantine_has_an_age_of_its_own(machines: Machines) -> None:
+    old = machines.spool.quarantine([b"old"], "unparsable")
+    young = machines.spool.quarantine([b"young"], "unparsable")
+    os.utime(old, (0, 0))
+
+    assert retention(machines, states=()).run(NOON).quarantined == 0
+    removed = retention(machines, states=(), quarantine_age=DAY).run(datetime.now(UTC))
+
+    assert removed.quarantined == 1
+    assert (old.exists(), young.exists()) == (False, True)
+    assert machines.actions()[-1] == "quarantine.deleted"
+
+
+def test_empty_folders_of_deleted_studies_are_swept_at_the_next_start(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", b"s" * 32, free_mark_bytes=0)
+    datasets = Phantom().datasets()
+    (path,) = write(tmp_path / "sent", datasets[:1])
+    key = spool.store("1.2.3", "1.2.3.4", [path.read_bytes()]).study_key
+    other = spool.store("1.2.5", "1.2.3.4", [path.read_bytes()]).study_key
+    (folder,) = (tmp_path / "spool" / key,)
+    next(folder.iterdir()).unlink()
+    assert spool.sweep_folders() == 0  # too young
+
+    assert spool.sweep_folders(older_than_s=0) == 1
+
+    assert not folder.exists()
+    assert (tmp_path / "spool" / other).exists()
+    assert spool.store("1.2.3", "1.2.3.4", [path.read_bytes()]).path.exists()
+
+
+def test_the_commands_say_what_would_go_and_let_people_decide(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIGIL_DATA", str(tmp_path / "node"))
+    monkeypatch.setattr("service.wiring.open_store", lambda _: machines.store)
+    monkeypatch.setattr("service.retention_cli.configure_logging", lambda _: None)
+    monkeypatch.setenv("VIGIL_STORE", str(tmp_path / "share"))
+    monkeypatch.setenv("VIGIL_KEEP_NOT_ASSESSABLE_DAYS", "0")
+    (tmp_path / "node" / "site.key").write_bytes(b"s" * 32)
+    key = machines.key
+
+    def call(*arguments: str) -> str:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def report() -> dict[str, Any]:
+        return parsed(call("retention", "report", "--json"))
+
+    def parsed(output: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(output[output.index("{") :])  # behind lines of the log
+        return document
+
+    with machines.store.transaction() as session:
+        session.execute(
+            text("UPDATE vigil.study SET ended_at = '2026-01-02', last_instance_at = '2026-01-01'")
+        )
+    assert [row["key"] for row in report()["due"]] == [key]
+    assert parsed(call("retention", "run", "--dry-run", "--json"))["studies"] == [key]
+    assert len(received(machines)) == 6
+
+    call("studies", "hold", key, "--reason", "court")
+    assert [(row["key"], row["why"]) for row in report()["kept"]] == [(key, "held")]
+    assert parsed(call("retention", "run", "--json"))["studies"] == 0
+    call("studies", "release", key)
+    call("studies", "waive", key, "--reason", "phantom")
+    assert "may go" in call("retention", "report")
+    assert CliRunner().invoke(app, ["studies", "hold", key, "--reason", " "]).exit_code == 2
+
+    assert parsed(call("retention", "run", "--json"))["studies"] == 1
+    assert [(row["key"], row["bytes_are"]) for row in report()["gone"]] == [(key, "deleted")]
+    assert received(machines) == machines.packs() == machines.results() == []
+    assert machines.actions()[-5:] == [
+        "study.held",
+        "study.released",
+        "study.waived",
+        "study.deleting",
+        "study.deleted",
+    ]
+
+
+def test_a_node_that_commits_to_keep_studies_deletes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from service.errors import SettingsError
+
+    monkeypatch.setenv("VIGIL_KEEP_SCORED_DAYS", "30")
+    assert load_settings().keep_scored_days == 30
+
+    with pytest.raises(SettingsError, match="VIGIL_OFFER_COMMITMENT"):
+        load_settings(offer_commitment=True)
