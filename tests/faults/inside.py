@@ -20,7 +20,8 @@ from tests.faults.traffic import data_set_digest
 
 # Folders below the data folder where received bytes are never kept.
 _NO_BYTES = ("postgres", "run", "results", "engines", "logs")
-_ENDED = {"scored", "not_assessable"}
+_DRAFT_SUFFIXES = {".part", ".new", ".tmp", ".draft"}
+_KEPT_NAMES = {".used"}  # how full the spool is, of its quota
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +163,7 @@ class Inside:
         drafts = [
             str(path.relative_to(self.data))
             for path in self.data.rglob("*")
-            if "postgres" not in path.parts
-            and path.is_file()
-            and path.parent.name != "run"  # the database's socket and its lock
-            and (path.suffix in {".part", ".new", ".tmp", ".draft"} or path.name.startswith("."))
+            if path.is_file() and _is_draft(path.relative_to(self.data))
         ]
         damaged = [path.name for path in (self.data / "log").glob("damaged.*")]
         return drafts + damaged
@@ -209,6 +207,12 @@ class Inside:
             yield store
         finally:
             store.close()
+
+
+def _is_draft(path: Path) -> bool:
+    if path.parts[0] in {"postgres", "run"} or path.name in _KEPT_NAMES:
+        return False
+    return path.suffix in _DRAFT_SUFFIXES or any(part.startswith(".") for part in path.parts)
 
 
 def _digests(path: Path) -> Iterator[str]:
