@@ -112,8 +112,9 @@ class Flow:
         with suppress(KeyError):  # a handler in another thread may take the last one
             while True:
                 path, file = self._files.popitem()
-                file.close()
                 path.unlink(missing_ok=True)
+                with suppress(OSError):  # a full disk does not take what it still holds back
+                    file.close()
         self._socket.close()
 
     def _remember(self, message: Any) -> None:

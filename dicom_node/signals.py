@@ -124,8 +124,13 @@ class Signals:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / secrets.token_hex(16)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # whoever looks whether it is locked holds it for a moment
-        os.write(descriptor, sender.encode())
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # whoever looks whether it is locked holds it for a moment
+            os.write(descriptor, sender.encode())
+        except OSError:  # a full disk takes the name and not the content
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
         with self._lock:
             self._open[token] = (descriptor, path)
 

@@ -1,5 +1,7 @@
+import queue
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -42,3 +44,20 @@ def test_what_goes_to_the_disk_may_be_larger() -> None:
     on_disk = SimpleNamespace(_data_set_path="instance.part")
 
     assert receive(on_disk, MOST_IN_MEMORY // PDU + 1) > MOST_IN_MEMORY
+
+
+def test_a_full_disk_leaves_neither_the_file_nor_the_connection(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    path = tmp_path / "instance.dcm"
+    path.touch()
+    file = Path("/dev/full").open("wb")  # noqa: SIM115 - closed by the flow
+    file.write(b"what the disk does not take")
+    dimse = SimpleNamespace(message=None, msg_queue=queue.Queue())
+    association = Association(dimse)
+    flow = Flow(SimpleNamespace(socket=ours, assoc=association), max_message_bytes=1, pdu_timeout_s=5)
+    flow.message_complete(SimpleNamespace(_data_set_path=path, _data_set_file=file))
+
+    with theirs:
+        flow.end(association)
+
+        assert (path.exists(), file.closed, ours.fileno()) == (False, True, -1)

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -83,6 +84,23 @@ def test_a_sender_is_open_until_its_last_association_ends(signals: Signals) -> N
     signals.association_closed(2)
 
     assert (between, signals.open_senders()) == ({"MR1"}, frozenset())
+
+
+def test_an_association_that_a_full_disk_keeps_from_being_noted_leaves_nothing(
+    signals: Signals, tmp_path: Path
+) -> None:
+    signals.association_opened(1, "MR1")
+    before = sorted(tmp_path.rglob("*")), len(list(Path("/proc/self/fd").iterdir()))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limit[1]))  # names can be made, content not
+    try:
+        with pytest.raises(OSError, match="large"):
+            signals.association_opened(2, "MR2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    assert (sorted(tmp_path.rglob("*")), len(list(Path("/proc/self/fd").iterdir()))) == before
+    signals.association_closed(1)
 
 
 def test_the_associations_of_a_killed_process_are_over(signals: Signals, tmp_path: Path) -> None:

@@ -29,10 +29,10 @@ def main() -> int:
         for number, (place, cases) in enumerate(groupby(chosen, key=lambda case: case.place)):
             try:
                 with place(Path(folder) / f"site{number}") as running:
-                    outcomes += _run(list(cases), running, asked)
-                    if asked.keep_log is not None:
-                        with asked.keep_log.open("ab") as kept:
-                            kept.write(running.log.read_bytes())
+                    try:
+                        outcomes += _run(list(cases), running, asked)
+                    finally:
+                        _keep(running.log, asked.keep_log)
             except UnavailableError as error:
                 _say(f"skipped: {error}")
     for line in table(outcomes):
@@ -40,6 +40,12 @@ def main() -> int:
     if asked.json is not None:
         asked.json.write_text(json.dumps(_document(asked.seed, outcomes), indent=1) + "\n")
     return 1 if any(outcome.findings for outcome in outcomes) else 0
+
+
+def _keep(log: Path, where: Path | None) -> None:
+    if where is not None:
+        with where.open("ab") as kept:
+            kept.write(log.read_bytes())
 
 
 def _run(cases: Sequence[Case], site: Site, asked: argparse.Namespace) -> Iterator[Outcome]:

@@ -111,7 +111,10 @@ class Auditor:
 
     def _instances(self) -> list[Finding]:
         missing = set(self.site.ledger.instances) - self.site.inside.kept_digests()
-        return [Finding(Harm.LOST, "an acknowledged instance is nowhere, or changed") for _ in missing]
+        return [
+            *(Finding(Harm.LOST, "an acknowledged instance is nowhere, or changed") for _ in missing),
+            *(Finding(Harm.BROKEN, f"{path} is no instance") for path in self.site.inside.unreadable),
+        ]
 
     def _runs(self) -> list[Finding]:
         found = []

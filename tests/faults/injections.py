@@ -17,6 +17,7 @@ from tests.faults.traffic import make_study
 
 Fault = Callable[[Site, random.Random, int], int]
 ANSWER_S = 0.3  # within which an answer has gone out to a worker that is frozen and cannot read it
+MID_JOB_S = 0.5  # most jobs are done within it
 STORM = 8  # associations with the same study
 TAKEN_OVER_S = 60.0  # a frozen worker may hold locks, which the database takes from it in its own time
 RESTART_S = 45.0  # for a killed role to be there again; it rests up to thirty when it dies often
@@ -176,9 +177,12 @@ def _freeze_in_mid_job(site: Site, pool: str, pid: int, chance: random.Random) -
     deadline = time.monotonic() + 2 * RESTART_S
     while time.monotonic() < deadline:
         processes.kill([pid], signal.SIGSTOP)
-        time.sleep(STALLED_S / 2)  # living workers say so every quarter of it
-        if silent := site.inside.silent_jobs(pool, silent_s=STALLED_S / 2):
-            return silent[0]
+        in_hand = set(site.inside.silent_jobs(pool, silent_s=0.0))
+        time.sleep(MID_JOB_S)
+        if in_hand & set(site.inside.silent_jobs(pool, silent_s=0.0)):
+            time.sleep(STALLED_S / 2)  # living workers say so every quarter of it
+            if silent := site.inside.silent_jobs(pool, silent_s=STALLED_S / 2):
+                return silent[0]
         processes.kill([pid], signal.SIGCONT)
         time.sleep(chance.uniform(0.05, 0.5))
     raise StrandedRoleError(f"the {pool} worker never had a job")

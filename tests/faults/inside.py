@@ -5,10 +5,13 @@ this file.
 """
 
 import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import text
 
@@ -16,11 +19,13 @@ from dicom_node.identity import load_or_make_secret, study_key
 from service.store import Store, studies
 from service.store.embedded import EmbeddedDatabase
 from service.study import Priority
+from tests.bucket import ACCESS_KEY, BUCKET, SECRET_KEY
 from tests.faults.traffic import data_set_digest
 
 # Folders below the data folder where received bytes are never kept.
 _NO_BYTES = ("postgres", "run", "results", "engines", "logs")
-_ENDED = {"scored", "not_assessable"}
+_DRAFT_SUFFIXES = {".part", ".new", ".tmp", ".draft"}
+_KEPT_NAMES = {".used", ".lock"}  # how full the spool is; who uses a scratch folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +62,13 @@ class Inside:
 
     data: Path
     database_url: str
-    _digests: dict[tuple[Path, int], frozenset[str]]
+    bucket: "Bucket | None" = None
+    unreadable: set[str] = field(default_factory=set)  # files of studies that are none
+    _digests: dict[tuple[Path, int], frozenset[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, data: Path, database_url: str | None = None) -> "Inside":
-        return cls(data, database_url or EmbeddedDatabase(data).url, {})
+    def of(cls, data: Path, database_url: str | None = None, bucket: "Bucket | None" = None) -> "Inside":
+        return cls(data, database_url or EmbeddedDatabase(data).url, bucket)
 
     @property
     def postmaster_file(self) -> Path:
@@ -89,7 +96,10 @@ class Inside:
 
     def kept_digests(self) -> frozenset[str]:
         """Digest of every data set the node keeps: files and packs, wherever they lie."""
-        return frozenset().union(*(self._digests_in(path) for path in self._files_of_studies()))
+        found = [self._digests_in(path) for path in self._files_of_studies()]
+        if self.bucket is not None:
+            found += [frozenset(_packed(self.bucket.read(name))) for name in self.bucket.names("packs")]
+        return frozenset().union(*found)
 
     def _files_of_studies(self) -> Iterator[Path]:
         for top in sorted(self.data.iterdir()):
@@ -102,6 +112,9 @@ class Inside:
             if known not in self._digests:
                 self._digests[known] = frozenset(_digests(path))
         except FileNotFoundError:  # packed or moved while we look; the next look has it
+            return frozenset()
+        except ValueError:
+            self.unreadable.add(str(path.relative_to(self.data)))
             return frozenset()
         return self._digests[known]
 
@@ -149,6 +162,8 @@ class Inside:
 
     def _result_digest(self, path: str) -> str | None:
         try:
+            if self.bucket is not None:
+                return data_set_digest(self.bucket.read(f"results/{path}"))
             return data_set_digest((self.data / "results" / path).read_bytes())
         except (OSError, ValueError):
             return None
@@ -158,10 +173,7 @@ class Inside:
         drafts = [
             str(path.relative_to(self.data))
             for path in self.data.rglob("*")
-            if "postgres" not in path.parts
-            and path.is_file()
-            and path.parent.name != "run"  # the database's socket and its lock
-            and (path.suffix in {".part", ".new", ".tmp", ".draft"} or path.name.startswith("."))
+            if path.is_file() and _is_draft(path.relative_to(self.data))
         ]
         damaged = [path.name for path in (self.data / "log").glob("damaged.*")]
         return drafts + damaged
@@ -207,15 +219,72 @@ class Inside:
             store.close()
 
 
+def _is_draft(path: Path) -> bool:
+    if path.parts[0] in {"postgres", "run"} or path.name in _KEPT_NAMES:
+        return False
+    is_hidden = any(part.startswith(".") for part in path.parts)
+    return path.parts[0] == "scratch" or path.suffix in _DRAFT_SUFFIXES or is_hidden
+
+
 def _digests(path: Path) -> Iterator[str]:
     if path.suffix == ".dcm":
         yield data_set_digest(path.read_bytes())
         return
-    with tarfile.open(path) as pack:
-        for member in pack:
-            content = pack.extractfile(member)
+    yield from _packed(path.read_bytes())
+
+
+def _packed(pack: bytes) -> Iterator[str]:
+    with tarfile.open(fileobj=BytesIO(pack)) as members:
+        for member in members:
+            content = members.extractfile(member)
             if member.name.endswith(".dcm") and content is not None:
                 yield data_set_digest(content.read())
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket of an S3-compatible server, as any client sees it."""
+
+    endpoint: str
+    name: str
+    files: Any  # s3fs, which has no types
+
+    @classmethod
+    def make(cls, endpoint: str) -> "Bucket":
+        """Empty bucket on a server that may just be starting."""
+        import s3fs  # not every machine that runs tests has it
+
+        files = s3fs.S3FileSystem(
+            key=ACCESS_KEY, secret=SECRET_KEY, endpoint_url=endpoint, skip_instance_cache=True
+        )
+        deadline = time.monotonic() + 30.0
+        while True:
+            try:
+                files.call_s3("create_bucket", Bucket=BUCKET)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return cls(endpoint, BUCKET, files)
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings of a role that uses it."""
+        return {
+            "VIGIL_STORE": f"s3://{self.name}/site",
+            "VIGIL_STORE_ENDPOINT": self.endpoint,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        }
+
+    def names(self, folder: str) -> list[str]:
+        self.files.invalidate_cache()
+        found = self.files.find(f"{self.name}/site/{folder}")
+        return [path.removeprefix(f"{self.name}/site/") for path in found]
+
+    def read(self, name: str) -> bytes:
+        content: bytes = self.files.cat_file(f"{self.name}/site/{name}")
+        return content
 
 
 def database_on_tcp(data: Path, network: str) -> list[str]:

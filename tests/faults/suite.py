@@ -80,7 +80,7 @@ CASES = (
         short=2,
         long=100,
     ),
-    Case(name="two workers on one job", fault=injections.freeze_workers, short=2, long=50),
+    Case(name="two workers on one job", fault=injections.freeze_workers, short=1, long=50),
     Case(name="storm of duplicates", fault=injections.storm_of_duplicates, short=2, long=100),
     Case(name="SIGTERM in mid work", fault=injections.stop_in_mid_work, short=1, long=50),
     Case(name="worker of the previous release", fault=releases.work_beside_the_previous, short=1, long=5),

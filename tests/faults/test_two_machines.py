@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import psycopg
 import pytest
@@ -30,7 +31,8 @@ def auditor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Auditor]:
     reason = f"not installed: {', '.join(MISSING)}" if MISSING else network.why_not()
     if reason:
         pytest.skip(reason)
-    with machines(tmp_path_factory.mktemp("machines") / "site") as running:
+    has_bucket = all(find_spec(name) is not None for name in ("moto", "s3fs"))
+    with machines(tmp_path_factory.mktemp("machines") / "site", has_bucket=has_bucket) as running:
         yield Auditor(running)
 
 

@@ -1,7 +1,7 @@
 """A site of several machines: node, workers and database each behind a cable of its own.
 
-What they share besides the database is a folder, or a bucket where the settings name one: `VIGIL_STORE` and
-what reaches it are handed to every role.
+What they share besides the database is a bucket beside it, so that the workers have a disk of their own; or
+the node's data folder, as on a network disk.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ from pathlib import Path
 from service.supervisor import Role, Supervisor
 from tests.end_to_end.peers import free_port
 from tests.faults import processes
-from tests.faults.inside import Inside, database_on_tcp
+from tests.faults.inside import Bucket, Inside, database_on_tcp
 from tests.faults.network import HOSPITAL, Network, network
 from tests.faults.site import ROOT, Site, destinations, environment, write_peers
 from tests.faults.traffic import Sender, Traffic
@@ -95,9 +95,19 @@ class Machines(Site):
         return Role(
             name=name,
             command=(*prefix, sys.executable, "-m", "service.cli", *words),
-            environment=self.environment,
+            environment=self.environment | (self._own_disk() if place == WORK else {}),
             log_file=self.log,
         )
+
+    def _own_disk(self) -> dict[str, str]:
+        """Return what a machine needs that sees nothing of the node's disk but what every site hands out."""
+        if self.inside.bucket is None:
+            return {}
+        return {
+            "VIGIL_DATA": str(self.folder / WORK),
+            "VIGIL_PEERS": str(self.data / "peers.yaml"),
+            "VIGIL_KEY_FILE": str(self.data / "site.key"),
+        }
 
     def _upgrade(self) -> None:
         self.inside.wait_for_database()
@@ -106,15 +116,15 @@ class Machines(Site):
 
 
 @contextmanager
-def machines(folder: Path, **settings: str) -> Iterator[Machines]:
+def machines(folder: Path, *, has_bucket: bool) -> Iterator[Machines]:
     """Run a site on three machines.
 
     Parameters
     ----------
     folder : Path
         Is made.
-    **settings
-        Environment of all roles, such as ``VIGIL_STORE`` with what reaches the bucket.
+    has_bucket : bool
+        Studies and results go through a bucket; otherwise through a folder that all machines see.
     """
     folder.mkdir(parents=True)
     data = folder / "vigil"
@@ -123,6 +133,7 @@ def machines(folder: Path, **settings: str) -> Iterator[Machines]:
         net = stack.enter_context(network([NODE, WORK, BASE]))
         archive, counting, wires = destinations(folder, stack, host=net.address(HOSPITAL))
         write_peers(data / "peers.yaml", wires)
+        bucket = stack.enter_context(_bucket(net)) if has_bucket else None
         url = f"postgresql://vigil@{net.address(BASE)}/vigil"
         where = {"VIGIL_DATABASE_URL": url, "VIGIL_HOST": net.address(NODE)}
         running = Machines(
@@ -131,12 +142,28 @@ def machines(folder: Path, **settings: str) -> Iterator[Machines]:
             archive=archive,
             counting=counting,
             wires=wires,
-            environment=environment(folder, data) | where | settings,
+            environment=environment(folder, data) | where | (bucket.environment() if bucket else {}),
             port=free_port(),
             api_port=free_port(),
-            inside=Inside.of(data, url),
+            inside=Inside.of(data, url, bucket),
             net=net,
         )
         stack.callback(running.destroy)
         running.start()
         yield running
+
+
+@contextmanager
+def _bucket(net: Network) -> Iterator[Bucket]:
+    """Bucket in memory, on the machine of the database."""
+    host, port = net.address(BASE), free_port()
+    server = subprocess.Popen(
+        [*net.on(BASE), sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield Bucket.make(f"http://{host}:{port}")
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
