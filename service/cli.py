@@ -3,9 +3,8 @@
 import json
 import signal
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -15,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
@@ -24,6 +24,7 @@ from service.models_cli import models_app
 from service.peers_cli import pack, peers_app, pull
 from service.settings import Settings, load_settings
 from service.study import Pool
+from service.supervisor import Stop
 from service.telemetry import configure_logging
 
 EXIT_FAILED = 1
@@ -88,7 +89,7 @@ def up(
             )
             supervisor.watch(stop)
         finally:
-            supervisor.stop()
+            supervisor.stop(stop.hurry)
 
 
 @app.command()
@@ -125,9 +126,12 @@ def node(
         else:
             from service import wiring
             from service.node import run_intake
+            from service.store.migrations import require
 
             store = wiring.waiting_store(settings)
-            run_intake(lambda: wiring.open_intake(settings, store, spool, known), stop)
+            run_intake(
+                lambda: wiring.open_intake(settings, store, spool, known), stop, check=lambda: require(store)
+            )
     if not acceptors.is_stopped_by_us:
         sys.exit(EXIT_FAILED)
 
@@ -136,16 +140,18 @@ def node(
 def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) -> None:
     """Score or deliver: one role, for many machines."""
     from service import wiring
-    from service.worker import run_worker
+    from service.worker import Ended, run_worker
 
+    _ignore_hangup()
     settings = _settings()
     store = wiring.open_store(settings)
-    work = (
-        wiring.open_triage(settings, store) if pool is Pool.INFER else wiring.open_delivery(settings, store)
-    )
-    run_worker(
-        pool, work, database_url=wiring.database_url(settings), reaper=wiring.open_reaper(settings, store)
-    )
+    url, reaper = wiring.database_url(settings), wiring.open_reaper(settings, store)
+    if pool is Pool.INFER:
+        ended = run_worker(pool, wiring.open_triage(settings, store), database_url=url, reaper=reaper)
+    else:
+        delivery = wiring.open_delivery(settings, store)
+        ended = run_worker(pool, delivery, database_url=url, reaper=reaper, slots=delivery.slots)
+    sys.exit({Ended.TOLD: 0, Ended.LOST: EXIT_FAILED, Ended.REFUSED: EXIT_REMEDY}[ended])
 
 
 @app.command()
@@ -155,9 +161,13 @@ def api(api_port: ApiPort = None) -> None:
 
     from service import wiring
     from service.api import create_app
+    from service.store.migrations import require
 
+    _ignore_hangup()
     settings = _settings(api_port=api_port)
     store = wiring.waiting_store(settings)
+    with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
+        require(store)
     uvicorn.run(
         create_app(store=store, settings=settings, model=wiring.model_identity(settings)),
         host=settings.api_host,
@@ -267,7 +277,7 @@ def upgrade_database(data: Data = None) -> None:
     from service import wiring
     from service.store.migrations import upgrade
 
-    upgrade(wiring.open_store(_settings(data=data)))
+    upgrade(wiring.open_any_store(_settings(data=data)))
 
 
 def _settings(**overrides: object) -> Settings:
@@ -277,16 +287,24 @@ def _settings(**overrides: object) -> Settings:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
+def _stop_signals() -> Iterator[Stop]:
+    """Event that SIGTERM and SIGINT set; a second one asks for haste."""
+    stop = Stop()
 
     def request(_: int, __: FrameType | None) -> None:
+        if stop.is_set():
+            stop.hurry.set()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, request)
+    _ignore_hangup()
     yield stop
+
+
+def _ignore_hangup() -> None:
+    """Outlive the terminal; there is nothing to reload: the peers file is followed as it changes."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _say(line: str) -> None:

@@ -24,6 +24,7 @@ from service.reception import open_mailbox, open_peers, open_signals
 from service.settings import Settings
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
+from service.store.migrations import require
 from service.store.objects import ResultFolder
 from service.triage import Triage
 
@@ -37,7 +38,20 @@ def database_url(settings: Settings) -> str:
 
 
 def open_store(settings: Settings) -> Store:
-    """Store on a database that answers.
+    """Store on a database that answers and that this release may work on.
+
+    Raises
+    ------
+    DatabaseError, SchemaError
+        Else; the message says what to do.
+    """
+    store = open_any_store(settings)
+    require(store)
+    return store
+
+
+def open_any_store(settings: Settings) -> Store:
+    """Store on a database that answers, whatever its schema.
 
     Raises
     ------
