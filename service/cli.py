@@ -243,17 +243,17 @@ def list_studies(
 
 @studies_app.command("show")
 def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
-    """Print everything about one study."""
+    """Print where a study stands and where its time went; with --json everything about it."""
     from service import wiring
     from service.store.detail import study_detail
 
     store = wiring.open_store(_settings(data=data))
     with store.transaction() as session:
-        detail = asdict(study_detail(session, key))
+        detail = study_detail(session, key)
     if as_json:
-        _print_json(detail)
+        _print_json(asdict(detail))
     else:
-        Console().print_json(data=detail, default=str)
+        orders_cli.print_study(detail)
 
 
 @audit_app.command("verify")

@@ -116,6 +116,7 @@ class Delivery:
             raise DestinationRefusedError(
                 "The destination is no longer in the peers file. Add it, then resend."
             )
+        begun = time.monotonic()
         receipt = destination.send([self.results_folder / job.path])[0]
         if receipt.error is not None:
             raise receipt.error
@@ -129,6 +130,7 @@ class Delivery:
                 answer=receipt.status,
                 next_attempt_at=None if is_over else due,
                 is_over=is_over,
+                seconds=time.monotonic() - begun,
             ):
                 audit.append(session, "result.delivered", actor=ACTOR, study_key=job.study_key, **_told(job))
                 if not is_over:

@@ -4,6 +4,7 @@ One job is one model on one study revision. Running it twice, or on two workers,
 are a pure function of the job (I3, I4), and the first to store them wins.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -81,10 +82,19 @@ class Triage:
     def _judge(self, job: InferenceJob) -> Outcome:
         """Score the study, or say why not, and keep the result objects that say so."""
         folder = self.spool_folder / job.study_key
+        begun = time.monotonic()
         verdict = judge(
             [folder / name for name in job.file_names], self.predictor, max_voxels=self.max_voxels
         )
-        results = self.objects.keep(job.study_key, self._build(job, verdict))
+        judged = time.monotonic()
+        built = self._build(job, verdict)
+        results_at = time.monotonic()
+        results = self.objects.keep(job.study_key, built)
+        seconds = {
+            "judge": judged - begun,  # read, preprocess, infer, aggregate
+            "build": results_at - judged,
+            "keep": time.monotonic() - results_at,
+        }
         if verdict.scores is None:
             return Outcome(
                 state=State.NOT_ASSESSABLE,
@@ -92,8 +102,9 @@ class Triage:
                 detail=verdict.detail,
                 values=self._columns(verdict),
                 results=results,
+                seconds=seconds,
             )
-        return Outcome(state=State.SCORED, values=self._columns(verdict), results=results)
+        return Outcome(state=State.SCORED, values=self._columns(verdict), results=results, seconds=seconds)
 
     def _build(self, job: InferenceJob, verdict: Verdict) -> tuple[BuiltResult, ...]:
         if verdict.series is None:

@@ -40,6 +40,7 @@ def read_study(parts: PartsOf, key: Key) -> schemas.Study:
             "bytes": found.bytes,
             "revisions": found.revisions,
             "timeline": found.timeline,
+            "stages": found.stages,
         }
     )
 

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
 from service.errors import UnknownStudyError
+from service.store.stages import Stage, stages_of
 from service.store.tables import (
     AuditRow,
     DeliveryRow,
@@ -180,6 +181,8 @@ class StudyDetail:
         Newest first.
     timeline : tuple of Event
         Oldest first; the newest `TIMELINE_LIMIT`.
+    stages : tuple of Stage
+        Where the time of the current revision went.
     """
 
     row: WorklistRow
@@ -190,6 +193,7 @@ class StudyDetail:
     bytes: int
     revisions: tuple[Revision, ...]
     timeline: tuple[Event, ...]
+    stages: tuple[Stage, ...]
 
     @property
     def current(self) -> Score | None:
@@ -234,6 +238,7 @@ def study_detail(session: Session, key: str) -> StudyDetail:
         bytes=int(size),
         revisions=tuple(_revision(revision) for revision in reversed(study.revisions)),
         timeline=_timeline(session, key),
+        stages=stages_of(study),
     )
 
 
