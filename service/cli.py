@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
@@ -25,6 +26,7 @@ from service.peers_cli import pack, peers_app, pull
 from service.retention_cli import hold, release, retention_app, waive
 from service.settings import Settings, load_settings
 from service.study import Pool
+from service.supervisor import Stop
 from service.telemetry import configure_logging
 
 EXIT_FAILED = 1
@@ -93,7 +95,7 @@ def up(
             )
             supervisor.watch(stop)
         finally:
-            supervisor.stop()
+            supervisor.stop(stop.hurry)
 
 
 @app.command()
@@ -131,6 +133,7 @@ def node(
             from service import wiring
             from service.node import run_loops
             from service.pull import pulling
+            from service.store.migrations import require
 
             store = wiring.waiting_store(settings)
             with pulling(wiring.open_puller(settings, spool, known)):
@@ -142,6 +145,7 @@ def node(
                         "retention": lambda: wiring.open_retention(settings, store, spool),
                     },
                     stop,
+                    check=lambda: require(store),
                 )
     if not acceptors.is_stopped_by_us:
         sys.exit(EXIT_FAILED)
@@ -152,16 +156,17 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     """Score or deliver: one role, for many machines."""
     from service import wiring
     from service.meters import Meters
-    from service.worker import DELIVERIES, run_worker
+    from service.worker import Ended, run_worker
 
+    _ignore_hangup()
     settings = _settings()
     store = wiring.open_store(settings)
     url, reaper = wiring.database_url(settings), wiring.open_reaper(settings, store)
+    exits = {Ended.TOLD: 0, Ended.LOST: EXIT_FAILED, Ended.REFUSED: EXIT_REMEDY}
     if pool is Pool.DELIVER:
-        run_worker(
-            pool, wiring.open_delivery(settings, store), jobs=DELIVERIES, database_url=url, reaper=reaper
-        )
-        return
+        delivery = wiring.open_delivery(settings, store)
+        ended = run_worker(pool, delivery, slots=delivery.slots, database_url=url, reaper=reaper)
+        sys.exit(exits[ended])
     meters = Meters()
     if settings.worker_metrics_port is not None:
         meters.serve(settings.api_host, settings.worker_metrics_port)
@@ -171,11 +176,12 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     watcher.start()
     try:
         triage = wiring.open_triage(settings, store, serving)
-        run_worker(pool, triage, jobs=settings.infer_jobs, database_url=url, reaper=reaper)
+        ended = run_worker(pool, triage, slots=settings.infer_jobs, database_url=url, reaper=reaper)
     finally:
         stop.set()
         watcher.join()
         serving.close()
+    sys.exit(exits[ended])
 
 
 @app.command()
@@ -185,9 +191,13 @@ def api(api_port: ApiPort = None) -> None:
 
     from service import wiring
     from service.api import create_app
+    from service.store.migrations import require
 
+    _ignore_hangup()
     settings = _settings(api_port=api_port)
     store = wiring.waiting_store(settings)
+    with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
+        require(store)
     uvicorn.run(
         create_app(
             store=store,
@@ -268,17 +278,17 @@ def list_studies(
 
 @studies_app.command("show")
 def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
-    """Print everything about one study."""
+    """Print where a study stands and where its time went; with --json everything about it."""
     from service import wiring
     from service.store.detail import study_detail
 
     store = wiring.open_store(_settings(data=data))
     with store.transaction() as session:
-        detail = asdict(study_detail(session, key))
+        detail = study_detail(session, key)
     if as_json:
-        _print_json(detail)
+        _print_json(asdict(detail))
     else:
-        Console().print_json(data=detail, default=str)
+        orders_cli.print_study(detail)
 
 
 @audit_app.command("verify")
@@ -302,7 +312,7 @@ def upgrade_database(data: Data = None) -> None:
     from service import wiring
     from service.store.migrations import upgrade
 
-    upgrade(wiring.open_store(_settings(data=data)))
+    upgrade(wiring.open_any_store(_settings(data=data)))
 
 
 def _settings(**overrides: object) -> Settings:
@@ -312,16 +322,24 @@ def _settings(**overrides: object) -> Settings:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
+def _stop_signals() -> Iterator[Stop]:
+    """Event that SIGTERM and SIGINT set; a second one asks for haste."""
+    stop = Stop()
 
     def request(_: int, __: FrameType | None) -> None:
+        if stop.is_set():
+            stop.hurry.set()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, request)
+    _ignore_hangup()
     yield stop
+
+
+def _ignore_hangup() -> None:
+    """Outlive the terminal; there is nothing to reload: the peers file is followed as it changes."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _say(line: str) -> None:

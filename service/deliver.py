@@ -1,5 +1,6 @@
 """One result to one destination: confirmed, retried later, or left to a person."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,9 @@ ACTOR = "delivery"
 FIRST_PAUSE_S = 2.0
 AT_ONCE = 2  # attempts at one destination: one that hangs leaves slots of the pool to the others
 STEP_ASIDE_S = 3.0  # before a delivery asks again for its place at a destination that is full
+ASIDE_GAP_S = 0.05  # between two that ask again, so that thousands for a dead destination load nobody
+LONGEST_ASIDE_S = 300.0
+SPARE = 4  # destinations that the peers file may gain before a restart gives them slots of their own
 LONGEST_PAUSE_S = 1800.0
 
 log = structlog.get_logger(__name__)
@@ -57,7 +61,13 @@ class Delivery:
     attempts: int
     mailbox: Mailbox
     _places: dict[str, BoundedSemaphore] = field(default_factory=dict)
+    _asked_again: dict[str, float] = field(default_factory=dict)  # when the last one to step aside will ask
     _lock: Lock = field(default_factory=Lock)
+
+    @property
+    def slots(self) -> int:
+        """Deliveries to run at once: where every destination but one hangs, that one has its places."""
+        return AT_ONCE * (len(self.destinations) + SPARE)
 
     def run(self, delivery_id: int) -> None:
         """Take the next step of a delivery, to send it or to confirm it; harmless where it has ended.
@@ -85,8 +95,13 @@ class Delivery:
             place.release()
 
     def _step_aside(self, job: DeliveryJob) -> None:
-        """Ask for a place again soon, without counting an attempt."""
-        due = datetime.now(UTC) + timedelta(seconds=STEP_ASIDE_S)
+        """Ask for a place again soon, one after the other, without counting an attempt."""
+        now = time.monotonic()
+        with self._lock:
+            last = self._asked_again.get(job.destination, 0.0)
+            at = min(max(last + ASIDE_GAP_S, now + STEP_ASIDE_S), now + LONGEST_ASIDE_S)
+            self._asked_again[job.destination] = at
+        due = datetime.now(UTC) + timedelta(seconds=at - now)
         with self.store.transaction() as session:
             engine.enqueue(session, Pool.DELIVER, job.delivery_id, priority=job.priority, not_before=due)
 
@@ -102,6 +117,7 @@ class Delivery:
             raise DestinationRefusedError(
                 "The destination is no longer in the peers file. Add it, then resend."
             )
+        begun = time.monotonic()
         with self.objects.local(job.path, job.sha256, job.bytes) as file:
             receipt = destination.send([file])[0]
         if receipt.error is not None:
@@ -116,6 +132,7 @@ class Delivery:
                 answer=receipt.status,
                 next_attempt_at=None if is_over else due,
                 is_over=is_over,
+                seconds=time.monotonic() - begun,
             ):
                 audit.append(session, "result.delivered", actor=ACTOR, study_key=job.study_key, **_told(job))
                 if not is_over:

@@ -3,7 +3,10 @@
 TriageError
 ├── SettingsError           the operator corrects the named setting
 ├── DatabaseError           the operator makes the database reachable
-│   └── EmbeddedDatabaseError
+│   ├── EmbeddedDatabaseError
+│   └── SchemaError         the database and this Vigil do not belong together
+│       ├── SchemaBehindError
+│       └── SchemaAheadError
 ├── RoleFailedError         a role cannot start; its message says why
 ├── UnknownStudyError       no study has this key
 ├── StudyDeletedError       the study's bytes are gone; it has to be sent again
@@ -35,6 +38,18 @@ class DatabaseError(TriageError):
 
 class EmbeddedDatabaseError(DatabaseError):
     """The embedded PostgreSQL cannot run here. Set VIGIL_DATABASE_URL to a PostgreSQL of your own."""
+
+
+class SchemaError(DatabaseError):
+    """The database and this Vigil do not belong together. Bring both to one version."""
+
+
+class SchemaBehindError(SchemaError):
+    """The database is older than this Vigil. Run ``vigil db upgrade`` with this version."""
+
+
+class SchemaAheadError(SchemaError):
+    """The database belongs to a newer Vigil. Upgrade this one; nothing was changed."""
 
 
 class RoleFailedError(TriageError):

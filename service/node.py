@@ -1,6 +1,7 @@
 """The node process: the receiver, and beside it the loops that read what it stored."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
@@ -8,8 +9,10 @@ from typing import Protocol
 import structlog
 
 from service.engine import DATABASE_AWAY
+from service.errors import SchemaError
 
 STEP_S = 0.5
+CHECK_S = 5.0  # between looks at which release the database belongs to
 WAIT_S = 2.0  # before looking again at what is not in place
 
 log = structlog.get_logger(__name__)
@@ -22,7 +25,12 @@ class Step(Protocol):
         """Do it."""
 
 
-def run_loops(parts: Mapping[str, Callable[[], Step]], stop: threading.Event) -> None:
+def run_loops(
+    parts: Mapping[str, Callable[[], Step]],
+    stop: threading.Event,
+    *,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Run each part in a thread of its own until `stop` is set. Whatever fails, the receiver goes on (I6).
 
     Parameters
@@ -30,9 +38,11 @@ def run_loops(parts: Mapping[str, Callable[[], Step]], stop: threading.Event) ->
     parts : mapping of str to callable
         Name to what makes the part; tried again while something it needs, such as the model, is not in place.
     stop : threading.Event
+    check : callable
+        Raises SchemaError while this release may not work on the database as it is; asked now and then.
     """
     threads = [
-        threading.Thread(target=_run, args=(name, open_part, stop), name=name)
+        threading.Thread(target=_run, args=(name, open_part, stop, check), name=name)
         for name, open_part in parts.items()
     ]
     for thread in threads:
@@ -41,12 +51,19 @@ def run_loops(parts: Mapping[str, Callable[[], Step]], stop: threading.Event) ->
         thread.join()
 
 
-def _run(name: str, open_part: Callable[[], Step], stop: threading.Event) -> None:
+def _run(name: str, open_part: Callable[[], Step], stop: threading.Event, check: Callable[[], None]) -> None:
     part: Step | None = None
+    checked = float("-inf")
     while not stop.is_set():
         try:
+            if time.monotonic() - checked > CHECK_S:
+                check()
+                checked = time.monotonic()
             part = part or open_part()
             part.step(datetime.now(UTC))
+        except SchemaError as error:
+            log.error("studies are received, and wait", loop=name, remedy=str(error))  # noqa: TRY400 - not a defect
+            stop.wait(WAIT_S)
         except DATABASE_AWAY as error:
             log.warning("node waits for the database", loop=name, error=type(error).__name__)
             stop.wait(WAIT_S)

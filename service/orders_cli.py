@@ -15,6 +15,7 @@ from rich.table import Table
 from service.orders import Ordered
 from service.settings import Settings, load_settings
 from service.store import Store
+from service.store.detail import StudyDetail
 from service.study import Priority
 from service.telemetry import configure_logging
 
@@ -86,6 +87,19 @@ def unpark_peer(name: str, data: Data = None, as_json: AsJson = False) -> None:
     from service import orders
 
     _told(data, lambda store: orders.unpark_destination(store, name), "goes on", as_json=as_json)
+
+
+def print_study(detail: StudyDetail) -> None:
+    """Print where a study stands, and where its time went."""
+    row = detail.row
+    percentile = "" if row.percentile is None else f", percentile {row.percentile:.1f}"
+    parked = ", parked" if row.is_parked else ""
+    _out(f"{row.key}: {row.state}{parked}{f' ({row.reason})' if row.reason else ''}{percentile}")
+    table = Table("stage", "of", "ended", "seconds")
+    for stage in detail.stages:
+        at = stage.at.isoformat(sep=" ", timespec="milliseconds")
+        table.add_row(stage.name, escape(stage.of), at, f"{stage.seconds:.3f}")
+    Console().print(table)
 
 
 def list_dead_letters(store: Store, *, limit: int, as_json: bool) -> None:

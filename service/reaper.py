@@ -5,6 +5,7 @@ stranded. An advisory lock lets one act at a time.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -12,7 +13,9 @@ from sqlalchemy import text
 
 from service import engine, urgency
 from service.engine import Pool
+from service.errors import SchemaError
 from service.store import Store, audit, census, deliveries, jobs
+from service.store.migrations import require
 
 LOCK = 0x52_45_41_50  # "REAP"
 ACTOR = "reaper"
@@ -61,11 +64,23 @@ class Reaper:
                 log.warning("jobs rescued", inference=len(lost), delivery=len(unsent))
             return len(lost) + len(unsent)
 
-    def run(self, stop: threading.Event) -> None:
-        """Look again and again until `stop` is set; a database that is away is waited for."""
+    def run(self, stop: threading.Event, on_refusal: Callable[[], None] = lambda: None) -> None:
+        """Look again and again until `stop` is set; a database that is away is waited for.
+
+        Parameters
+        ----------
+        stop : threading.Event
+        on_refusal : callable
+            Called once, at the end, where the database came to belong to another release.
+        """
         while not stop.wait(self.stalled_s / 3):
             try:
+                require(self.store)
                 self.step()
+            except SchemaError as error:
+                log.error("work ends", remedy=str(error))  # noqa: TRY400 - not a defect
+                on_refusal()
+                return
             except engine.DATABASE_AWAY:
                 log.warning("reaper waits for the database")
             except Exception:  # a reaper that ends leaves the dead unburied without a word

@@ -18,9 +18,19 @@ WATCH_S = 0.2
 STEADY_S = 10.0  # a process that lived this long is restarted at once
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-STOP_TIMEOUT_S = 90.0  # above what a worker gives its job in hand
+STOP_TIMEOUT_S = 90.0  # for all roles together; above what a worker gives its job in hand
+STOP_LOOK_S = 0.02
+HURRIED_S = 5.0  # for each role that was told twice
 
 log = structlog.get_logger(__name__)
+
+
+class Stop(threading.Event):
+    """Set when all should stop; its `hurry` when it should not take long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hurry = threading.Event()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +100,25 @@ class Supervisor:
         """Process id of every role."""
         return {running.role.name: running.process.pid for running in self._running}
 
-    def stop(self) -> None:
-        """Stop all roles in reverse order, each with time to finish what it has in hand."""
+    def stop(self, hurry: threading.Event | None = None) -> None:
+        """Stop all roles in reverse order, each with time to finish what it has in hand.
+
+        Parameters
+        ----------
+        hurry : threading.Event, optional
+            Once set, roles are told a second time and get `HURRIED_S`. What they had in hand is done again.
+        """
+        hurry = hurry or threading.Event()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
         while self._running:
             running = self._running.pop()
-            if running.process.poll() is None:
-                running.process.send_signal(running.role.stop_signal)
-            try:
-                running.process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                log.warning("role killed: it did not stop in time", role=running.role.name)
-                running.process.kill()
-                running.process.wait()
+            _tell(running)
+            if not _has_ended(running, deadline, hurry):
+                _tell(running)
+                if not _has_ended(running, time.monotonic() + HURRIED_S, threading.Event()):
+                    log.warning("role killed: it did not stop in time", role=running.role.name)
+                    running.process.kill()
+                    running.process.wait()
 
     def _look_after(self, running: _Running) -> None:
         now = time.monotonic()
@@ -128,6 +145,19 @@ class Supervisor:
             log.exception("role cannot start", role=running.role.name, error=type(error).__name__)
         else:
             running.started, running.restart_at = now, None
+
+
+def _tell(running: _Running) -> None:
+    if running.process.poll() is None:
+        running.process.send_signal(running.role.stop_signal)
+
+
+def _has_ended(running: _Running, deadline: float, hurry: threading.Event) -> bool:
+    """Wait for a role that was told to stop, until `deadline` or until `hurry` is set."""
+    while running.process.poll() is None:
+        if time.monotonic() > deadline or hurry.wait(STOP_LOOK_S):
+            return running.process.poll() is not None
+    return True
 
 
 def _pause_s(failures: int) -> float:

@@ -4,10 +4,12 @@ One job is one model on one study revision. Running it twice, or on two workers,
 are a pure function of the job (I3, I4), and the first to store them wins.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
@@ -125,7 +127,9 @@ class Triage:
 
     def _judge(self, job: InferenceJob, predictor: AnyPredictor) -> Outcome:
         """Score the study, or say why not, and keep the result objects that say so."""
+        begun = time.monotonic()
         with self.provision.of(job) as paths, ExitStack() as held:
+            fetched = time.monotonic()
 
             def reserve(voxels: int) -> Scratch:
                 held.close()  # what a series before this one held
@@ -134,7 +138,16 @@ class Triage:
                 return Scratch(self.scratch_folder if wanted > self.memory.capacity else None)
 
             verdict = judge(paths, predictor, max_voxels=self.max_voxels, reserve=reserve)
-            results = self.objects.keep(job.study_key, self._build(job, verdict, predictor.identity))
+            judged = time.monotonic()
+            built = self._build(job, verdict, predictor.identity)
+            results_at = time.monotonic()
+            results = self.objects.keep(job.study_key, built)
+        seconds = {
+            "fetch": fetched - begun,
+            "judge": judged - fetched,  # read, preprocess, infer, aggregate
+            "build": results_at - judged,
+            "keep": time.monotonic() - results_at,
+        }
         values = self._columns(verdict, predictor.identity)
         if verdict.scores is None:
             return Outcome(
@@ -143,8 +156,9 @@ class Triage:
                 detail=verdict.detail,
                 values=values,
                 results=results,
+                seconds=seconds,
             )
-        return Outcome(state=State.SCORED, values=values, results=results)
+        return Outcome(state=State.SCORED, values=values, results=results, seconds=seconds)
 
     def _build(self, job: InferenceJob, verdict: Verdict, model: ModelIdentity) -> tuple[BuiltResult, ...]:
         if verdict.series is None:

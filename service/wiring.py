@@ -41,6 +41,7 @@ from service.storage.scratch import Scratch
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
 from service.store.keeping import Ages
+from service.store.migrations import require
 from service.store.objects import AtHand, LocalObjects, ResultFolder, ResultObjects, ResultStore, Unchecked
 from service.study import State
 from service.triage import Triage
@@ -55,7 +56,20 @@ def database_url(settings: Settings) -> str:
 
 
 def open_store(settings: Settings) -> Store:
-    """Store on a database that answers.
+    """Store on a database that answers and that this release may work on.
+
+    Raises
+    ------
+    DatabaseError, SchemaError
+        Else; the message says what to do.
+    """
+    store = open_any_store(settings)
+    require(store)
+    return store
+
+
+def open_any_store(settings: Settings) -> Store:
+    """Store on a database that answers, whatever its schema.
 
     Raises
     ------

@@ -1,7 +1,13 @@
 """The worker process of one pool: takes jobs, hands failures back, lets the reaper run beside it."""
 
+import asyncio
+import os
+import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from enum import Enum, auto
 from typing import Protocol
 
 import procrastinate
@@ -12,8 +18,9 @@ from service.reaper import Reaper
 from service.store import conninfo
 
 POLL_S = 2.0  # fallback where a notification was lost
-DELIVERIES = 4  # at a time; they wait for the network
 STOP_TIMEOUT_S = 60.0  # a job in hand may finish
+LAST_GRACE_S = 5.0  # for the goodbyes after it
+EXIT_ABANDONED = 3  # stopped with a job in hand, which the reaper brings back
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +35,19 @@ class Work(Protocol):
         """Decide about another attempt."""
 
 
-def run_worker(pool: Pool, work: Work, *, jobs: int, database_url: str, reaper: Reaper) -> None:
-    """Work until told to stop by SIGTERM or SIGINT, or until the database goes.
+class Ended(Enum):
+    """Why a worker stopped."""
+
+    TOLD = auto()  # by SIGTERM or SIGINT
+    LOST = auto()  # the database went away
+    REFUSED = auto()  # the database came to belong to another release
+
+
+def run_worker(pool: Pool, work: Work, *, database_url: str, reaper: Reaper, slots: int = 1) -> Ended:
+    """Work until told to stop, or until the database goes.
+
+    The first SIGTERM or SIGINT lets the jobs in hand finish, for `STOP_TIMEOUT_S` at most; a second one, or
+    the end of that time, ends the process with `EXIT_ABANDONED`. What it had in hand is done again.
 
     Parameters
     ----------
@@ -40,27 +58,78 @@ def run_worker(pool: Pool, work: Work, *, jobs: int, database_url: str, reaper: 
     database_url : str
     reaper : Reaper
         Runs in a thread of this process.
+    slots : int
+        Jobs at once, each in a thread of its own.
     """
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=conninfo(database_url)))
     app.task(name=TASKS[pool.value])(_task(work))
-    stop = threading.Event()
-    rescue = threading.Thread(target=reaper.run, args=(stop,), name="reaper", daemon=True)
-    rescue.start()
-    log.info("worker ready", pool=pool.value)
-    try:
-        app.run_worker(
-            queues=[pool.value],
-            name=pool.value,
-            concurrency=jobs,
-            fetch_job_polling_interval=POLL_S,
-            shutdown_graceful_timeout=STOP_TIMEOUT_S,
-            delete_jobs="successful",
-            update_heartbeat_interval=reaper.stalled_s / 4,
-            stalled_worker_timeout=reaper.stalled_s,
-        )
-    finally:
-        stop.set()
-        rescue.join()
+    return asyncio.run(_Worker(app, pool, reaper, slots).run())
+
+
+class _Worker:
+    """The engine's worker with our signals and our reaper around it."""
+
+    def __init__(self, app: procrastinate.App, pool: Pool, reaper: Reaper, slots: int) -> None:
+        self._app = app
+        self._pool = pool
+        self._reaper = reaper
+        self._slots = slots
+        self._ended = Ended.LOST
+
+    async def run(self) -> Ended:
+        loop = asyncio.get_running_loop()
+        # The loop's own pool has few threads, whatever the number of jobs at once.
+        loop.set_default_executor(ThreadPoolExecutor(self._slots + 1, thread_name_prefix="job"))
+        working = asyncio.ensure_future(self._work())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told, working)
+        stop = threading.Event()
+
+        def refuse() -> None:
+            loop.call_soon_threadsafe(self._finish, working, Ended.REFUSED)
+
+        rescue = threading.Thread(target=self._reaper.run, args=(stop, refuse), name="reaper", daemon=True)
+        rescue.start()
+        log.info("worker ready", pool=self._pool.value, slots=self._slots)
+        try:
+            with suppress(asyncio.CancelledError):
+                await working
+        finally:
+            stop.set()
+            rescue.join(LAST_GRACE_S)
+        return self._ended
+
+    async def _work(self) -> None:
+        async with self._app.open_async():
+            await self._app.run_worker_async(
+                queues=[self._pool.value],
+                name=self._pool.value,
+                concurrency=self._slots,
+                fetch_job_polling_interval=POLL_S,
+                shutdown_graceful_timeout=STOP_TIMEOUT_S,
+                delete_jobs="successful",
+                install_signal_handlers=False,
+                update_heartbeat_interval=self._reaper.stalled_s / 4,
+                stalled_worker_timeout=self._reaper.stalled_s,
+            )
+
+    def _told(self, working: "asyncio.Future[None]") -> None:
+        if self._ended is Ended.TOLD:
+            _abandon()
+        self._finish(working, Ended.TOLD)
+
+    def _finish(self, working: "asyncio.Future[None]", ended: Ended) -> None:
+        """Take no further job; the process ends in bounded time, whatever the jobs in hand do."""
+        self._ended = ended
+        watchdog = threading.Timer(STOP_TIMEOUT_S + LAST_GRACE_S, _abandon)
+        watchdog.daemon = True
+        watchdog.start()
+        working.cancel()
+
+
+def _abandon() -> None:
+    log.warning("worker ends with a job in hand")
+    os._exit(EXIT_ABANDONED)  # a thread at work cannot be ended otherwise
 
 
 def _task(work: Work) -> Callable[[int], None]:

@@ -8,8 +8,9 @@ from service import __version__
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.api.schemas import Health, Readiness
+from service.errors import SchemaBehindError, SchemaError
 from service.store.census import live_workers
-from service.store.migrations import is_current
+from service.store.migrations import require
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(refuse_unknown_parameters)])
 
@@ -24,13 +25,16 @@ def read_health() -> Health:
 def read_readiness(parts: PartsOf) -> Readiness:
     """The database answers and has the schema of this version; 503 with the reason otherwise."""
     parts.store.check()
-    if not is_current(parts.store):
+    try:
+        require(parts.store)
+    except SchemaError as error:
+        is_behind = isinstance(error, SchemaBehindError)
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "schema-outdated",
+            "schema-outdated" if is_behind else "schema-ahead",
             "The database has another schema than this version of Vigil needs.",
-            "Run `vigil db upgrade` with this version.",
-        )
+            "Run `vigil db upgrade` with this version." if is_behind else "Upgrade this Vigil.",
+        ) from error
     with parts.store.transaction() as session:
         workers = live_workers(session, stalled_s=parts.settings.stalled_s)
     return Readiness(status="ready", version=__version__, workers=workers)

@@ -169,6 +169,15 @@ class Event(_Body):
     detail: dict[str, Any]
 
 
+class Stage(_Body):
+    """One stage of the way, when it ended and what it cost."""
+
+    name: str
+    of: str
+    at: datetime
+    seconds: float = Field(ge=0)
+
+
 class Study(_Body):
     """One study with all that happened to it."""
 
@@ -186,6 +195,7 @@ class Study(_Body):
     waived: str | None = Field(description="Why it may go without every result confirmed.")
     revisions: list[Revision] = Field(description="Newest first; the first is the one that counts.")
     timeline: list[Event]
+    stages: list[Stage] = Field(description="Where the time of the current revision went, in order.")
 
 
 class Health(_Body):

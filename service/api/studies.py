@@ -44,6 +44,7 @@ def read_study(parts: PartsOf, key: Key) -> schemas.Study:
             "waived": found.waived,
             "revisions": found.revisions,
             "timeline": found.timeline,
+            "stages": found.stages,
         }
     )
 

@@ -56,6 +56,7 @@ def begin(session: Session, delivery_id: int) -> DeliveryJob | None:
     if delivery is None or delivery.status is not DeliveryStatus.WAITING:
         return None
     delivery.attempts += 1
+    delivery.began_at = delivery.began_at or datetime.now(UTC)
     return _job(delivery)
 
 
@@ -114,6 +115,7 @@ def record(
     fallback: str | None = None,
     next_attempt_at: datetime | None = None,
     is_over: bool = True,
+    seconds: float = 0.0,
 ) -> bool:
     """Store how an attempt to send ended; False where another had ended it before.
 
@@ -123,10 +125,15 @@ def record(
         Code of why the destination will not have it.
     is_over : bool
         False for a *delivered* result that is still to be confirmed.
+    seconds : float
+        What the attempt took.
     """
     delivery = _locked(session, delivery_id)
     if delivery.status is not DeliveryStatus.WAITING:
         return False
+    delivery.seconds += seconds
+    if status is DeliveryStatus.DELIVERED:
+        delivery.delivered_at = datetime.now(UTC)
     delivery.status, delivery.answer, delivery.error = status, answer, error
     delivery.fallback = fallback or delivery.fallback
     if next_attempt_at is not None:

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
 from service.errors import UnknownStudyError
+from service.store.stages import Stage, stages_of
 from service.store.tables import (
     AuditRow,
     DeliveryRow,
@@ -186,6 +187,8 @@ class StudyDetail:
         Newest first.
     timeline : tuple of Event
         Oldest first; the newest `TIMELINE_LIMIT`.
+    stages : tuple of Stage
+        Where the time of the current revision went.
     """
 
     row: WorklistRow
@@ -200,6 +203,7 @@ class StudyDetail:
     waived: str | None
     revisions: tuple[Revision, ...]
     timeline: tuple[Event, ...]
+    stages: tuple[Stage, ...]
 
     @property
     def current(self) -> Score | None:
@@ -248,6 +252,7 @@ def study_detail(session: Session, key: str) -> StudyDetail:
         waived=study.waived,
         revisions=tuple(_revision(revision) for revision in reversed(study.revisions)),
         timeline=_timeline(session, key),
+        stages=stages_of(study),
     )
 
 

@@ -105,6 +105,7 @@ class Outcome:
     reason: str | None = None
     detail: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)  # columns of the score
+    seconds: Mapping[str, float] = field(default_factory=dict)  # what each stage of the attempt took
     results: Sequence[StoredResult] = ()
 
 
@@ -309,6 +310,7 @@ def record(
         outcome.detail,
         now,
     )
+    score.seconds = dict(outcome.seconds)
     for column, value in outcome.values.items():
         setattr(score, column, value)
     deliveries = []

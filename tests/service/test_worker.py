@@ -1,5 +1,6 @@
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from sqlalchemy import text
 from service import engine
 from service.engine import Pool
 from service.store import Store
+from service.worker import EXIT_ABANDONED, POLL_S
+from tests.service.test_migrations import of_release
 
 pytestmark = pytest.mark.postgres
 
@@ -33,11 +36,14 @@ class Work:
         if row_id == 99:
             time.sleep(2)
             self.note("end 99")
+        if row_id == 1000:
+            time.sleep(1000)
     def failed(self, row_id, error):
         self.note(f"failed {row_id} {type(error).__name__}")
 
 reaper = Reaper(store=Store.open(sys.argv[1]), stalled_s=6)
-run_worker(Pool.INFER, Work(), jobs=1, database_url=sys.argv[1], reaper=reaper)
+ended = run_worker(Pool.INFER, Work(), database_url=sys.argv[1], reaper=reaper)
+sys.exit(0 if ended.name == "TOLD" else ended.name)
 """
 
 
@@ -80,7 +86,7 @@ def test_a_job_in_hand_is_finished_before_the_worker_stops(store: Store, worker:
     worker.wait_for("run 99")
 
     worker.process.send_signal(signal.SIGTERM)
-    worker.process.wait(timeout=20)
+    assert worker.process.wait(timeout=20) == 0
 
     assert "end 99" in worker.notes.read_text()
     with store.transaction() as session:
@@ -100,3 +106,62 @@ def test_the_job_of_a_killed_worker_is_known_as_lost(store: Store, worker: Worke
     with store.transaction() as session:
         session.execute(text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'"))
         assert engine.without_live_job(session, Pool.INFER, [99], stalled_s=60) == [99]
+
+
+def test_a_second_signal_does_not_wait_for_the_job_in_hand(store: Store, worker: WorkerProcess) -> None:
+    with store.transaction() as session:
+        engine.enqueue(session, Pool.INFER, 1000, priority=10)
+    worker.wait_for("run 1000")
+
+    worker.process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.process.wait(timeout=1)
+    worker.process.send_signal(signal.SIGTERM)
+
+    assert worker.process.wait(timeout=5) == EXIT_ABANDONED
+    with store.transaction() as session:
+        session.execute(text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'"))
+        assert engine.without_live_job(session, Pool.INFER, [1000], stalled_s=60) == [1000]
+
+
+def test_an_idle_worker_stops_at_once_with_success(store: Store, worker: WorkerProcess) -> None:
+    with store.transaction() as session:
+        engine.enqueue(session, Pool.INFER, 1, priority=10)
+    worker.wait_for("run 1")
+
+    worker.process.send_signal(signal.SIGINT)
+
+    assert worker.process.wait(timeout=5) == 0
+
+
+def test_a_committed_job_wakes_a_worker_without_waiting_for_its_next_look(
+    store: Store, worker: WorkerProcess
+) -> None:
+    """Through our own connection, so that the notification leaves with our commit."""
+    with store.transaction() as session:
+        engine.enqueue(session, Pool.INFER, 1, priority=10)
+    worker.wait_for("run 1")
+    waits = []
+    for row in range(2, 8):
+        time.sleep(0.3)  # asleep again; three looks would be 6 s away
+        committed = time.monotonic()
+        with store.transaction() as session:
+            engine.enqueue(session, Pool.INFER, row, priority=10)
+        worker.wait_for(f"run {row}")
+        waits.append(time.monotonic() - committed)
+
+    assert statistics.median(waits) < POLL_S / 4, waits
+
+
+def test_a_worker_ends_when_the_database_comes_to_belong_to_a_newer_release(
+    store: Store, worker: WorkerProcess
+) -> None:
+    with store.transaction() as session:
+        engine.enqueue(session, Pool.INFER, 1, priority=10)
+    worker.wait_for("run 1")
+
+    with of_release(store, "9999", oldest="9998"):
+        assert worker.process.wait(timeout=20) == 1
+        with store.transaction() as session:
+            engine.enqueue(session, Pool.INFER, 2, priority=10)
+            assert engine.depth(session)[Pool.INFER].waiting == 1

@@ -29,7 +29,7 @@ def test_a_process_with_its_schema_is_ready_and_counts_the_workers(client: TestC
 def test_another_schema_is_not_ready_and_says_what_to_run(client: TestClient, store: Store) -> None:
     with store.engine.begin() as connection:
         (current,) = connection.execute(text("SELECT version_num FROM public.alembic_version")).one()
-        connection.execute(text("UPDATE public.alembic_version SET version_num = 'older'"))
+        connection.execute(text("UPDATE public.alembic_version SET version_num = '0002'"))
     try:
         answer = client.get("/readyz")
     finally:
