@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from service.errors import SchemaAheadError, SchemaBehindError, SchemaError
-from service.node import run_intake
+from service.node import run_loops
 from service.store import Store
 from service.store.migrations import require, upgrade
 
@@ -70,6 +70,6 @@ def test_the_intake_waits_while_the_database_belongs_to_another_release() -> Non
     def never() -> None:
         raise AssertionError("opened on a foreign database")
 
-    run_intake(never, stop, check=check)  # type: ignore[arg-type]
+    run_loops({"intake": never}, stop, check=check)  # type: ignore[arg-type]
 
     assert checks == [1]
