@@ -113,7 +113,10 @@ def pack(
     spool = reception.open_spool(_settings(data=data))
     instances = spool.instances(key) if STUDY_KEY.fullmatch(key) else []
     if not instances:
-        raise UnknownStudyError("No study has this key. List the keys with `vigil studies list`.")
+        raise UnknownStudyError(
+            "No received files of such a study are on this machine. List the keys with `vigil studies list`; "
+            "files that left for the store are there, as packs/KEY/."
+        )
     out.mkdir(parents=True, exist_ok=True)
     _out(str(write_pack(instances, out / f"{key}.tar")))
 
