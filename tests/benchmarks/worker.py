@@ -132,9 +132,7 @@ def spool_studies(store: Store, data: Path, count: int) -> list[int]:
     for number in range(count):
         for index, content in enumerate(contents):
             stored = spool.store(f"2.25.{number + 1}", f"2.25.{number + 1}.{index + 1}", [content])
-        found = [
-            arrival(one.file_name.removesuffix(".dcm")) for one in spool.instances(stored.study_key)
-        ]
+        found = [arrival(one.file_name.removesuffix(".dcm")) for one in spool.instances(stored.study_key)]
         with store.transaction() as session:
             studies.register(session, stored.study_key, found)
         with store.transaction() as session:
