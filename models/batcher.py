@@ -111,6 +111,11 @@ class Batcher:
     turn : lock, optional
         Shared by all batchers of one device: one batch runs at a time.
     observer : Observer, optional
+
+    Raises
+    ------
+    DeviceMemoryError
+        If not even one sample fits the device.
     """
 
     def __init__(
@@ -128,7 +133,7 @@ class Batcher:
         self._turn = turn or threading.Lock()
         self._observer = observer or Unobserved()
         with self._turn:
-            self._sizes = probe(device, examples)
+            self._sizes = self._probed(examples)
         self._limit = self._sizes.allowed[-1]
         self._changed = threading.Condition()
         self._waiting: list[_Request] = []
@@ -182,6 +187,20 @@ class Batcher:
             self._waiting.append(request)
             self._changed.notify_all()
         return request
+
+    def _probed(self, examples: Feeds) -> Sizes:
+        """What the network allows, with the largest batch that the device's memory holds."""
+        while True:
+            try:
+                return probe(self._device, examples)
+            except Exception as error:
+                size = _count(examples) // 2
+                if not is_out_of_memory(error):
+                    raise
+                if not size:
+                    raise DeviceMemoryError(DeviceMemoryError.__doc__) from error
+                examples = {name: values[:size] for name, values in examples.items()}
+                self._observer.halved(size)
 
     def _work(self) -> None:
         while pieces := self._next():

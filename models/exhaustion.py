@@ -2,10 +2,8 @@
 
 import re
 
-from models.runtime import REFUSALS
-
 # ONNX Runtime has no class of its own for it: what a provider's allocator or library says stands in the
-# message of a general error. In turn: the arena of CPU and CUDA, the CPU without arena, CUDA, cuBLAS and
+# message of whatever general error comes out, which differs between ways to run. In turn: the arena of CPU and CUDA, the CPU without arena, CUDA, cuBLAS and
 # cuDNN, TensorRT.
 _MARKS = re.compile(
     r"Failed to allocate memory|bad_alloc|bad allocation|out of memory|OutOfMemory|OUT_OF_MEMORY"
@@ -16,10 +14,7 @@ _MARKS = re.compile(
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of a run says that a smaller batch might fit."""
-    if isinstance(error, MemoryError):
-        return True
-    # Through bound inputs every refusal of a provider comes out as a RuntimeError.
-    return isinstance(error, (*REFUSALS, RuntimeError)) and says_out_of_memory(str(error))
+    return isinstance(error, MemoryError) or says_out_of_memory(str(error))
 
 
 def says_out_of_memory(text: str) -> bool:

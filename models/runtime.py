@@ -15,6 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from models.artefact import file_sha256
 from models.errors import ArtefactError
+from models.exhaustion import is_out_of_memory
 from models.providers import (
     CPU,
     PREFERENCE,
@@ -164,7 +165,12 @@ class Session:
             One sample of every input.
         """
         for size in self._shapes or (1,):
-            self.run({name: _filled(values, size) for name, values in example.items()})
+            try:
+                self.run({name: _filled(values, size) for name, values in example.items()})
+            except (*REFUSALS, RuntimeError) as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+                return  # smaller ones are warm, and larger ones the batcher will not ask for
 
 
 def open_session(

@@ -11,6 +11,7 @@ from models.artefact import Artefact, PictureArtefact
 from models.batcher import Batcher
 from models.errors import ModelError, ServerAwayError
 from models.predictor import AnyPredictor
+from models.runtime import REFUSALS
 from models.scores import ModelIdentity
 from service.active import ActiveModel
 from service.errors import SettingsError
@@ -107,7 +108,7 @@ class Serving:
             self._mark = ""  # look again
             log.warning("new model waits for the inference server")
             return
-        except (ModelError, SettingsError):
+        except (ModelError, SettingsError, *REFUSALS, RuntimeError):  # the last two from its first runs
             self._told(False)
             log.exception("new model refused: the one before goes on", model=self.identity.sha256[:16])
             return

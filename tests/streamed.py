@@ -28,7 +28,7 @@ MB = 1024 * 1024
 BRAIN_MM = np.array([140.0, 170.0, 135.0])  # columns, rows, slices
 
 
-def write_brain(folder: Path, slices: int, edge: int) -> list[Path]:
+def write_brain(folder: Path, slices: int, edge: int, *, name: str = "long") -> list[Path]:
     """An ellipsoid of two tissues and a bright ball, one file a slice."""
     folder.mkdir(parents=True, exist_ok=True)
     step = np.array([190.0 / edge, 190.0 / edge, 150.0 / slices])
@@ -41,7 +41,7 @@ def write_brain(folder: Path, slices: int, edge: int) -> list[Path]:
         radius = (x / BRAIN_MM[0] * 2) ** 2 + (y / BRAIN_MM[1] * 2) ** 2 + (z / BRAIN_MM[2] * 2) ** 2
         values = np.where(radius < 0.6, 170.0, 115.0) + np.roll(noise, index, axis=0)
         values = np.where((x - 20) ** 2 + y**2 + z**2 < 8**2, 400.0, values)
-        image: FileDataset = mr_image("long", index, np.where(radius < 1, values, 0).astype(np.uint16))
+        image: FileDataset = mr_image(name, index, np.where(radius < 1, values, 0).astype(np.uint16))
         image.ImagePositionPatient = [float(place[0]), float(place[0]), float(z)]
         image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         image.PixelSpacing, image.SliceThickness = [step[1], step[0]], float(step[2])

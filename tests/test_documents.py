@@ -44,7 +44,9 @@ def test_every_variable_that_a_document_names_is_a_setting(document: Path) -> No
 
 @each_document
 def test_every_metric_that_a_document_names_is_exported(document: Path) -> None:
-    exported = (ROOT / "service" / "api" / "metrics.py").read_text(encoding="utf-8")
+    exported = "".join(
+        (ROOT / "service" / path).read_text(encoding="utf-8") for path in ("api/metrics.py", "meters.py")
+    )
     named = re.findall(r"`(vigil_[a-z_]+)`", document.read_text(encoding="utf-8"))
 
     assert [name for name in named if f'"{name}"' not in exported] == []

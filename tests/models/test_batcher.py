@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -16,9 +17,9 @@ from models.batcher import AHEAD, Batcher
 from models.catalogue import active_artefact
 from models.errors import DeviceMemoryError
 from models.predictor import Predictor
-from models.providers import CPU
+from models.providers import CPU, CUDA
 from models.runner import Feeds, Outputs
-from models.runtime import Session
+from models.runtime import PARITY, Session, difference
 from models.volume import Volume
 from tests.picture_models import SIZE, write_network
 
@@ -226,6 +227,16 @@ def test_a_batch_too_large_for_the_device_is_halved_and_the_size_remembered(
     assert [len(run) for run in device.runs] == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
 
 
+def test_a_device_that_never_held_the_largest_batch_starts_with_a_smaller_one() -> None:
+    examples = {"x": np.linspace(1, 2, FULL, dtype=np.float32)[:, None]}
+    batcher = Batcher(FakeDevice(fits=3), examples)
+    assert batcher.sizes == Sizes(allowed=(1, 2), is_shared=True)
+    batcher.close()
+
+    with pytest.raises(DeviceMemoryError):
+        Batcher(FakeDevice(fits=0), examples)
+
+
 def test_a_sample_that_fits_no_memory_fails_its_study_and_the_next_is_served(
     started: Callable[..., Batcher],
 ) -> None:
@@ -282,6 +293,23 @@ def test_network_that_looks_at_the_whole_batch_is_found_out(tmp_path: Path) -> N
     }
 
     assert not probe(Session(tmp_path / NETWORK, providers=(CPU,)), examples).is_shared
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(CUDA not in onnxruntime.get_available_providers(), reason="no CUDA provider here")
+def test_on_a_gpu_a_sample_gets_the_same_bytes_in_any_company_and_what_the_cpu_says() -> None:
+    predictor = Predictor.load(active_artefact(), providers=(CUDA, CPU))
+    given = predictor.examples()
+    batcher = Batcher(predictor.runner, given)
+    with batcher.lane(ROUTINE) as lane:
+        together = lane.run(given)
+        alone = lane.run({name: values[3:4] for name, values in given.items()})
+    batcher.close()
+
+    assert {name: values[3:4].tobytes() for name, values in together.items()} == {
+        name: values.tobytes() for name, values in alone.items()
+    }
+    assert difference(real_session().run(given), together) <= PARITY
 
 
 @pytest.mark.slow
