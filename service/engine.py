@@ -24,6 +24,7 @@ Pool = study.Pool
 TASKS = {"infer": "vigil.infer", "deliver": "vigil.deliver"}
 # How a database that went away shows, through our own queries and through the engine's.
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError, ConnectorException)
+CLOCK_TOLERANCE_S = 2.0  # transactions begin before they write
 KEEP_FAILED_HOURS = 24  # a finished row serves nobody but the person looking into a failure
 
 
@@ -131,7 +132,9 @@ def without_live_job(session: Session, pool: Pool, row_ids: list[int], *, stalle
             "DELETE FROM procrastinate_jobs WHERE id IN ("
             " SELECT job.id FROM procrastinate_jobs job LEFT JOIN procrastinate_workers worker"
             " ON worker.id = job.worker_id WHERE job.queue_name = :pool AND job.status = 'doing'"
-            " AND coalesce(worker.last_heartbeat, '-infinity') < now() - make_interval(secs => :stalled))"
+            # A heartbeat of the future is from before the clock was set back: its worker may be dead too.
+            " AND coalesce(worker.last_heartbeat, '-infinity') NOT BETWEEN"
+            " now() - make_interval(secs => :stalled) AND now() + make_interval(secs => :stalled))"
         ),
         {"pool": pool.value, "stalled": stalled_s},
     )
@@ -144,6 +147,23 @@ def without_live_job(session: Session, pool: Pool, row_ids: list[int], *, stalle
         {"pool": pool.value, "rows": row_ids},
     )
     return sorted(set(row_ids) - set(alive))
+
+
+def follow_clock(session: Session) -> int:
+    """Make due what was put off by a clock that has been set back since; return how many jobs.
+
+    Such a job was put into the queue in what is now the future, and would wait until that comes.
+    """
+    done = session.execute(
+        text(
+            "UPDATE procrastinate_jobs job SET scheduled_at = now()"
+            " WHERE status = 'todo' AND scheduled_at > now() AND EXISTS ("
+            " SELECT FROM procrastinate_events event WHERE event.job_id = job.id AND event.type = 'deferred'"
+            " AND event.at > now() + make_interval(secs => :tolerance)) RETURNING id"
+        ),
+        {"tolerance": CLOCK_TOLERANCE_S},
+    )
+    return len(done.all())
 
 
 def depth(session: Session) -> dict[Pool, Depth]:

@@ -46,6 +46,7 @@ class Reaper:
             if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK}):
                 return 0
             engine.purge(session)
+            engine.follow_clock(session)
             scores = jobs.waiting_scores(session)
             lost = engine.without_live_job(session, Pool.INFER, list(scores), stalled_s=self.stalled_s)
             for score_id in lost:

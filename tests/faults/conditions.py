@@ -4,7 +4,7 @@ import os
 import random
 import time
 
-from tests.faults.places import clock_of
+from tests.faults.places import set_clock
 from tests.faults.site import Site
 
 FULL_S = 6.0
@@ -40,12 +40,12 @@ def _grow(descriptor: int, left: int) -> None:
 
 
 def move_the_clock(site: Site, chance: random.Random, repetitions: int) -> int:
-    """The time of day jumps, forwards or backwards, and stays wrong for good."""
-    clock = clock_of(site.folder)
+    """The time of day jumps, forwards or backwards, and stays wrong."""
+    wrong_by = 0
     with site.traffic().flowing(chance):
         for number in range(repetitions):
             time.sleep(chance.uniform(1.0, 3.0))
-            wrong = int(clock.read_text()) + JUMPS_S[number % len(JUMPS_S)]
-            clock.write_text(f"{wrong:+d}\n")
+            wrong_by += JUMPS_S[number % len(JUMPS_S)]
+            set_clock(site.folder, wrong_by)
             time.sleep(MOVED_S)
     return repetitions

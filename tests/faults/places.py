@@ -1,6 +1,7 @@
 """Sites under a condition of their own: a disk that can be full, a clock that can be moved."""
 
 import os
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -9,7 +10,6 @@ from pathlib import Path
 from tests.faults.site import Site, site
 
 DISK_MB = 640  # database 100, log at most 256, free mark 64, and room for a load
-CLOCK_LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 
 Place = Callable[[Path], AbstractContextManager[Site]]
 
@@ -50,31 +50,31 @@ def on_a_small_disk(folder: Path) -> Iterator[Site]:
 
 @contextmanager
 def under_another_clock(folder: Path) -> Iterator[Site]:
-    """Site, database included, whose time of day is shifted by what stands in ``<folder>.clock``.
-
-    Time that only runs, and times of files, are left as they are: a clock that is set leaves them too.
+    """Site, database included, whose time of day `set_clock` moves; the time that only runs stays right.
 
     Raises
     ------
     UnavailableError
     """
-    if not CLOCK_LIBRARIES:
-        raise UnavailableError("libfaketime is not installed (Debian: faketime).")
-    clock = clock_of(folder)
-    clock.write_text("+0\n")
-    settings = {
-        "LD_PRELOAD": str(CLOCK_LIBRARIES[0]),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-        "FAKETIME_DONT_RESET": "1",
-    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    library = folder.with_name(f"{folder.name}-clock.so")
+    source = Path(__file__).with_name("clock.c")
+    try:
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    except FileNotFoundError:
+        raise UnavailableError("Another clock needs a C compiler (cc).") from None
+    set_clock(folder, 0)
+    settings = {"LD_PRELOAD": str(library), "VIGIL_TEST_CLOCK": str(_clock_of(folder))}
     with site(folder, **settings) as running:
         yield running
 
 
-def clock_of(folder: Path) -> Path:
-    """File that says by how many seconds a site's clock is wrong."""
+def set_clock(folder: Path, wrong_by_s: int) -> None:
+    """Let a site's clock be wrong by so many seconds from now on."""
+    clock = _clock_of(folder)
+    with clock.open("r+b" if clock.exists() else "w+b") as file:  # in place: it is mapped
+        file.write(struct.pack("=q", wrong_by_s))
+
+
+def _clock_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.clock")

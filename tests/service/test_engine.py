@@ -83,3 +83,42 @@ def test_old_finished_rows_are_purged(store: Store) -> None:
         left = session.execute(text("SELECT args->>'row_id' FROM procrastinate_jobs")).scalars().all()
 
     assert left == ["2"]
+
+
+def test_a_clock_that_was_set_back_strands_no_job(store: Store) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    with store.transaction() as session:
+        for row in (1, 2):
+            engine.enqueue(session, Pool.DELIVER, row, priority=10, not_before=later)
+        session.execute(
+            text(
+                "UPDATE procrastinate_events SET at = now() + interval '59 minutes' WHERE job_id ="
+                " (SELECT id FROM procrastinate_jobs WHERE args->>'row_id' = '1')"
+            )
+        )
+
+    with store.transaction() as session:
+        moved = engine.follow_clock(session)
+    with store.transaction() as session:
+        due = session.scalars(
+            text("SELECT args->>'row_id' FROM procrastinate_jobs WHERE scheduled_at <= now()")
+        ).all()
+
+    assert (moved, due) == (1, ["1"])
+
+
+def test_the_job_of_a_worker_that_died_before_the_clock_was_set_back_comes_back(store: Store) -> None:
+    with store.transaction() as session:
+        engine.enqueue(session, Pool.INFER, 1, priority=10)
+        worker = session.scalar(
+            text(
+                "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() + interval '1 h')"
+                " RETURNING id"
+            )
+        )
+        session.execute(
+            text("UPDATE procrastinate_jobs SET status = 'doing', worker_id = :worker"), {"worker": worker}
+        )
+
+    with store.transaction() as session:
+        assert engine.without_live_job(session, Pool.INFER, [1], stalled_s=30) == [1]
