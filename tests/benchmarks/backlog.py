@@ -82,6 +82,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, database(Path(folder) / "data", chosen.database) as store:
         print(f"queued {chosen.studies} studies in {fill(store, chosen.studies):.1f} s")
         print(f"the engine's tables take {engine_mb(store):.0f} MB")
+        begun = time.monotonic()
+        Reaper(store=store, stalled_s=30).step()
+        reaped_s = time.monotonic() - begun
         with workers(store, infer=chosen.workers, deliver=1, inference_s=INFERENCE_S) as pids:
             time.sleep(WARM_S)
             first = [memory_mb(pid) for pid in pids]
@@ -89,9 +92,6 @@ def main() -> int:
             for number in range(chosen.stat):
                 waits.append(claim_s(store, number))
                 time.sleep(BETWEEN_S)
-            begun = time.monotonic()
-            Reaper(store=store, stalled_s=30).step()
-            reaped_s = time.monotonic() - begun
             growth = max(memory_mb(pid) / before for pid, before in zip(pids, first, strict=True))
             with store.transaction() as session:
                 left = engine.depth(session)[Pool.INFER].waiting
