@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -251,11 +251,10 @@ def list_studies(
     from service import wiring
     from service.store.worklist import worklist
 
-    store = wiring.open_store(_settings(data=data))
-    if failed:
-        orders_cli.list_dead_letters(store, limit=limit, as_json=as_json)
-        return
-    with store.transaction() as session:
+    with closing(wiring.open_store(_settings(data=data))) as store, store.transaction() as session:
+        if failed:
+            orders_cli.list_dead_letters(session, limit=limit, as_json=as_json)
+            return
         listed = worklist(session, limit=limit)
     if as_json:
         _print_json(asdict(listed))
@@ -282,8 +281,7 @@ def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
     from service import wiring
     from service.store.detail import study_detail
 
-    store = wiring.open_store(_settings(data=data))
-    with store.transaction() as session:
+    with closing(wiring.open_store(_settings(data=data))) as store, store.transaction() as session:
         detail = study_detail(session, key)
     if as_json:
         _print_json(asdict(detail))

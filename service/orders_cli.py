@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy.orm import Session
 
 from service.orders import Ordered
 from service.settings import Settings, load_settings
@@ -67,7 +69,8 @@ def replay_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
     from service import wiring
     from service.replay import replay
 
-    replayed = replay(wiring.open_store(_settings(data=data)), key)
+    with closing(wiring.open_store(_settings(data=data))) as store:
+        replayed = replay(store, key)
     if as_json:
         _print_json(asdict(replayed))
     else:
@@ -102,12 +105,11 @@ def print_study(detail: StudyDetail) -> None:
     Console().print(table)
 
 
-def list_dead_letters(store: Store, *, limit: int, as_json: bool) -> None:
+def list_dead_letters(session: Session, *, limit: int, as_json: bool) -> None:
     """Print what was given up, newest first, with its reason."""
     from service.store.dead_letters import dead_letters
 
-    with store.transaction() as session:
-        letters = dead_letters(session, limit=limit)
+    letters = dead_letters(session, limit=limit)
     if as_json:
         _print_json({"failed": [asdict(letter) for letter in letters]})
         return
@@ -121,7 +123,8 @@ def list_dead_letters(store: Store, *, limit: int, as_json: bool) -> None:
 def _told(data: Path | None, order: Callable[[Store], Ordered], done: str, *, as_json: bool) -> None:
     from service import wiring
 
-    ordered = order(wiring.open_store(_settings(data=data)))
+    with closing(wiring.open_store(_settings(data=data))) as store:
+        ordered = order(store)
     if as_json:
         _print_json(asdict(ordered))
     elif ordered.changed:

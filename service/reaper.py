@@ -49,12 +49,18 @@ class Reaper:
             engine.follow_clock(session)
             scores = jobs.waiting_scores(session)
             lost = engine.without_live_job(session, Pool.INFER, list(scores), stalled_s=self.stalled_s)
+            if lost:  # one that ended while we looked is not lost
+                scores = jobs.waiting_scores(session)
+                lost = [score_id for score_id in lost if score_id in scores]
             for score_id in lost:
                 engine.enqueue(session, Pool.INFER, score_id, priority=scores[score_id])
             undelivered = deliveries.waiting(session)
             unsent = engine.without_live_job(
                 session, Pool.DELIVER, list(undelivered), stalled_s=self.stalled_s
             )
+            if unsent:
+                undelivered = deliveries.waiting(session)
+                unsent = [delivery_id for delivery_id in unsent if delivery_id in undelivered]
             for delivery_id in unsent:
                 priority, due = undelivered[delivery_id]
                 engine.enqueue(session, Pool.DELIVER, delivery_id, priority=priority, not_before=due)

@@ -20,6 +20,7 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 STOP_TIMEOUT_S = 90.0  # for all roles together; above what a worker gives its job in hand
 STOP_LOOK_S = 0.02
+TELL_GAP_S = 0.25  # two signals at once are one to the process
 HURRIED_S = 5.0  # for each role that was told twice
 
 log = structlog.get_logger(__name__)
@@ -114,6 +115,7 @@ class Supervisor:
             running = self._running.pop()
             _tell(running)
             if not _has_ended(running, deadline, hurry):
+                time.sleep(TELL_GAP_S)
                 _tell(running)
                 if not _has_ended(running, time.monotonic() + HURRIED_S, threading.Event()):
                     log.warning("role killed: it did not stop in time", role=running.role.name)

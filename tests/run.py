@@ -32,6 +32,7 @@ def checks(*, with_long: bool) -> tuple[Check, ...]:
         Check("format", (python, "-m", "ruff", "format", "--check", ".")),
         Check("types", (python, "-m", "mypy")),
         Check("import direction", (str(BIN / "lint-imports"),)),
+        Check("the engine on a PostgreSQL of the site", (python, "-m", "tests.site_postgres")),
         Check("tests", (python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", *chosen)),
     )
 

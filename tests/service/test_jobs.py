@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from service import engine
 from service.engine import Pool
@@ -182,6 +183,24 @@ def test_the_reaper_gives_every_waiting_row_a_job_and_then_rests(store: Store, s
     with store.transaction() as session:
         depth = engine.depth(session)
     assert (depth[Pool.INFER].waiting, depth[Pool.DELIVER].waiting) == (1, 2)
+
+
+def test_a_study_that_ends_while_the_reaper_looks_is_not_rescued(
+    store: Store, score_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = engine.without_live_job
+
+    def end_first(session: Session, pool: Pool, row_ids: list[int], *, stalled_s: float) -> list[int]:
+        if pool is Pool.INFER:
+            with store.transaction() as other:
+                job = jobs.begin(other, score_id)
+                assert job is not None
+                jobs.record(other, job, SCORED, lambda _: [])
+        return look(session, pool, row_ids, stalled_s=stalled_s)
+
+    monkeypatch.setattr(engine, "without_live_job", end_first)
+
+    assert Reaper(store=store, stalled_s=30).step() == 0
 
 
 def test_the_database_refuses_a_percentile_without_a_score(store: Store, score_id: int) -> None:

@@ -3,12 +3,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
 
 from service.errors import SchemaAheadError, SchemaBehindError, SchemaError
 from service.node import run_loops
-from service.store import Store
+from service.store import Store, migrations
 from service.store.migrations import require, upgrade
+from service.store.tables import SCHEMA, Base
 
 pytestmark = pytest.mark.postgres
 
@@ -73,3 +78,70 @@ def test_the_intake_waits_while_the_database_belongs_to_another_release() -> Non
     run_loops({"intake": never}, stop, check=check)  # type: ignore[arg-type]
 
     assert checks == [1]
+
+
+@pytest.fixture
+def older(store: Store) -> Iterator[Store]:
+    """A database of its own, as release 0002 left it."""
+    name = "older"
+    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
+        older = Store.open(make_url(store.url).set(database=name).render_as_string(hide_password=False))
+        config = migrations._config()
+        with older.engine.begin() as own:
+            config.attributes["connection"] = own
+            command.upgrade(config, "0002")
+        yield older
+        older.close()
+        connection.execute(text(f"DROP DATABASE {name}"))
+
+
+def test_rows_of_an_older_release_are_brought_under_the_new_rules(older: Store) -> None:
+    with older.transaction() as session:
+        session.execute(
+            text(
+                "INSERT INTO vigil.study (key, state, received_at, last_instance_at, is_pending)"
+                " VALUES ('a', 'failed', now(), now(), false), ('b', 'scored', now(), now(), false)"
+            )
+        )
+        session.execute(
+            text(
+                "INSERT INTO vigil.revision (study_id, number, content_hash, completed_by)"
+                " SELECT id, 1, key, 'quiet_period' FROM vigil.study"
+            )
+        )
+        session.execute(
+            text(
+                "INSERT INTO vigil.score (revision_id, model_hash, config_digest, run_at, state, ended_at)"
+                " SELECT id, 'm', 'c', now(), 'queued', now() FROM vigil.revision"
+            )
+        )
+    with pytest.raises(SchemaBehindError):
+        require(older)
+
+    upgrade(older)
+
+    require(older)
+    with older.transaction() as session:
+        reasons = session.execute(text("SELECT reason, ended_at FROM vigil.study ORDER BY key")).all()
+        assert [reason for reason, _ in reasons] == ["attempts_used_up", None]
+        assert all(ended_at for _, ended_at in reasons)
+        assert session.scalars(text("SELECT ended_at FROM vigil.score")).all() == [None, None]
+
+
+def test_the_tables_in_the_code_are_those_that_the_migrations_make(store: Store) -> None:
+    url = make_url(store.url).set(drivername="postgresql+psycopg")
+    plain = create_engine(url, connect_args={"options": "-c search_path=public"})
+    with plain.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_schemas": True,
+                "include_name": lambda name, kind, _: kind != "schema" or name == SCHEMA,
+                "include_object": lambda _, name, kind, __, ___: (kind, name) != ("table", "schema_support"),
+                "version_table_schema": "public",
+            },
+        )
+        assert compare_metadata(context, Base.metadata) == []
+    plain.dispose()

@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from service import supervisor as supervisor_module
 from service.errors import EmbeddedDatabaseError
-from service.supervisor import Role, Supervisor
+from service.store import Store
+from service.supervisor import Role, Stop, Supervisor
+from tests.service.test_migrations import of_release
 
 
 def _role(name: str, program: str, **more: object) -> Role:
@@ -113,3 +117,69 @@ def test_a_role_that_cannot_be_started_again_does_not_end_the_others(tmp_path: P
     stop.set()
     watcher.join()
     supervisor.stop()
+
+
+STUBBORN = (
+    "import signal, sys, time\n"
+    "signal.signal(signal.SIGTERM, lambda *_: open({path!r}, 'a').write('t'))\n"
+    "open({path!r}, 'w').close()\n"
+    "time.sleep(60)\n"
+    "time.sleep(60)"
+)
+
+
+def test_a_hurried_stop_tells_each_role_again_and_then_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "HURRIED_S", 0.5)
+    told = tmp_path / "told"
+    supervisor = Supervisor([_role("stubborn", STUBBORN.format(path=str(told)))])
+    supervisor.start()
+    _until(told.exists)
+    stop = Stop()
+    stop.hurry.set()
+
+    begun = time.monotonic()
+    supervisor.stop(stop.hurry)
+
+    assert time.monotonic() - begun < 5
+    assert told.read_text() == "tt"
+
+
+def test_all_roles_together_stop_in_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "STOP_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(supervisor_module, "HURRIED_S", 0.2)
+    marks = [tmp_path / name for name in "abc"]
+    supervisor = Supervisor([_role(mark.name, STUBBORN.format(path=str(mark))) for mark in marks])
+    supervisor.start()
+    _until(lambda: all(mark.exists() for mark in marks))
+
+    begun = time.monotonic()
+    supervisor.stop()
+
+    assert time.monotonic() - begun < 1.0 + 3 * 0.2 + 2.0
+
+
+@pytest.mark.postgres
+def test_each_role_says_by_its_exit_code_how_it_ended(store: Store, tmp_path: Path) -> None:
+    """Told to stop: 0. Not allowed to work on this database: 2, with the remedy. A hang-up: nothing."""
+    environment = {
+        **os.environ,
+        "VIGIL_DATABASE_URL": store.url,
+        "VIGIL_DATA": str(tmp_path / "data"),
+    }
+    command = [sys.executable, "-m", "service.cli", "worker", "--pool", "deliver"]
+    with of_release(store, "9999", oldest="9999"):
+        refused = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "Upgrade this one" in refused.stderr) == (2, True)
+
+    worker = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert worker.stderr is not None
+    assert any("worker ready" in line for line in iter(worker.stderr.readline, ""))
+    time.sleep(0.5)
+    worker.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(timeout=1)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=20) == 0
+    worker.stderr.close()

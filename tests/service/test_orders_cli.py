@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.store import Store
+from service.study import DeliveryStatus, State
+from tests.seeds import Seed, plant
+
+pytestmark = pytest.mark.postgres
+
+QUEUED = Seed(name="queued", state=State.QUEUED)
+SCORED = Seed(name="scored", results={"sr": {"pacs": DeliveryStatus.UNDELIVERED}})
+
+
+@pytest.fixture
+def runner(store: Store, tmp_path: Path) -> CliRunner:
+    with store.transaction() as session:
+        plant(session, QUEUED, SCORED)
+    return CliRunner(env={"VIGIL_DATABASE_URL": store.url, "VIGIL_DATA": str(tmp_path)})
+
+
+def _json(runner: CliRunner, *arguments: str) -> dict[str, object]:
+    done = runner.invoke(app, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(("order", "scores"), [(("park",), 1), (("cancel",), 1), (("prioritise", "stat"), 0)])
+def test_an_order_says_what_it_changed_and_that_the_second_one_changed_nothing(
+    runner: CliRunner, order: tuple[str, ...], scores: int
+) -> None:
+    name, *more = order
+
+    first = _json(runner, "studies", name, QUEUED.key, *more)
+    second = _json(runner, "studies", name, QUEUED.key, *more)
+
+    assert first == {"changed": True, "scores": scores, "deliveries": 0}
+    assert second == {"changed": False, "scores": 0, "deliveries": 0}
+
+
+def test_what_was_given_up_is_listed_with_its_reason(runner: CliRunner) -> None:
+    _json(runner, "studies", "cancel", QUEUED.key)
+
+    listed = _json(runner, "studies", "list", "--failed")["failed"]
+
+    assert isinstance(listed, list)
+    assert {(letter["key"], letter["what"], letter["reason"]) for letter in listed} == {
+        (QUEUED.key, "study", "cancelled"),
+        (SCORED.key, "sr to pacs", "The destination does not answer."),
+    }
+
+
+def test_a_study_is_shown_with_its_stages(runner: CliRunner) -> None:
+    done = runner.invoke(app, ["studies", "show", SCORED.key])
+
+    assert done.exit_code == 0
+    assert f"{SCORED.key}: scored, percentile 50.0" in done.stdout
+    assert "first to last instance" in done.stdout
+
+
+def test_a_destination_that_nobody_knows_is_not_parked(runner: CliRunner) -> None:
+    assert runner.invoke(app, ["peers", "park", "nobody"]).exit_code != 0
+    assert _json(runner, "peers", "unpark", "nobody")["changed"] is False
