@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from service import engine
 from service.engine import Pool
-from service.store import Store, audit, jobs
+from service.store import Store, audit, revival
 
 ACTOR = "operator"
 
@@ -32,7 +32,7 @@ def replay(store: Store, key: str) -> Replayed:
         If nobody knows the key.
     """
     with store.transaction() as session:
-        revived = jobs.revive(session, key)
+        revived = revival.revive(session, key)
         for score_id in revived.score_ids:
             engine.enqueue(session, Pool.INFER, score_id, priority=revived.priority)
         for delivery_id in revived.delivery_ids:

@@ -9,7 +9,6 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.errors import StudyDeletedError, UnknownStudyError
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, PackState, State, Whereabouts, move
 
@@ -107,15 +106,6 @@ class Outcome:
     values: Mapping[str, Any] = field(default_factory=dict)  # columns of the score
     seconds: Mapping[str, float] = field(default_factory=dict)  # what each stage of the attempt took
     results: Sequence[StoredResult] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revived:
-    """Scores and deliveries that wait again, and the priority of their study."""
-
-    score_ids: tuple[int, ...]
-    delivery_ids: tuple[int, ...]
-    priority: int
 
 
 def queue(
@@ -334,49 +324,6 @@ def record(
     study.reason, study.detail, study.ended_at = outcome.reason, outcome.detail, now
     session.flush()
     return [delivery.id for delivery in deliveries]
-
-
-def revive(session: Session, key: str) -> Revived:
-    """Put a study's failed score and undelivered results back to waiting, with all attempts before them.
-
-    Raises
-    ------
-    UnknownStudyError
-        If nobody knows the key.
-    StudyDeletedError
-        If its bytes are gone.
-    """
-    study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
-    if study is None:
-        raise UnknownStudyError(UnknownStudyError.__doc__)
-    if study.bytes_are is not Whereabouts.HERE:
-        raise StudyDeletedError(StudyDeletedError.__doc__)
-    scores = []
-    if study.state is State.FAILED:
-        score = study.revisions[-1].scores[-1]
-        if score.revision.pack in {PackState.LOST, PackState.DELETED}:  # the files may be back
-            score.revision.pack, score.revision.pack_reason = PackState.WANTED, None
-        score.state, score.reason, score.detail, score.attempts = State.QUEUED, None, "", 0
-        score.ended_at = None
-        study.state = move(study.state, State.QUEUED)
-        study.reason, study.detail, study.ended_at = None, "", None
-        scores.append(score.id)
-    deliveries = session.scalars(
-        select(DeliveryRow)
-        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
-        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
-        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
-        .where(RevisionRow.study_id == study.id, DeliveryRow.status == DeliveryStatus.UNDELIVERED)
-        .with_for_update(of=DeliveryRow)
-    ).all()
-    for delivery in deliveries:
-        delivery.status, delivery.attempts, delivery.ended_at = DeliveryStatus.WAITING, 0, None
-        delivery.fallback, delivery.confirm_attempts = None, 0
-    return Revived(
-        score_ids=tuple(scores),
-        delivery_ids=tuple(delivery.id for delivery in deliveries),
-        priority=study.priority,
-    )
 
 
 def waiting_scores(session: Session) -> dict[int, int]:
