@@ -3,8 +3,8 @@
 import re
 
 # ONNX Runtime has no class of its own for it: what a provider's allocator or library says stands in the
-# message of whatever general error comes out, which differs between ways to run. In turn: the arena of CPU and CUDA, the CPU without arena, CUDA, cuBLAS and
-# cuDNN, TensorRT.
+# message of whatever general error comes out, which differs between ways to run. In turn: the arena of CPU
+# and CUDA, the CPU without arena, CUDA, cuBLAS and cuDNN, TensorRT.
 _MARKS = re.compile(
     r"Failed to allocate memory|bad_alloc|bad allocation|out of memory|OutOfMemory|OUT_OF_MEMORY"
     r"|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED|Available memory of .* is smaller than requested",

@@ -165,8 +165,9 @@ def api(api_port: ApiPort = None) -> None:
 
     settings = _settings(api_port=api_port)
     store = wiring.waiting_store(settings)
+    active = wiring.active_model(settings)
     uvicorn.run(
-        create_app(store=store, settings=settings, model=wiring.model_identity(settings)),
+        create_app(store=store, settings=settings, model=active.identity(), follow=active.identity),
         host=settings.api_host,
         port=settings.api_port,
         access_log=False,

@@ -1,5 +1,6 @@
 """The HTTP application: the API under ``/api/v1``, the operations routes, and the pages."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -30,7 +31,13 @@ class Application(FastAPI):
         return document
 
 
-def create_app(*, store: Store, settings: Settings, model: ModelIdentity | None = None) -> FastAPI:
+def create_app(
+    *,
+    store: Store,
+    settings: Settings,
+    model: ModelIdentity | None = None,
+    follow: Callable[[], ModelIdentity] | None = None,
+) -> FastAPI:
     """Application on a store.
 
     Parameters
@@ -40,13 +47,15 @@ def create_app(*, store: Store, settings: Settings, model: ModelIdentity | None 
     settings : Settings
     model : ModelIdentity, optional
         The model in service; its disclaimer stands on every page.
+    follow : callable, optional
+        The model in service now, for answers and metrics.
 
     Returns
     -------
     FastAPI
         Serve it with the access log off.
     """
-    parts = Parts(store=store, settings=settings, model=model)
+    parts = Parts(store=store, settings=settings, model=model, follow=follow)
     pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(

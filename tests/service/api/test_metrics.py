@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import __version__, engine
+from service.api import create_app
 from service.engine import Pool
 from service.settings import Settings
 from service.store import Store
@@ -64,3 +67,15 @@ def test_the_build_names_the_model_in_service(stranded: TestClient, settings: Se
     assert not settings.spool_folder.exists()
     builds = [labels for name, labels in scraped(stranded) if name == "vigil_build_info"]
     assert set(builds[0]) == {__version__, MODEL.name, MODEL.version, MODEL_SHA256}
+
+
+@pytest.mark.postgres
+def test_the_model_named_is_that_of_now(store: Store, settings: Settings) -> None:
+    serving = [MODEL]
+    app = create_app(store=store, settings=settings, model=MODEL, follow=lambda: serving[-1])
+    client = TestClient(app, base_url="http://127.0.0.1:8080")
+    assert MODEL_SHA256 in client.get("/metrics").text
+
+    serving.append(replace(MODEL, sha256="f" * 64))
+
+    assert "f" * 64 in client.get("/metrics").text
