@@ -198,11 +198,13 @@ def api(api_port: ApiPort = None) -> None:
     store = wiring.waiting_store(settings)
     with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
         require(store)
+    active = wiring.active_model(settings)
     uvicorn.run(
         create_app(
             store=store,
             settings=settings,
-            model=wiring.model_identity(settings),
+            model=active.identity(),
+            follow=active.identity,
             pictures=wiring.open_pictures(settings),
         ),
         host=settings.api_host,

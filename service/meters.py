@@ -1,5 +1,7 @@
 """What one inference worker counts, for Prometheus. No label holds a study (I9)."""
 
+from wsgiref.simple_server import WSGIServer
+
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -50,6 +52,7 @@ class Meters:
         """Count a change of model that succeeded or was refused."""
         self._changes.labels("loaded" if is_loaded else "refused").inc()
 
-    def serve(self, host: str, port: int) -> None:
-        """Answer Prometheus at ``/metrics``."""
-        start_http_server(port, host, registry=self.registry)
+    def serve(self, host: str, port: int) -> WSGIServer:
+        """Answer Prometheus at ``/metrics``, in a thread of its own; return what to close."""
+        server, _ = start_http_server(port, host, registry=self.registry)
+        return server

@@ -1,5 +1,6 @@
 """The HTTP application: the API under ``/api/v1``, the operations routes, and the pages."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -37,6 +38,7 @@ def create_app(
     settings: Settings,
     model: ModelIdentity | None = None,
     pictures: LocalObjects | None = None,
+    follow: Callable[[], ModelIdentity] | None = None,
 ) -> FastAPI:
     """Application on a store.
 
@@ -49,6 +51,8 @@ def create_app(
         The model in service; its disclaimer stands on every page.
     pictures : LocalObjects, optional
         Where the heatmaps are; unset: the results folder of the settings.
+    follow : callable, optional
+        The model in service now, for answers and metrics.
 
     Returns
     -------
@@ -59,6 +63,7 @@ def create_app(
         store=store,
         settings=settings,
         model=model,
+        follow=follow,
         pictures=pictures or Unchecked(settings.results_folder),
     )
     pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)

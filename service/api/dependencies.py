@@ -1,5 +1,6 @@
 """What routes are handed: the store and the facts of this process, and the strict reading of a request."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -24,7 +25,9 @@ class Parts:
     store : Store
     settings : Settings
     model : ModelIdentity or None
-        The model in service, where this process knows it.
+        The model in service at the start, where this process knows it.
+    follow : callable, optional
+        The model in service now.
     pictures : LocalObjects
         Where the heatmaps are.
     """
@@ -33,11 +36,18 @@ class Parts:
     settings: Settings
     model: ModelIdentity | None
     pictures: LocalObjects
+    follow: Callable[[], ModelIdentity] | None = None
+
+    @property
+    def model_now(self) -> ModelIdentity | None:
+        """The model in service."""
+        return self.follow() if self.follow is not None else self.model
 
     @property
     def disclaimer(self) -> str:
         """The sentence every answer with numbers carries."""
-        return f"{self.model.disclaimer} {DISCLAIMER}" if self.model else DISCLAIMER
+        model = self.model_now
+        return f"{model.disclaimer} {DISCLAIMER}" if model else DISCLAIMER
 
 
 def _parts(request: Request) -> Parts:

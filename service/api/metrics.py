@@ -61,7 +61,7 @@ class _Census(Collector):
         yield from found
 
     def _build(self) -> Metric:
-        model = self._parts.model
+        model = self._parts.model_now
         facts = {"version": __version__}
         if model is not None:
             facts |= {"model": model.name, "model_version": model.version, "model_sha256": model.sha256}

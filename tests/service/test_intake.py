@@ -166,6 +166,19 @@ def test_state_job_and_audit_row_come_together(site: Site) -> None:
     assert (score.model_hash, score.config_digest, score.state) == ("m", "c", State.QUEUED)
 
 
+def test_a_study_that_completes_after_a_change_of_model_is_queued_for_the_new_one(site: Site) -> None:
+    serving = ["m"]
+    site.intake.follow = lambda: serving[-1]
+    site.receive(Phantom().datasets())
+    site.intake.step(now())
+    serving.append("n")
+
+    site.intake.step(now() + LATER)
+
+    with site.store.transaction() as session:
+        assert session.scalars(select(ScoreRow.model_hash)).all() == ["n"]
+
+
 def test_no_row_tells_who_the_patient_is(site: Site) -> None:
     (first, *rest) = Phantom().datasets()
     site.receive([first, *rest])

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicom_node.spool import Spool
 from service import __version__, engine
+from service.api import create_app
 from service.engine import Pool
 from service.settings import Settings
 from service.store import Store
@@ -76,3 +79,15 @@ def test_files_in_quarantine_are_counted_by_reason(stranded: TestClient, setting
 
     assert found["vigil_quarantine_files", ("uid_conflict",)] == 2
     assert found["vigil_quarantine_files", ("unreadable",)] == 1
+
+
+@pytest.mark.postgres
+def test_the_model_named_is_that_of_now(store: Store, settings: Settings) -> None:
+    serving = [MODEL]
+    app = create_app(store=store, settings=settings, model=MODEL, follow=lambda: serving[-1])
+    client = TestClient(app, base_url="http://127.0.0.1:8080")
+    assert MODEL_SHA256 in client.get("/metrics").text
+
+    serving.append(replace(MODEL, sha256="f" * 64))
+
+    assert "f" * 64 in client.get("/metrics").text
