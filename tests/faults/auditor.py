@@ -11,7 +11,7 @@ from enum import StrEnum
 import httpx
 
 from tests.faults import processes
-from tests.faults.site import ROLES, STALLED_S, Site
+from tests.faults.site import ROLES, Site
 from tests.faults.traffic import PATIENT, data_set_digest
 
 # A worker's death is noticed after STALLED_S, its job queued again a third of that later; a delivery waits
@@ -223,8 +223,3 @@ class Auditor:
         text = self.site.log.read_text(errors="replace")
         named = [word for word in (PATIENT, "PH-load", *self.site.ledger.studies) if word in text]
         return [Finding(Harm.TOLD, "the log names a patient or a UID") for _ in named]
-
-
-def rescue_bound_s() -> float:
-    """Seconds within which a dead worker's job must be in another's hands."""
-    return STALLED_S * 4 / 3 + 5.0

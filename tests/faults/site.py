@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import httpx
 
@@ -217,12 +217,6 @@ class Site:
         answer = httpx.get(f"{self.machine.page}/metrics", timeout=30)
         answer.raise_for_status()
         return sum(float(value) for value in _JOBS.findall(answer.text))
-
-    def detail(self, key: str) -> dict[str, Any]:
-        answer = httpx.get(f"{self.machine.page}/api/v1/studies/{key}", timeout=30)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
 
     def traffic(self) -> Traffic:
         """Load of studies nobody has sent before."""
