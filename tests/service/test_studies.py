@@ -77,7 +77,9 @@ def test_a_late_instance_makes_a_second_revision_that_holds_all(store: Store) ->
         studies.register(session, KEY, [arrival("a")])
         first = studies.complete(session, KEY, completed_by="quiet_period", now=NOON)
         study = session.scalars(select(StudyRow)).one()
-        study.state = State.SCORED
+        study.state = State.QUEUED
+        session.flush()
+        study.state, study.ended_at = State.SCORED, NOON
     with store.transaction() as session:
         studies.register(session, KEY, [arrival("b")])
         second = studies.complete(session, KEY, completed_by="quiet_period", now=NOON)
