@@ -1,5 +1,6 @@
 """Three destinations that accept a connection and never answer, and one that works."""
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -12,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, MultiFrameTrueColorSecondaryCaptureImageStorage
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from service import engine
 from service.engine import Pool
 from service.store import Store
-from service.store.tables import DeliveryRow
+from service.store.tables import DeliveryRow, ResultRow
 from service.study import DeliveryStatus
 from tests.fakes import archive
 from tests.seeds import Seed, plant, write_capture
@@ -44,7 +45,14 @@ def _plant(store: Store, data: Path) -> None:
             seed = Seed(name=f"study {number}", results={"sc": waiting})
             plant(session, seed)
             capture = np.full((1, 8, 8, 3), number, np.uint8)
-            write_capture(data / "results" / seed.key / "sc.dcm", capture)
+            file = data / "results" / seed.key / "sc.dcm"
+            write_capture(file, capture)
+            content = file.read_bytes()
+            session.execute(
+                update(ResultRow)
+                .where(ResultRow.path == f"{seed.key}/sc.dcm")
+                .values(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+            )
         rows = session.execute(
             select(DeliveryRow.id).order_by(DeliveryRow.destination == "good", DeliveryRow.id)
         )
