@@ -1,5 +1,6 @@
 """One result to one destination: confirmed, retried later, or left to a person."""
 
+import heapq
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ AT_ONCE = 2  # attempts at one destination: one that hangs leaves slots of the p
 STEP_ASIDE_S = 3.0  # before a delivery asks again for its place at a destination that is full
 ASIDE_GAP_S = 0.05  # between two that ask again, so that thousands for a dead destination load nobody
 LONGEST_ASIDE_S = 300.0
+MOST_ASIDE = 1000  # remembered for a destination; others come back by their time
 SPARE = 4  # destinations that the peers file may gain before a restart gives them slots of their own
 LONGEST_PAUSE_S = 1800.0
 
@@ -62,6 +64,8 @@ class Delivery:
     mailbox: Mailbox
     _places: dict[str, BoundedSemaphore] = field(default_factory=dict)
     _asked_again: dict[str, float] = field(default_factory=dict)  # when the last one to step aside will ask
+    # Priority, id and time of those that stepped aside in this process: a hint, the queue has them all.
+    _aside: dict[str, list[tuple[int, int, float]]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -89,10 +93,35 @@ class Delivery:
         try:
             if waiting.status is DeliveryStatus.WAITING:
                 self._attempt(delivery_id)
+                self._take_along(waiting.destination)
             else:
                 self._confirmation().step(waiting, self.destinations.get(waiting.destination))
         finally:
             place.release()
+
+    def _take_along(self, destination: str) -> None:
+        """Send what stepped aside, while the destination takes it: a healthy one keeps nothing waiting."""
+        while (delivery_id := self._next_aside(destination)) is not None:
+            with self.store.transaction() as session:
+                if deliveries.is_parked(session, destination):
+                    return
+            try:
+                self._attempt(delivery_id)
+            except (DeliveryError, StorageError) as error:
+                with self.store.transaction() as session:
+                    engine.cancel(session, Pool.DELIVER, delivery_id)  # it would ask before its pause is over
+                self.failed(delivery_id, error)
+                return
+
+    def _next_aside(self, destination: str) -> int | None:
+        """Most urgent of those that stepped aside and whose own time has not come."""
+        with self._lock:
+            waiting = self._aside.get(destination, [])
+            while waiting:
+                _, delivery_id, at = heapq.heappop(waiting)
+                if at > time.monotonic():
+                    return delivery_id
+            return None
 
     def _step_aside(self, job: DeliveryJob) -> None:
         """Ask for a place again soon, one after the other, without counting an attempt."""
@@ -101,6 +130,9 @@ class Delivery:
             last = self._asked_again.get(job.destination, 0.0)
             at = min(max(last + ASIDE_GAP_S, now + STEP_ASIDE_S), now + LONGEST_ASIDE_S)
             self._asked_again[job.destination] = at
+            aside = self._aside.setdefault(job.destination, [])
+            if len(aside) < MOST_ASIDE:
+                heapq.heappush(aside, (-job.priority, job.delivery_id, at))
         due = datetime.now(UTC) + timedelta(seconds=at - now)
         with self.store.transaction() as session:
             engine.enqueue(session, Pool.DELIVER, job.delivery_id, priority=job.priority, not_before=due)

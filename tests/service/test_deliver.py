@@ -15,7 +15,7 @@ from service.engine import Pool
 from service.replay import Replayed, replay
 from service.store import Store, audit, jobs, studies
 from service.store.objects import Unchecked
-from service.store.tables import AuditRow, DeliveryRow
+from service.store.tables import AuditRow, DeliveryRow, ResultRow
 from service.study import DeliveryStatus
 from tests.fakes import FakeDestination
 from tests.service.test_jobs import SCORED
@@ -143,10 +143,13 @@ class HangingDestination(FakeDestination):
         super().__init__()
         self.asked = threading.Semaphore(0)
         self.answer = threading.Event()
+        self.refuses = ""  # file name
 
     def send(self, paths: Sequence[Path]) -> list[Receipt]:
         self.asked.release()
         assert self.answer.wait(20)
+        if paths[0].name == self.refuses:
+            return [Receipt(path=paths[0], status=None, error=DestinationBusyError("busy"))]
         return super().send(paths)
 
 
@@ -166,3 +169,64 @@ def test_a_destination_that_hangs_holds_only_its_own_places(store: Store, delive
     slow.answer.set()
     for thread in hanging:
         thread.join()
+
+
+def test_what_stepped_aside_goes_as_soon_as_its_destination_is_free(store: Store, delivery_id: int) -> None:
+    slow = HangingDestination()
+    delivery = delivery_to(store, slow)
+    others = _two_more(store, delivery_id)
+    hanging = [threading.Thread(target=attempt, args=(delivery, one)) for one in (delivery_id, others[0])]
+    for thread in hanging:
+        thread.start()
+        assert slow.asked.acquire(timeout=10)
+    attempt(delivery, others[1])
+    assert row(store, others[1]).attempts == 0
+
+    slow.answer.set()
+    for thread in hanging:
+        thread.join()
+
+    assert {row(store, one).status for one in (delivery_id, *others)} == {DeliveryStatus.DELIVERED}
+    assert len(slow.sent) == 3
+
+
+def test_what_fails_on_the_way_along_keeps_its_pause(store: Store, delivery_id: int) -> None:
+    slow = HangingDestination()
+    delivery = delivery_to(store, slow)
+    others = _two_more(store, delivery_id)
+    hanging = [threading.Thread(target=attempt, args=(delivery, one)) for one in (delivery_id, others[0])]
+    for thread in hanging:
+        thread.start()
+        assert slow.asked.acquire(timeout=10)
+    attempt(delivery, others[1])
+
+    slow.refuses = "sc.dcm"
+    slow.answer.set()
+    for thread in hanging:
+        thread.join()
+
+    assert (row(store, others[1]).status, row(store, others[1]).attempts) == (DeliveryStatus.WAITING, 1)
+    with store.transaction() as session:
+        assert engine.depth(session)[Pool.DELIVER].waiting == 1
+
+
+def _two_more(store: Store, delivery_id: int) -> list[int]:
+    """Two results of the same score, for the same destination."""
+    made = []
+    with store.transaction() as session:
+        first = session.get_one(DeliveryRow, delivery_id).result
+        for kind in ("seg", "sc"):
+            result = ResultRow(
+                score_id=first.score_id,
+                kind=kind,
+                sop_class_uid=first.sop_class_uid,
+                sop_instance_uid=f"{first.sop_instance_uid}.{len(made)}",
+                path=f"x/{kind}.dcm",
+                sha256="0" * 64,
+                bytes=1,
+            )
+            result.deliveries = [DeliveryRow(destination="pacs", status=DeliveryStatus.WAITING)]
+            session.add(result)
+            session.flush()
+            made.append(result.deliveries[0].id)
+    return made
