@@ -1,5 +1,6 @@
 """Which series of a study is scored, and why the others are not."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ class Verdict:
     detail : str
     notes : tuple of SeriesNote
         One per series of the study.
+    scoring_s : float
+        Seconds from the voxels of the scored series to its scores; 0 where there are none.
     """
 
     series: Series | None
@@ -52,6 +55,7 @@ class Verdict:
     reason: Reason | None
     detail: str
     notes: tuple[SeriesNote, ...]
+    scoring_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,7 @@ def judge(
     refusals: list[_Refusal] = []
     for series in every:
         try:
-            volume, scores = _score(series, predictor, max_voxels, reserve)
+            volume, scores, scoring_s = _score(series, predictor, max_voxels, reserve)
         except _RefusedError as refused:
             refusals.append(refused.refusal)
         else:
@@ -96,6 +100,7 @@ def judge(
                 reason=None,
                 detail="",
                 notes=_notes(every, refusals, scored=series),
+                scoring_s=scoring_s,
             )
     if not refusals:
         return Verdict(
@@ -129,7 +134,7 @@ class _RefusedError(Exception):
 
 def _score(
     series: Series, predictor: AnyPredictor, max_voxels: int, reserve: Callable[[int], Scratch]
-) -> tuple[Volume, Scores]:
+) -> tuple[Volume, Scores, float]:
     if series.reason is not None:
         raise _RefusedError(0, series, series.reason, series.detail)
     try:
@@ -139,7 +144,8 @@ def _score(
     scratch = reserve(min(series.voxels, max_voxels))
     try:
         volume = read_volume(series, max_voxels=max_voxels, scratch=scratch)
-        return volume, predictor.predict(volume)
+        begun = time.monotonic()
+        return volume, predictor.predict(volume), time.monotonic() - begun
     except NotAssessableError as error:  # of the reader (no volume) or of the model
         raise _RefusedError(2, series, error.reason, error.detail) from error
 

@@ -144,7 +144,8 @@ class Triage:
             results = self.objects.keep(job.study_key, built)
         seconds = {
             "fetch": fetched - begun,
-            "judge": judged - fetched,  # read, preprocess, infer, aggregate
+            "read": judged - fetched - verdict.scoring_s,  # with the wait for memory
+            "score": verdict.scoring_s,  # prepare, infer, aggregate
             "build": results_at - judged,
             "keep": time.monotonic() - results_at,
         }

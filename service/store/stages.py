@@ -14,9 +14,9 @@ class Stage:
     Attributes
     ----------
     name : str
-        ``received``, ``complete``, ``queued``, ``claimed``, the parts ``fetch``, ``judge``, ``build`` and
-        ``keep``,
-        ``scored`` or how else the score ended, and of each delivery ``sent`` and ``confirmed``.
+        ``received``, ``complete``, ``queued``, ``claimed``, the parts ``fetch``, ``read``, ``score``,
+        ``build`` and ``keep``, ``scored`` or how else the score ended, and of each delivery
+        ``sent`` and ``confirmed``.
     of : str
         What more there is to say: trigger, attempts, kind and destination.
     at : datetime
@@ -55,7 +55,7 @@ def _stages(study: StudyRow) -> Iterator[Stage]:
 
 
 def _scoring(score: ScoreRow, began_at: datetime, ended_at: datetime) -> Iterator[Stage]:
-    for part in ("fetch", "judge", "build", "keep"):
+    for part in ("fetch", "read", "score", "build", "keep"):
         if part in score.seconds:
             yield Stage(name=part, of="", at=ended_at.astimezone(UTC), seconds=float(score.seconds[part]))
     yield _stage(score.state.value, score.reason or "", began_at, ended_at)

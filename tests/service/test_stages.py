@@ -18,7 +18,7 @@ from tests.service.test_studies import KEY, NOON, arrival
 
 pytestmark = pytest.mark.postgres
 
-PARTS = {"fetch": 0.5, "judge": 1.5, "build": 0.25, "keep": 0.125}
+PARTS = {"fetch": 0.5, "read": 0.5, "score": 1.5, "build": 0.25, "keep": 0.125}
 
 
 def test_each_stage_of_a_study_has_its_cost(store: Store, tmp_path: Path) -> None:
@@ -56,7 +56,8 @@ def test_each_stage_of_a_study_has_its_cost(store: Store, tmp_path: Path) -> Non
         ("queued", ""),
         ("claimed", "attempt 1"),
         ("fetch", ""),
-        ("judge", ""),
+        ("read", ""),
+        ("score", ""),
         ("build", ""),
         ("keep", ""),
         ("scored", ""),
