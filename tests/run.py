@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# By the groups of tests/conftest.py, in its order.
+TWO_AT_ONCE = ("-n", "2", "--dist", "loadscope", "--no-loadscope-reorder")
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
@@ -33,7 +35,21 @@ def checks(*, with_long: bool) -> tuple[Check, ...]:
         Check("types", (python, "-m", "mypy")),
         Check("import direction", (str(BIN / "lint-imports"),)),
         Check("the engine on a PostgreSQL of the site", (python, "-m", "tests.site_postgres")),
-        Check("tests", (python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", *chosen)),
+        Check(
+            "tests",
+            (
+                python,
+                "-m",
+                "pytest",
+                "-q",
+                "-n",
+                "2",
+                "--dist",
+                "loadscope",
+                "--no-loadscope-reorder",
+                *chosen,
+            ),
+        ),
     )
 
 
