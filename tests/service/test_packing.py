@@ -568,8 +568,8 @@ def test_a_result_of_other_bytes_is_not_sent(tmp_path: Path, content: bytes) -> 
     ):
         with pytest.raises(ObjectDamagedError), objects.local("key/a.dcm", sha256, 5):
             pass
-        objects.remove("key/a.dcm")
-        objects.remove("key/a.dcm")
+        objects.remove_all("key")
+        objects.remove_all("key")
         with pytest.raises(ObjectMissingError), objects.local("key/a.dcm", sha256, 5):
             pass
 
@@ -583,6 +583,6 @@ def test_results_from_before_the_site_had_a_store_are_still_sent_and_still_go(tm
 
     with objects.local("key/a.dcm", hashlib.sha256(b"right").hexdigest(), 5) as file:
         assert file.read_bytes() == b"right"
-    objects.remove("key/a.dcm")
+    objects.remove_all("key")
 
     assert not older.exists()
