@@ -214,8 +214,9 @@ class Triage:
             job = jobs.find(session, score_id)
             if job is None:
                 return
+            is_made_again = self._is_made_again(session, job, error)  # locks the study, as everybody first
             jobs.excuse(session, score_id, detail, counts=counts)
-            if self._is_made_again(session, job, error):
+            if is_made_again:
                 pass  # its job comes back with the new pack
             elif job.attempt < self.attempts or not counts:
                 due = datetime.now(UTC) + timedelta(seconds=PAUSE_S * job.attempt)

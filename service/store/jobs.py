@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import DeliveryStatus, PackState, State, Whereabouts, move
+from service.study import PARKED, DeliveryStatus, PackState, State, Whereabouts, move
 
 SUPERSEDED = "superseded"  # reason of a score that a newer revision or model made pointless
 
@@ -287,8 +287,8 @@ def record(
         return None
     if (score.model_hash, score.config_digest) != (job.model_hash, job.config_digest):
         return None  # renamed since: these numbers are of another model
-    if study.parked_at is not None:  # since this attempt began; the next one counts in its place
-        score.attempts = max(score.attempts - 1, 0)
+    if study.parked_at is not None and outcome.state is not State.FAILED:  # since this attempt began
+        score.attempts, score.detail = max(score.attempts - 1, 0), PARKED  # the next one counts in its place
         return None
     if not _is_newest(session, score.revision):
         _supersede(score)
