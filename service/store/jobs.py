@@ -226,10 +226,10 @@ def excuse(session: Session, score_id: int, detail: str, *, counts: bool) -> Non
 
 
 def rename(session: Session, job: InferenceJob, *, model_hash: str, config_digest: str) -> bool:
-    """Make a queued score one of another model or configuration, its attempts anew.
+    """Make a queued score one of another model or configuration.
 
     The row is renamed, not replaced: a model that comes back (a rollback, an old process beside a new one)
-    must find the job again.
+    must find the job again. Its attempts stay: between workers of two models a study would never use them up.
 
     Returns
     -------
@@ -250,7 +250,7 @@ def rename(session: Session, job: InferenceJob, *, model_hash: str, config_diges
         )
     )
     if twin is None:
-        score.model_hash, score.config_digest, score.attempts = model_hash, config_digest, 1
+        score.model_hash, score.config_digest = model_hash, config_digest
         return True
     _supersede(score)
     if twin.state is not State.QUEUED:  # it has the answer already

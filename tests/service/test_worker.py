@@ -40,9 +40,15 @@ class Work:
             time.sleep(1000)
     def failed(self, row_id, error):
         self.note(f"failed {row_id} {type(error).__name__}")
+    def abandon(self):
+        self.note("abandoned")
+        time.sleep(1000)  # as where the database does not answer
 
 reaper = Reaper(store=Store.open(sys.argv[1]), stalled_s=6)
-ended = run_worker(Pool.INFER, Work(), database_url=sys.argv[1], reaper=reaper)
+work = Work()
+ended = run_worker(
+    Pool.INFER, work, database_url=sys.argv[1], reaper=reaper, on_abandon=work.abandon
+)
 sys.exit(0 if ended.name == "TOLD" else ended.name)
 """
 
@@ -119,6 +125,7 @@ def test_a_second_signal_does_not_wait_for_the_job_in_hand(store: Store, worker:
     worker.process.send_signal(signal.SIGTERM)
 
     assert worker.process.wait(timeout=5) == EXIT_ABANDONED
+    assert worker.notes.read_text().splitlines() == ["run 1000", "abandoned"]
     with store.transaction() as session:
         session.execute(text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'"))
         assert engine.without_live_job(session, Pool.INFER, [1000], stalled_s=60) == [1000]
