@@ -170,6 +170,7 @@ def older(session: Session, revision_id: int) -> tuple[str, int] | None:
 class DoublyKept:
     """An ended study whose received files are on the node although its pack is confirmed."""
 
+    revision_id: int
     study_key: str
     content_hash: str
     sha256: str
@@ -198,6 +199,7 @@ def doubly_kept(session: Session, *, ended_before: datetime, limit: int) -> tupl
     ).all()
     return tuple(
         DoublyKept(
+            revision_id=row.id,
             study_key=key,
             content_hash=row.content_hash,
             sha256=row.pack_sha256 or "",
