@@ -117,11 +117,6 @@ def unpark_destination(session: Session, name: str) -> bool:
     return gone is not None
 
 
-def parked_destinations(session: Session) -> tuple[str, ...]:
-    """Names of the destinations that are parked, in order."""
-    return tuple(session.scalars(select(ParkedDestinationRow.name).order_by(ParkedDestinationRow.name)))
-
-
 def _locked(session: Session, key: str) -> StudyRow:
     study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
     if study is None:
