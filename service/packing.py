@@ -131,8 +131,10 @@ class Packing:
             self._fail(pack, error.code, str(error), now)
             log.exception("received files are gone or damaged", study=pack.study_key)
             return
-        self._confirm(pack, kept, now)
-        self._remove_outdated(pack.study_key)
+        if self._confirm(pack, kept, now):
+            self._remove_outdated(pack.study_key)
+        elif self.objects is not None:  # cancelled, superseded or deleted while it was written
+            self.objects.remove(storage.pack_name(pack.study_key, pack.revision.content_hash))
 
     def _write(self, pack: WantedPack) -> Kept | None:
         """Write the pack and read it back; None where the site has no store any more."""
@@ -199,15 +201,15 @@ class Packing:
                 "Received files of the study cannot be read. Have it sent again."
             ) from error
 
-    def _confirm(self, pack: WantedPack, kept: Kept | None, now: datetime) -> None:
-        """Pack and job in one transaction: no worker sees the study before (I5)."""
+    def _confirm(self, pack: WantedPack, kept: Kept | None, now: datetime) -> bool:
+        """Pack and job in one transaction: no worker sees the study before (I5). False: nobody wants it."""
         with self.store.transaction() as session:
             if kept is None:
                 scores = packs.release(session, pack.revision.id)
             else:
                 scores = packs.confirm(session, pack.revision.id, sha256=kept.sha256, size=kept.bytes)
             if scores is None:
-                return
+                return packs.is_confirmed(session, pack.revision.id)  # by another node
             if kept is not None:
                 audit.append(
                     session,
@@ -225,6 +227,7 @@ class Packing:
                     session, pack.study_key, pack.revision, completed_by=pack.completed_by, now=now
                 )
         log.info("study packed", study=pack.study_key, revision=pack.revision.number)
+        return True
 
     def _fail(self, pack: WantedPack, reason: str, detail: str, now: datetime) -> None:
         """End a study whose pack nobody can make, or wants, any more; a person decides."""

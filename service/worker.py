@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,13 +14,14 @@ from typing import Protocol
 import procrastinate
 import structlog
 
-from service.engine import TASKS, Pool
+from service.engine import DATABASE_AWAY, TASKS, Pool
 from service.reaper import Reaper
 from service.store import conninfo
 
 POLL_S = 2.0  # fallback where a notification was lost
 STOP_TIMEOUT_S = 60.0  # a job in hand may finish
 LAST_GRACE_S = 5.0  # for the goodbyes after it
+PATIENCE_S = (0.5, 1.0, 2.0, 4.0)  # between tries to say how a job failed
 WORD_S = 2.0  # to say what is abandoned
 EXIT_ABANDONED = 3  # stopped with a job in hand, which the reaper brings back
 
@@ -156,6 +158,18 @@ def _task(work: Work) -> Callable[[int], None]:
         try:
             work.run(row_id)
         except Exception as error:  # noqa: BLE001 - the worker's border: one bad study never stops the pool
-            work.failed(row_id, error)
+            _tell(work, row_id, error)
 
     return run
+
+
+def _tell(work: Work, row_id: int, error: Exception) -> None:
+    """Hand a failure back; a database that restarts is waited for, else this process would seem dead."""
+    for pause_s in PATIENCE_S:
+        try:
+            work.failed(row_id, error)
+        except DATABASE_AWAY:
+            time.sleep(pause_s)
+        else:
+            return
+    work.failed(row_id, error)

@@ -143,6 +143,11 @@ def cancel(session: Session, study_id: int) -> tuple[int, ...]:
     return tuple(rows)
 
 
+def is_confirmed(session: Session, revision_id: int) -> bool:
+    """Whether a revision has a pack."""
+    return _locked(session, revision_id).pack is PackState.CONFIRMED
+
+
 def has_score(session: Session, revision_id: int) -> bool:
     """Whether a revision was queued before, however that ended."""
     return session.scalar(select(exists().where(ScoreRow.revision_id == revision_id))) or False

@@ -472,6 +472,7 @@ def test_a_study_cancelled_while_its_pack_is_written_is_not_queued(
 
     making.step(NOON)
     assert machines.study().state is State.COMPLETE
+    assert machines.packs() == []
     making.step(NOON)
 
     assert (machines.study().state, machines.study().reason) == (State.FAILED, CANCELLED)
