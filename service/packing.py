@@ -245,7 +245,7 @@ class Packing:
                 if job is None:
                     continue
                 outcome = Outcome(state=State.FAILED, reason=reason, detail=detail)
-                if jobs.record(session, job, outcome, lambda _: ()) is None:
+                if jobs.record(session, job, outcome, lambda _: (), while_parked=True) is None:
                     continue
                 engine.cancel(session, Pool.INFER, score_id)
                 audit.append(session, "study.failed", actor=ACTOR, study_key=pack.study_key, reason=reason)

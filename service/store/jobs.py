@@ -265,7 +265,12 @@ def _supersede(score: ScoreRow) -> None:
 
 
 def record(
-    session: Session, job: InferenceJob, outcome: Outcome, destinations: Callable[[str], Sequence[str]]
+    session: Session,
+    job: InferenceJob,
+    outcome: Outcome,
+    destinations: Callable[[str], Sequence[str]],
+    *,
+    while_parked: bool = False,
 ) -> list[int] | None:
     """Store how a job ended: score, results, one delivery per result and destination, state of the study.
 
@@ -273,6 +278,8 @@ def record(
     ----------
     destinations : callable
         Kind of a result to the names of those that are sent it.
+    while_parked : bool
+        Store it also of a parked study: for what became of its files, not for what an attempt said.
 
     Returns
     -------
@@ -287,7 +294,7 @@ def record(
         return None
     if (score.model_hash, score.config_digest) != (job.model_hash, job.config_digest):
         return None  # renamed since: these numbers are of another model
-    if study.parked_at is not None and outcome.state is not State.FAILED:  # since this attempt began
+    if study.parked_at is not None and not while_parked:  # since this attempt began
         score.attempts, score.detail = max(score.attempts - 1, 0), PARKED  # the next one counts in its place
         return None
     if not _is_newest(session, score.revision):
