@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from models.batch_sizes import Device, Sizes, probe
-from models.errors import DeviceMemoryError
+from models.errors import DeviceMemoryError, ModelError
 from models.exhaustion import is_out_of_memory
 from models.runner import Feeds, Outputs
 
@@ -267,7 +267,7 @@ class Batcher:
         try:
             begun = time.perf_counter()
             with self._turn:
-                found = self._device.run(_gathered(pieces, size))
+                found = _checked(self._device.run(_gathered(pieces, size)), size)
             self._observer.ran(count, size, time.perf_counter() - begun)
         except Exception as error:  # noqa: BLE001 - the thread's border: one study's error is that study's
             self._recover(pieces, size, error)
@@ -333,6 +333,14 @@ class Lane:
 
 def _count(arrays: Feeds | Outputs) -> int:
     return len(next(iter(arrays.values())))
+
+
+def _checked(found: Outputs, size: int) -> Outputs:
+    """Outputs of a batch, each with a row for every sample."""
+    for name, values in found.items():
+        if values.shape[:1] != (size,):
+            raise ModelError(f"The network's output {name} is no row a sample. Export the model again.")
+    return found
 
 
 def _gathered(pieces: Sequence[_Piece], size: int) -> Feeds:

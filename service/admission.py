@@ -40,8 +40,9 @@ class Admission:
             config_digest=self.config_digest,
             run_at=now.astimezone(UTC).replace(microsecond=0),
         )
-        if score_id is not None:
-            engine.enqueue(session, Pool.INFER, score_id, priority=revision.priority)
+        if score_id is None:
+            return None
+        engine.enqueue(session, Pool.INFER, score_id, priority=revision.priority)
         audit.append(
             session,
             "study.queued",

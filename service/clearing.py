@@ -16,7 +16,7 @@ from dicom_node.durable import sync_folder
 from dicom_node.errors import UnreadableInstanceError
 from dicom_node.spool import CHUNK, Spool, SpooledInstance
 from service import storage
-from service.errors import StorageError
+from service.errors import ObjectDamagedError, ObjectMissingError, StorageError
 from service.storage import Kept, ObjectStore
 from service.store import Store, audit, packs
 from service.store.packs import DoublyKept
@@ -69,9 +69,9 @@ class Clearing:
             log.exception("received files stay: the store does not answer")
 
     def _clear(self, study: DoublyKept, objects: ObjectStore) -> None:
-        name = storage.pack_name(study.study_key, study.content_hash)
-        if storage.read(objects, name) != Kept(sha256=study.sha256, bytes=study.bytes):
-            log.error("pack damaged in the store: received files stay", study=study.study_key)
+        reason = _what_is_wrong(study, objects)
+        if reason is not None:
+            self._have_made_again(study, reason)
             return
         with self.store.transaction() as session:
             if not packs.leave_node(session, study.study_key, study.content_hash):
@@ -84,12 +84,29 @@ class Clearing:
             if instance.file_name in hashes:  # else it is new, and the intake has not seen it yet
                 self._remove(instance, hashes[instance.file_name])
 
+    def _have_made_again(self, study: DoublyKept, reason: str) -> None:
+        """Ask for another pack while the received files are here to make it of."""
+        with self.store.transaction() as session:
+            if packs.refuse(session, study.revision_id, sha256=study.sha256, reason=reason):
+                audit.append(session, "pack.refused", actor=ACTOR, study_key=study.study_key, reason=reason)
+        log.error("pack damaged in the store: made again", study=study.study_key, reason=reason)
+
     def _remove(self, instance: SpooledInstance, sha256: str) -> None:
         if sha256 and not _is(instance, sha256):
             self.spool.quarantine(_parts(instance.path), CONFLICT)
             log.warning("file differs from what was packed, kept in quarantine", file=instance.file_name)
         instance.path.unlink(missing_ok=True)
         sync_folder(instance.path.parent)
+
+
+def _what_is_wrong(study: DoublyKept, objects: ObjectStore) -> str | None:
+    """Code of what a pack in the store lacks to be the only copy; None where it is what was written."""
+    try:
+        found = storage.read(objects, storage.pack_name(study.study_key, study.content_hash))
+    except ObjectMissingError as error:
+        return error.code
+    is_right = found == Kept(sha256=study.sha256, bytes=study.bytes)
+    return None if is_right else ObjectDamagedError.code
 
 
 def _is(instance: SpooledInstance, sha256: str) -> bool:

@@ -176,7 +176,14 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     watcher.start()
     try:
         triage = wiring.open_triage(settings, store, serving)
-        ended = run_worker(pool, triage, slots=settings.infer_jobs, database_url=url, reaper=reaper)
+        ended = run_worker(
+            pool,
+            triage,
+            slots=settings.infer_jobs,
+            database_url=url,
+            reaper=reaper,
+            on_abandon=triage.abandon,
+        )
     finally:
         stop.set()
         watcher.join()

@@ -118,8 +118,9 @@ class Intake:
     def _register(self, key: str) -> None:
         with self.store.transaction() as session:
             known = studies.known_files(session, key)
-            here = self.spool.instances(key)
-            if self.is_packing and here:
+        here = self.spool.instances(key)  # after what is known: whoever clears the folder changes rows first
+        if self.is_packing and here:
+            with self.store.transaction() as session:
                 packs.came_again(session, key)
         new = [instance for instance in here if instance.file_name not in known]
         for start in range(0, len(new), BATCH):

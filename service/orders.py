@@ -56,8 +56,8 @@ def cancel(store: Store, key: str) -> Ordered:
             for row_id in ids:
                 engine.cancel(session, pool, row_id)
         ordered = Ordered(
-            changed=bool(touched.score_ids or touched.delivery_ids),
-            scores=len(touched.score_ids),
+            changed=bool(touched.score_ids or touched.delivery_ids or touched.packs),
+            scores=len(touched.score_ids) + touched.packs,
             deliveries=len(touched.delivery_ids),
         )
         if ordered.changed:

@@ -21,7 +21,7 @@ from dicom_node.pack import pack_parts, unpack
 from dicom_node.spool import Spool, SpooledInstance
 from service import engine, storage
 from service.admission import Admission
-from service.engine import Pool
+from service.engine import DATABASE_AWAY, Pool
 from service.errors import (
     InstancesMissingError,
     ObjectMissingError,
@@ -34,7 +34,7 @@ from service.storage.scratch import Scratch
 from service.store import Store, audit, jobs, packs
 from service.store.jobs import Outcome
 from service.store.packs import WantedPack
-from service.study import State
+from service.study import CANCELLED, State
 
 ACTOR = "node"
 AT_ONCE = 8  # packs made before it is looked again for a more urgent one
@@ -96,9 +96,14 @@ class Packing:
             return
         try:
             self._make(pack, now)
+        except DATABASE_AWAY:
+            raise
         except StorageError:
             self._rest_until[pack.revision.id] = time.monotonic() + REST_S
             log.exception("pack waits for the store", study=pack.study_key)
+        except Exception:  # one bad study fails alone
+            self._rest_until[pack.revision.id] = time.monotonic() + REST_S
+            log.exception("study cannot be packed", study=pack.study_key)
 
     def _sweep(self) -> None:
         is_due = self._swept_at is None or time.monotonic() - self._swept_at > SWEEP_EVERY_S
@@ -114,16 +119,22 @@ class Packing:
                 log.info("interrupted uploads removed", count=removed)
 
     def _make(self, pack: WantedPack, now: datetime) -> None:
+        if pack.is_cancelled:
+            self._fail(pack, CANCELLED, "", now)
+            return
         try:
             try:
                 kept = self._write(pack)
             except InstancesMissingError:  # or they left the node while they were read
                 kept = self._write(pack)
         except InstancesMissingError as error:
-            self._lose(pack, error, now)
+            self._fail(pack, error.code, str(error), now)
+            log.exception("received files are gone or damaged", study=pack.study_key)
             return
-        self._confirm(pack, kept, now)
-        self._remove_outdated(pack.study_key)
+        if self._confirm(pack, kept, now):
+            self._remove_outdated(pack.study_key)
+        elif self.objects is not None:  # cancelled, superseded or deleted while it was written
+            self.objects.remove(storage.pack_name(pack.study_key, pack.revision.content_hash))
 
     def _write(self, pack: WantedPack) -> Kept | None:
         """Write the pack and read it back; None where the site has no store any more."""
@@ -190,15 +201,15 @@ class Packing:
                 "Received files of the study cannot be read. Have it sent again."
             ) from error
 
-    def _confirm(self, pack: WantedPack, kept: Kept | None, now: datetime) -> None:
-        """Pack and job in one transaction: no worker sees the study before (I5)."""
+    def _confirm(self, pack: WantedPack, kept: Kept | None, now: datetime) -> bool:
+        """Pack and job in one transaction: no worker sees the study before (I5). False: nobody wants it."""
         with self.store.transaction() as session:
             if kept is None:
                 scores = packs.release(session, pack.revision.id)
             else:
                 scores = packs.confirm(session, pack.revision.id, sha256=kept.sha256, size=kept.bytes)
             if scores is None:
-                return
+                return packs.is_confirmed(session, pack.revision.id)  # by another node
             if kept is not None:
                 audit.append(
                     session,
@@ -211,19 +222,20 @@ class Packing:
                 )
             for score_id in scores:
                 engine.enqueue(session, Pool.INFER, score_id, priority=pack.revision.priority)
-            if not scores:
+            if not packs.has_score(session, pack.revision.id):  # one that has ended is not begun again
                 self.admission.admit(
                     session, pack.study_key, pack.revision, completed_by=pack.completed_by, now=now
                 )
         log.info("study packed", study=pack.study_key, revision=pack.revision.number)
+        return True
 
-    def _lose(self, pack: WantedPack, error: InstancesMissingError, now: datetime) -> None:
-        """End a study whose pack nobody can make any more; a person decides."""
+    def _fail(self, pack: WantedPack, reason: str, detail: str, now: datetime) -> None:
+        """End a study whose pack nobody can make, or wants, any more; a person decides."""
         with self.store.transaction() as session:
-            scores = packs.lose(session, pack.revision.id, reason=error.code)
+            scores = packs.lose(session, pack.revision.id, reason=reason)
             if scores is None:
                 return
-            if not scores:
+            if not packs.has_score(session, pack.revision.id):
                 score_id = self.admission.admit(
                     session, pack.study_key, pack.revision, completed_by=pack.completed_by, now=now
                 )
@@ -232,12 +244,11 @@ class Packing:
                 job = jobs.find(session, score_id)
                 if job is None:
                     continue
-                outcome = Outcome(state=State.FAILED, reason=error.code, detail=str(error))
-                jobs.record(session, job, outcome, lambda _: ())
-                audit.append(
-                    session, "study.failed", actor=ACTOR, study_key=pack.study_key, reason=error.code
-                )
-        log.error("received files are gone or damaged", study=pack.study_key, exc_info=error)
+                outcome = Outcome(state=State.FAILED, reason=reason, detail=detail)
+                if jobs.record(session, job, outcome, lambda _: (), while_parked=True) is None:
+                    continue
+                engine.cancel(session, Pool.INFER, score_id)
+                audit.append(session, "study.failed", actor=ACTOR, study_key=pack.study_key, reason=reason)
 
     def _remove_outdated(self, study_key: str) -> None:
         """Remove packs that the new one replaced; a job that still reads one is superseded anyway."""

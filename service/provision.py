@@ -51,7 +51,7 @@ class Provision:
             return
         if self.objects is None or self.scratch is None:
             raise SettingsError("The study is in a store. Set VIGIL_STORE for this worker as for the node.")
-        with self.scratch.folder(job.pack.bytes) as folder:
+        with self.scratch.folder(job.pack.bytes, waits=True) as folder:
             self._unpack(job, job.pack, self.objects, folder)
             yield [folder / name for name in job.file_names]
 

@@ -111,7 +111,8 @@ class Retention:
     @contextmanager
     def _alone(self) -> Iterator[bool]:
         """Whether no other process deletes; the lock falls with its connection."""
-        with self.store.engine.connect() as connection:
+        # Outside a transaction: the database ends one that is idle, and a look may take hours.
+        with self.store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             is_ours = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK}))
             try:
                 yield is_ours
@@ -141,8 +142,7 @@ class Retention:
     def _end(self, deletion: Deletion) -> None:
         self._remove_packs(deletion)
         self._remove_received(deletion)
-        for path in deletion.results:
-            self.results.remove(path)
+        self.results.remove_all(deletion.key)
         with self.store.transaction() as session:
             if keeping.end(session, deletion.key):
                 audit.append(

@@ -9,12 +9,10 @@ import structlog
 
 from models.artefact import Artefact, PictureArtefact
 from models.batcher import Batcher
-from models.errors import ModelError, ServerAwayError
+from models.errors import ServerAwayError
 from models.predictor import AnyPredictor
-from models.runtime import REFUSALS
 from models.scores import ModelIdentity
 from service.active import ActiveModel
-from service.errors import SettingsError
 
 WATCH_S = 2.0  # between looks for another model
 
@@ -108,7 +106,7 @@ class Serving:
             self._mark = ""  # look again
             log.warning("new model waits for the inference server")
             return
-        except (ModelError, SettingsError, *REFUSALS, RuntimeError):  # the last two from its first runs
+        except Exception:  # whatever its files or its first runs raise: who looks must look again
             self._told(False)
             log.exception("new model refused: the one before goes on", model=self.identity.sha256[:16])
             return

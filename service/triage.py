@@ -7,7 +7,7 @@ are a pure function of the job (I3, I4), and the first to store them wins.
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,6 +96,7 @@ class Triage:
     memory: Shares
     scratch_folder: Path
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
+    _begun: set[int] = field(default_factory=set)  # scores with an attempt in hand
 
     def run(self, score_id: int) -> None:
         """Work on one score; harmless where it has ended."""
@@ -108,12 +109,16 @@ class Triage:
             self.places.take(places, found.priority),
             self.models.in_service(found.priority) as predictor,
         ):
-            self._attempt(score_id, predictor)
+            try:
+                self._attempt(score_id, predictor)
+            finally:
+                self._begun.discard(score_id)
 
     def _attempt(self, score_id: int, predictor: AnyPredictor) -> None:
         model = predictor.identity
         with self.store.transaction() as session:
             job = jobs.begin(session, score_id)
+            self._begun.add(score_id)
         if job and (job.model_hash, job.config_digest) != (model.sha256, self.config_digest):
             job = self._for_this_model(job, model)
         if job is None:
@@ -207,6 +212,13 @@ class Triage:
             "pictures": len(verdict.volume.voxels),
         }
 
+    def abandon(self) -> None:
+        """Take back the attempts in hand: this process was told to end, which is no study's fault."""
+        with self.store.transaction() as session:
+            for score_id in sorted(self._begun):
+                if jobs.find(session, score_id) is not None:
+                    jobs.excuse(session, score_id, "the worker was stopped", counts=False)
+
     def failed(self, score_id: int, error: Exception) -> None:
         """Store a failed attempt: another one later, or the dead letter."""
         counts = not isinstance(error, AWAY)
@@ -215,8 +227,9 @@ class Triage:
             job = jobs.find(session, score_id)
             if job is None:
                 return
+            is_made_again = self._is_made_again(session, job, error)  # locks the study, as everybody first
             jobs.excuse(session, score_id, detail, counts=counts)
-            if self._is_made_again(session, job, error):
+            if is_made_again:
                 pass  # its job comes back with the new pack
             elif job.attempt < self.attempts or not counts:
                 due = datetime.now(UTC) + timedelta(seconds=PAUSE_S * job.attempt)
@@ -290,4 +303,4 @@ class Triage:
                 completed_by="model_changed",
                 model_hash=model_hash,
             )
-        return replace(job, model_hash=model_hash, config_digest=self.config_digest, attempt=1)
+        return replace(job, model_hash=model_hash, config_digest=self.config_digest)

@@ -208,6 +208,7 @@ def open_pictures(settings: Settings) -> LocalObjects:
 def open_packing(settings: Settings, store: Store, spool: Spool, stop: Event) -> Packing:
     """Return the loop from complete study to pack; `stop` ends an upload that runs."""
     active = active_model(settings)
+    active.identity()  # read and verified here, not while a transaction waits for it
     return Packing(
         store=store,
         spool=spool,

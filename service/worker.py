@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,13 +14,15 @@ from typing import Protocol
 import procrastinate
 import structlog
 
-from service.engine import TASKS, Pool
+from service.engine import DATABASE_AWAY, TASKS, Pool
 from service.reaper import Reaper
 from service.store import conninfo
 
 POLL_S = 2.0  # fallback where a notification was lost
 STOP_TIMEOUT_S = 60.0  # a job in hand may finish
 LAST_GRACE_S = 5.0  # for the goodbyes after it
+PATIENCE_S = (0.5, 1.0, 2.0, 4.0)  # between tries to say how a job failed
+WORD_S = 2.0  # to say what is abandoned
 EXIT_ABANDONED = 3  # stopped with a job in hand, which the reaper brings back
 
 log = structlog.get_logger(__name__)
@@ -43,7 +46,15 @@ class Ended(Enum):
     REFUSED = auto()  # the database came to belong to another release
 
 
-def run_worker(pool: Pool, work: Work, *, database_url: str, reaper: Reaper, slots: int = 1) -> Ended:
+def run_worker(
+    pool: Pool,
+    work: Work,
+    *,
+    database_url: str,
+    reaper: Reaper,
+    slots: int = 1,
+    on_abandon: Callable[[], None] = lambda: None,
+) -> Ended:
     """Work until told to stop, or until the database goes.
 
     The first SIGTERM or SIGINT lets the jobs in hand finish, for `STOP_TIMEOUT_S` at most; a second one, or
@@ -53,27 +64,35 @@ def run_worker(pool: Pool, work: Work, *, database_url: str, reaper: Reaper, slo
     ----------
     pool : Pool
     work : Work
-    jobs : int
-        At a time, each in a thread of its own.
     database_url : str
     reaper : Reaper
         Runs in a thread of this process.
     slots : int
         Jobs at once, each in a thread of its own.
+    on_abandon : callable
+        Called before the process ends with jobs in hand; gets `WORD_S` seconds.
     """
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=conninfo(database_url)))
     app.task(name=TASKS[pool.value])(_task(work))
-    return asyncio.run(_Worker(app, pool, reaper, slots).run())
+    return asyncio.run(_Worker(app, pool, reaper, slots, on_abandon).run())
 
 
 class _Worker:
     """The engine's worker with our signals and our reaper around it."""
 
-    def __init__(self, app: procrastinate.App, pool: Pool, reaper: Reaper, slots: int) -> None:
+    def __init__(
+        self,
+        app: procrastinate.App,
+        pool: Pool,
+        reaper: Reaper,
+        slots: int,
+        on_abandon: Callable[[], None],
+    ) -> None:
         self._app = app
         self._pool = pool
         self._reaper = reaper
         self._slots = slots
+        self._on_abandon = on_abandon
         self._ended = Ended.LOST
 
     async def run(self) -> Ended:
@@ -115,21 +134,23 @@ class _Worker:
 
     def _told(self, working: "asyncio.Future[None]") -> None:
         if self._ended is Ended.TOLD:
-            _abandon()
+            self._abandon()
         self._finish(working, Ended.TOLD)
 
     def _finish(self, working: "asyncio.Future[None]", ended: Ended) -> None:
         """Take no further job; the process ends in bounded time, whatever the jobs in hand do."""
         self._ended = ended
-        watchdog = threading.Timer(STOP_TIMEOUT_S + LAST_GRACE_S, _abandon)
+        watchdog = threading.Timer(STOP_TIMEOUT_S + LAST_GRACE_S, self._abandon)
         watchdog.daemon = True
         watchdog.start()
         working.cancel()
 
-
-def _abandon() -> None:
-    log.warning("worker ends with a job in hand")
-    os._exit(EXIT_ABANDONED)  # a thread at work cannot be ended otherwise
+    def _abandon(self) -> None:
+        log.warning("worker ends with a job in hand")
+        word = threading.Thread(target=self._on_abandon, name="last word", daemon=True)
+        word.start()
+        word.join(WORD_S)  # the database may be away
+        os._exit(EXIT_ABANDONED)  # a thread at work cannot be ended otherwise
 
 
 def _task(work: Work) -> Callable[[int], None]:
@@ -137,6 +158,18 @@ def _task(work: Work) -> Callable[[int], None]:
         try:
             work.run(row_id)
         except Exception as error:  # noqa: BLE001 - the worker's border: one bad study never stops the pool
-            work.failed(row_id, error)
+            _tell(work, row_id, error)
 
     return run
+
+
+def _tell(work: Work, row_id: int, error: Exception) -> None:
+    """Hand a failure back; a database that restarts is waited for, else this process would seem dead."""
+    for pause_s in PATIENCE_S:
+        try:
+            work.failed(row_id, error)
+        except DATABASE_AWAY:
+            time.sleep(pause_s)
+        else:
+            return
+    work.failed(row_id, error)

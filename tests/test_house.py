@@ -149,7 +149,9 @@ def test_catching_everything_is_left_to_the_borders() -> None:
         "service/inquiry.py",
         "service/pull.py",
         "service/intake.py",
+        "service/packing.py",
         "service/node.py",
+        "service/serving.py",
         "service/reaper.py",
         "service/worker.py",
     }

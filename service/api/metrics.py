@@ -120,6 +120,8 @@ class _Census(Collector):
         longest = {(pool.value,): found.longest_run_s for pool, found in depth.items()}
         yield _gauge("vigil_longest_run_seconds", "Age of the job that runs longest.", longest, "pool")
         yield _gauge("vigil_parked_studies", "Studies that a person put aside.", {(): float(census.parked)})
+        aside = {(): float(census.parked_destinations)}
+        yield _gauge("vigil_parked_destinations", "Destinations that a person put aside.", aside)
         looked = {(name,): age_s for name, age_s in seen.items()}
         yield _gauge("vigil_loop_age_seconds", "Seconds since a loop looked last.", looked, "loop")
         yield _gauge("vigil_workers", "Worker processes with a fresh heartbeat.", {(): float(workers)})

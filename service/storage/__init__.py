@@ -32,6 +32,9 @@ class ObjectStore(Protocol):
     def remove(self, name: str) -> None:
         """Remove an object; one that is not there is removed already."""
 
+    def remove_all(self, folder: str) -> None:
+        """Remove every object whose name begins with a folder's and a slash."""
+
     def sweep(self) -> int:
         """Remove what interrupted tries left and nobody goes on with; return how many."""
 

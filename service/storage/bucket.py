@@ -123,6 +123,16 @@ class BucketStore:
             while upload := self._begun(key):
                 self._abort(key, upload)
 
+    def remove_all(self, folder: str) -> None:
+        """Remove every object of a folder and what is left of uploads to it."""
+        prefix = f"{self._prefix}{folder}/"
+        with self._told():
+            while found := self._call("list_objects_v2", Prefix=prefix).get("Contents"):
+                for entry in found:
+                    self._call("delete_object", Key=entry["Key"])
+            for upload in self._call("list_multipart_uploads", Prefix=prefix).get("Uploads") or []:
+                self._abort(upload["Key"], upload["UploadId"])
+
     def sweep(self) -> int:
         """Abort uploads that nobody goes on with; return how many."""
         removed = 0

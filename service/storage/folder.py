@@ -67,6 +67,15 @@ class FolderStore:
             with suppress(OSError):  # not empty, or gone
                 path.parent.rmdir()
 
+    def remove_all(self, folder: str) -> None:
+        """Remove every object of a folder, and the folder."""
+        path = self._path(folder)
+        with self._told(), suppress(FileNotFoundError):
+            for file in list(path.iterdir()):
+                file.unlink(missing_ok=True)
+            path.rmdir()
+            sync_folder(path.parent)
+
     def sweep(self) -> int:
         """Remove drafts that no living process can own; return how many."""
         removed = 0

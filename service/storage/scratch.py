@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock
+from threading import Condition, Lock
 
 from service.errors import ScratchFullError
 
@@ -32,19 +32,27 @@ class Scratch:
         self._most_bytes = most_bytes
         self._used = 0
         self._guard = Lock()
+        self._released = Condition(self._guard)
+        self._row: list[object] = []  # who waits, in order
         self._own: Path | None = None
         self._lock_file: int | None = None
 
     @contextmanager
-    def folder(self, bytes_needed: int) -> Iterator[Path]:
+    def folder(self, bytes_needed: int, *, waits: bool = False) -> Iterator[Path]:
         """Empty folder with room for so much; gone at the end of the block.
+
+        Parameters
+        ----------
+        bytes_needed : int
+        waits : bool
+            Wait, in turn, for room that others of this process hold. Only for who holds none itself.
 
         Raises
         ------
         ScratchFullError
-            If there is no room.
+            If there is no room; to who waits, if there would be none without the others either.
         """
-        self._take(bytes_needed)
+        self._take(bytes_needed, waits=waits)
         try:
             folder = self._home() / secrets.token_hex(8)
             folder.mkdir(mode=0o700)
@@ -53,8 +61,9 @@ class Scratch:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
-            with self._guard:
+            with self._released:
                 self._used -= bytes_needed
+                self._released.notify_all()
 
     def sweep(self) -> int:
         """Remove the folders of processes that died; return how many."""
@@ -74,13 +83,31 @@ class Scratch:
                 os.close(self._lock_file)
                 self._own = self._lock_file = None
 
-    def _take(self, bytes_needed: int) -> None:
-        free = shutil.disk_usage(self._home()).free
-        with self._guard:
-            is_over = self._most_bytes is not None and self._used + bytes_needed > self._most_bytes
-            if is_over or bytes_needed > free:
+    def _take(self, bytes_needed: int, *, waits: bool) -> None:
+        home = self._home()
+        place = object()
+        with self._released:
+            if waits:
+                self._row.append(place)
+                try:
+                    self._released.wait_for(
+                        lambda: (
+                            self._row[0] is place
+                            # What the others are about to write is not on the disk yet.
+                            and (self._used == 0 or self._has_room(home, bytes_needed, besides=self._used))
+                        )
+                    )
+                finally:
+                    self._row.remove(place)
+                    self._released.notify_all()
+            if not self._has_room(home, bytes_needed):
                 raise ScratchFullError(ScratchFullError.__doc__)
             self._used += bytes_needed
+
+    def _has_room(self, home: Path, bytes_needed: int, *, besides: int = 0) -> bool:
+        if self._most_bytes is not None and self._used + bytes_needed > self._most_bytes:
+            return False
+        return bytes_needed + besides <= shutil.disk_usage(home).free
 
     def _home(self) -> Path:
         """Folder of this process, under a lock that falls with it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from service.errors import UnknownStudyError
@@ -211,6 +211,14 @@ class StudyDetail:
         newest = self.revisions[0].scores if self.revisions else ()
         return newest[0] if newest else None
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether the pictures of the score that counts are still kept."""
+        current = self.current
+        if current is None or current.ended_at is None or not current.pictures:
+            return False
+        return self.deleted_at is None or current.ended_at > self.deleted_at
+
 
 def study_detail(session: Session, key: str) -> StudyDetail:
     """One study with its revisions, scores, results, deliveries and timeline; a fixed number of queries.
@@ -266,12 +274,16 @@ class Picture:
 
 
 def picture_of(session: Session, key: str) -> Picture | None:
-    """Pictures of the score that counts; None where there are none."""
+    """Pictures of the score that counts; None where there are none, or they were deleted."""
     current = (
         select(ScoreRow.id)
         .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
         .join(StudyRow, StudyRow.id == RevisionRow.study_id)
-        .where(StudyRow.key == key, StudyRow.state == State.SCORED)
+        .where(
+            StudyRow.key == key,
+            StudyRow.state == State.SCORED,
+            or_(StudyRow.deleted_at.is_(None), ScoreRow.ended_at > StudyRow.deleted_at),
+        )
         .order_by(RevisionRow.number.desc(), ScoreRow.id.desc())
         .limit(1)
         .scalar_subquery()

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import DeliveryStatus, PackState, State, Whereabouts, move
+from service.study import PARKED, DeliveryStatus, PackState, State, Whereabouts, move
 
 SUPERSEDED = "superseded"  # reason of a score that a newer revision or model made pointless
 
@@ -226,10 +226,10 @@ def excuse(session: Session, score_id: int, detail: str, *, counts: bool) -> Non
 
 
 def rename(session: Session, job: InferenceJob, *, model_hash: str, config_digest: str) -> bool:
-    """Make a queued score one of another model or configuration, its attempts anew.
+    """Make a queued score one of another model or configuration.
 
     The row is renamed, not replaced: a model that comes back (a rollback, an old process beside a new one)
-    must find the job again.
+    must find the job again. Its attempts stay: between workers of two models a study would never use them up.
 
     Returns
     -------
@@ -250,7 +250,7 @@ def rename(session: Session, job: InferenceJob, *, model_hash: str, config_diges
         )
     )
     if twin is None:
-        score.model_hash, score.config_digest, score.attempts = model_hash, config_digest, 1
+        score.model_hash, score.config_digest = model_hash, config_digest
         return True
     _supersede(score)
     if twin.state is not State.QUEUED:  # it has the answer already
@@ -265,7 +265,12 @@ def _supersede(score: ScoreRow) -> None:
 
 
 def record(
-    session: Session, job: InferenceJob, outcome: Outcome, destinations: Callable[[str], Sequence[str]]
+    session: Session,
+    job: InferenceJob,
+    outcome: Outcome,
+    destinations: Callable[[str], Sequence[str]],
+    *,
+    while_parked: bool = False,
 ) -> list[int] | None:
     """Store how a job ended: score, results, one delivery per result and destination, state of the study.
 
@@ -273,6 +278,8 @@ def record(
     ----------
     destinations : callable
         Kind of a result to the names of those that are sent it.
+    while_parked : bool
+        Store it also of a parked study: for what became of its files, not for what an attempt said.
 
     Returns
     -------
@@ -287,8 +294,8 @@ def record(
         return None
     if (score.model_hash, score.config_digest) != (job.model_hash, job.config_digest):
         return None  # renamed since: these numbers are of another model
-    if study.parked_at is not None:  # since this attempt began; the next one counts in its place
-        score.attempts = max(score.attempts - 1, 0)
+    if study.parked_at is not None and not while_parked:  # since this attempt began
+        score.attempts, score.detail = max(score.attempts - 1, 0), PARKED  # the next one counts in its place
         return None
     if not _is_newest(session, score.revision):
         _supersede(score)

@@ -43,8 +43,8 @@ class ResultObjects(LocalObjects, Protocol):
     def keep(self, study_key: str, built: Sequence["BuiltResult"]) -> tuple[StoredResult, ...]:
         """Write objects so that they survive power loss; writing the same object again changes nothing."""
 
-    def remove(self, path: str) -> None:
-        """Remove an object; one that is not there is removed already."""
+    def remove_all(self, study_key: str) -> None:
+        """Remove every object of a study, also what an attempt kept that was not the one to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,15 @@ class ResultFolder:
             )
         yield file
 
-    def remove(self, path: str) -> None:
-        """Remove an object, and its folder when that was the last."""
-        file = self.root / path
-        file.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty, or gone
-            file.parent.rmdir()
+    def remove_all(self, study_key: str) -> None:
+        """Remove every object of a study and what a kill left of one."""
+        folder = self.root / study_key
+        with suppress(FileNotFoundError):
+            for file in list(folder.iterdir()):
+                file.unlink(missing_ok=True)
+            sync_folder(folder)
+            with suppress(OSError):  # not empty: a late attempt keeps something
+                folder.rmdir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +134,10 @@ class ResultStore:
                 )
             yield file
 
-    def remove(self, path: str) -> None:
-        """Remove an object."""
-        self.store.remove(_name(path))
-        self.before.remove(path)
+    def remove_all(self, study_key: str) -> None:
+        """Remove every object of a study."""
+        self.store.remove_all(_name(study_key))
+        self.before.remove_all(study_key)
 
 
 @dataclass(frozen=True, slots=True)

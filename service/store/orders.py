@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service.errors import UnknownStudyError
+from service.store import packs
 from service.store.tables import (
     DeliveryRow,
     ParkedDestinationRow,
@@ -26,10 +27,13 @@ class Touched:
     score_ids: tuple[int, ...]
     delivery_ids: tuple[int, ...]
     priority: int
+    packs: int = 0
 
 
 def cancel(session: Session, key: str) -> Touched:
     """End what of a study waits: queued scores as *failed*, deliveries as *undelivered*, both saying why.
+
+    A revision that waits for its pack has no score yet: it is ended by who would have made the pack.
 
     Raises
     ------
@@ -58,6 +62,7 @@ def cancel(session: Session, key: str) -> Touched:
         score_ids=tuple(score.id for score in scores),
         delivery_ids=tuple(delivery.id for delivery in deliveries),
         priority=study.priority,
+        packs=len(packs.cancel(session, study.id)),
     )
 
 
@@ -110,11 +115,6 @@ def unpark_destination(session: Session, name: str) -> bool:
         .returning(ParkedDestinationRow.name)
     )
     return gone is not None
-
-
-def parked_destinations(session: Session) -> tuple[str, ...]:
-    """Names of the destinations that are parked, in order."""
-    return tuple(session.scalars(select(ParkedDestinationRow.name).order_by(ParkedDestinationRow.name)))
 
 
 def _locked(session: Session, key: str) -> StudyRow:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from service.store.studies import Revision
 from service.store.tables import InstanceRow, RevisionRow, ScoreRow, StudyRow
-from service.study import ENDED, PackState, State, Whereabouts
+from service.study import CANCELLED, ENDED, PackState, State, Whereabouts
 
 SUPERSEDED = "superseded"  # reason of a pack that a newer revision made pointless
 
@@ -31,11 +31,12 @@ class PackedInstance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedPack:
-    """A revision whose pack is to be made."""
+    """A revision whose pack is to be made; a cancelled one is to be ended instead."""
 
     revision: Revision
     study_key: str
     completed_by: str
+    is_cancelled: bool
     instances: tuple[PackedInstance, ...]
 
 
@@ -68,6 +69,7 @@ def wanted(session: Session, *, limit: int, besides: Sequence[int] = ()) -> tupl
             revision=Revision(id=row.id, number=row.number, content_hash=row.content_hash, priority=priority),
             study_key=key,
             completed_by=row.completed_by,
+            is_cancelled=row.pack_reason == CANCELLED,
             instances=_instances(session, row),
         )
         for row, key, priority in rows
@@ -86,10 +88,10 @@ def confirm(session: Session, revision_id: int, *, sha256: str, size: int) -> tu
     -------
     tuple of int or None
         Queued scores of the revision, whose jobs gave up for want of the pack. None where the pack is not
-        wanted any more: another was first, or the study was completed anew.
+        wanted any more: another was first, the study was completed anew, or a person cancelled it.
     """
     row = _locked(session, revision_id)
-    if row.pack is not PackState.WANTED:
+    if not _is_to_be_made(row):
         return None
     row.pack, row.pack_sha256, row.pack_bytes, row.pack_reason = PackState.CONFIRMED, sha256, size, None
     return _queued_scores(session, revision_id)
@@ -98,7 +100,7 @@ def confirm(session: Session, revision_id: int, *, sha256: str, size: int) -> tu
 def release(session: Session, revision_id: int) -> tuple[int, ...] | None:
     """Let a revision be read from the spool after all; returns what `confirm` does."""
     row = _locked(session, revision_id)
-    if row.pack is not PackState.WANTED:
+    if not _is_to_be_made(row):
         return None
     row.pack, row.pack_reason = None, None
     return _queued_scores(session, revision_id)
@@ -120,6 +122,35 @@ def lose(session: Session, revision_id: int, *, reason: str) -> tuple[int, ...] 
         return None
     row.pack, row.pack_reason = PackState.LOST, row.pack_reason or reason
     return _queued_scores(session, revision_id)
+
+
+def cancel(session: Session, study_id: int) -> tuple[int, ...]:
+    """Let a study's packs that wait not be made, where no score says that it was cancelled; return which.
+
+    Who makes packs ends the study.
+    """
+    rows = session.scalars(
+        update(RevisionRow)
+        .where(
+            RevisionRow.study_id == study_id,
+            RevisionRow.pack == PackState.WANTED,
+            RevisionRow.pack_reason.is_distinct_from(CANCELLED),
+            ~exists().where(ScoreRow.revision_id == RevisionRow.id),
+        )
+        .values(pack_reason=CANCELLED)
+        .returning(RevisionRow.id)
+    )
+    return tuple(rows)
+
+
+def is_confirmed(session: Session, revision_id: int) -> bool:
+    """Whether a revision has a pack."""
+    return _locked(session, revision_id).pack is PackState.CONFIRMED
+
+
+def has_score(session: Session, revision_id: int) -> bool:
+    """Whether a revision was queued before, however that ended."""
+    return session.scalar(select(exists().where(ScoreRow.revision_id == revision_id))) or False
 
 
 def older(session: Session, revision_id: int) -> tuple[str, int] | None:
@@ -144,6 +175,7 @@ def older(session: Session, revision_id: int) -> tuple[str, int] | None:
 class DoublyKept:
     """An ended study whose received files are on the node although its pack is confirmed."""
 
+    revision_id: int
     study_key: str
     content_hash: str
     sha256: str
@@ -172,6 +204,7 @@ def doubly_kept(session: Session, *, ended_before: datetime, limit: int) -> tupl
     ).all()
     return tuple(
         DoublyKept(
+            revision_id=row.id,
             study_key=key,
             content_hash=row.content_hash,
             sha256=row.pack_sha256 or "",
@@ -244,6 +277,10 @@ def _locked(session: Session, revision_id: int) -> RevisionRow:
     return session.scalars(
         select(RevisionRow).where(RevisionRow.id == revision_id).execution_options(populate_existing=True)
     ).one()
+
+
+def _is_to_be_made(row: RevisionRow) -> bool:
+    return row.pack is PackState.WANTED and row.pack_reason != CANCELLED
 
 
 def _queued_scores(session: Session, revision_id: int) -> tuple[int, ...]:

@@ -121,7 +121,9 @@ class Pages:
         with self.store.transaction() as session:
             detail = study_detail(session, key)
         current = detail.current if detail.row.assessment else None
-        thumbnails = present.strip(current.pictures, current.regions) if current else []
+        thumbnails = (
+            present.strip(current.pictures, current.regions) if current and detail.has_pictures else []
+        )
         first = thumbnails[0].frame if thumbnails else 0
         return self._page(
             "study.html",

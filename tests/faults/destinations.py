@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, StoragePresentationContexts, evt
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, StoragePresentationContexts, _config, evt
 from pynetdicom.sop_class import Verification
 
+from dicom_node.elements import read_file_meta
 from tests.end_to_end.peers import free_port
 
 COUNTING_AET = "COUNTING"
@@ -46,13 +48,22 @@ class CountingStore:
 
     def keep(self, event: Any) -> int:
         sop_instance_uid = str(event.request.AffectedSOPInstanceUID)
-        digest = hashlib.sha256(event.encoded_dataset(include_meta=False)).hexdigest()
+        digest = hashlib.sha256(_data_set(event)).hexdigest()
         with self._lock:
             self.received.setdefault(sop_instance_uid, []).append(digest)
             act = self.on_receipt
         if act is not None:
             act(sop_instance_uid)
         return 0x0000
+
+
+def _data_set(event: Any) -> bytes:
+    """Data set as it was sent; a receiver of ours in this process makes pynetdicom write it to a file."""
+    if not _config.STORE_RECV_CHUNKED_DATASET:
+        return bytes(event.encoded_dataset(include_meta=False))
+    with Path(event.dataset_path).open("rb") as file:
+        read_file_meta(file)
+        return file.read()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from models.artefact import NETWORK
 from models.batch_sizes import Sizes, probe
 from models.batcher import AHEAD, Batcher
 from models.catalogue import active_artefact
-from models.errors import DeviceMemoryError
+from models.errors import DeviceMemoryError, ModelError
 from models.predictor import Predictor
 from models.providers import CPU, CUDA
 from models.runner import Feeds, Outputs
@@ -30,6 +30,29 @@ ARENA = "Failed to allocate memory for requested buffer of size 2147483648"
 
 def samples(*values: float) -> dict[str, NDArray[np.float32]]:
     return {"x": np.array(values, dtype=np.float32)[:, None]}
+
+
+@dataclass
+class OddDevice:
+    """Says one number too few, whatever it is asked, once it is loaded."""
+
+    outputs: tuple[str, ...] = ("y",)
+    is_odd: bool = False
+
+    def run(self, feeds: Feeds) -> Outputs:
+        return {"y": feeds["x"][1:] if self.is_odd else feeds["x"]}
+
+
+def test_outputs_of_another_length_fail_their_study_and_not_the_thread() -> None:
+    device = OddDevice()
+    batcher = Batcher(device, samples(*range(FULL)), wait_s=0)
+    with batcher.lane(ROUTINE) as lane:
+        device.is_odd = True
+        with ThreadPoolExecutor() as threads, pytest.raises(ModelError, match="no row a sample"):
+            threads.submit(lane.run, samples(1, 2)).result(timeout=5)
+        device.is_odd = False
+        assert lane.run(samples(1, 2))["y"].ravel().tolist() == [1, 2]
+    batcher.close()
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The node's disk is freed of what the store has, and of nothing else."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -71,12 +72,40 @@ def test_received_files_leave_when_the_store_has_had_their_pack_long_enough(mach
     assert machines.study().state is State.NOT_ASSESSABLE
 
 
-def test_a_pack_that_is_damaged_keeps_the_received_files(machines: Machines) -> None:
+def damage(machines: Machines) -> None:
     flip(machines.packs()[0])
+
+
+def lose(machines: Machines) -> None:
+    machines.packs()[0].unlink()
+
+
+@pytest.mark.parametrize("harm", [damage, lose])
+def test_a_pack_that_is_damaged_or_gone_is_made_again_before_the_received_files_go(
+    machines: Machines, harm: Callable[[Machines], None]
+) -> None:
+    harm(machines)
+
+    clear(machines)
+    assert len(received(machines)) == 4
+    look(machines)
+    assert machines.take_jobs() == []  # the study has its score
+    clear(machines)
+
+    assert received(machines) == []
+    assert machines.study().state is State.NOT_ASSESSABLE
+
+
+def test_a_pack_that_is_gone_holds_up_no_other_study(machines: Machines) -> None:
+    lose(machines)
+    gone = machines.key
+    machines.receive(Phantom(name="other"))
+    look(machines)
+    assert machines.work() == []
 
     clear(machines)
 
-    assert len(received(machines)) == 4
+    assert {path.parent.name for path in received(machines)} == {gone}
 
 
 def test_a_late_instance_is_packed_with_those_that_left(machines: Machines) -> None:

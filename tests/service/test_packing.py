@@ -18,7 +18,7 @@ from dicom_node.pack import INDEX
 from dicom_node.spool import Spool
 from models.catalogue import active_artefact
 from models.predictor import Predictor
-from service import engine
+from service import engine, orders, packing
 from service.admission import Admission
 from service.engine import Pool
 from service.errors import (
@@ -43,7 +43,7 @@ from service.storage.scratch import Scratch
 from service.store import Store, audit, jobs, packs
 from service.store.objects import AtHand, ResultFolder, ResultStore
 from service.store.tables import AuditRow, RevisionRow, ScoreRow, StudyRow
-from service.study import PackState, State
+from service.study import CANCELLED, PackState, State
 from service.triage import Triage
 from tests.conftest import empty
 from tests.fakes import FixedModel
@@ -414,6 +414,102 @@ def test_a_study_the_store_does_not_take_delays_no_other(machines: Machines, tmp
     assert list(states.values()) == [State.QUEUED]
 
 
+def test_a_study_that_cannot_be_packed_delays_no_other(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = machines.key
+    machines.receive(Phantom(name="other"))
+    machines.complete()
+    real = packing.storage.pack_name
+
+    def broken(key: str, content_hash: str) -> str:
+        if key == bad:
+            raise ValueError("unforeseen")
+        return real(key, content_hash)
+
+    monkeypatch.setattr(packing.storage, "pack_name", broken)
+    machines.packing.step(NOON)
+
+    with machines.store.transaction() as session:
+        states = dict(session.execute(select(StudyRow.key, StudyRow.state)).all())
+    assert states.pop(bad) is State.COMPLETE
+    assert list(states.values()) == [State.QUEUED]
+
+
+def test_a_study_cancelled_before_its_pack_is_failed_and_comes_back_by_a_replay(machines: Machines) -> None:
+    machines.complete()
+
+    assert orders.cancel(machines.store, machines.key).changed
+    assert not orders.cancel(machines.store, machines.key).changed
+    machines.packing.step(NOON)
+
+    assert (machines.study().state, machines.study().reason) == (State.FAILED, CANCELLED)
+    assert machines.packs() == []
+    assert machines.actions()[-2:] == ["study.queued", "study.failed"]
+    replay(machines.store, machines.key)
+    machines.packing.step(NOON)
+    assert machines.work() == []
+    assert machines.study().state is State.NOT_ASSESSABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupting(FolderStore):
+    """A person cancels while the pack is uploaded."""
+
+    cancel: Callable[[], object] = lambda: None
+
+    def put(self, name: str, parts: Iterable[bytes]) -> None:
+        self.cancel()
+        FolderStore.put(self, name, parts)
+
+
+def test_a_study_cancelled_while_its_pack_is_written_is_not_queued(
+    machines: Machines, tmp_path: Path
+) -> None:
+    machines.complete()
+    place = Interrupting(tmp_path / "share", cancel=lambda: orders.cancel(machines.store, machines.key))
+    making = machines.packing_to(place)
+
+    making.step(NOON)
+    assert machines.study().state is State.COMPLETE
+    assert machines.packs() == []
+    making.step(NOON)
+
+    assert (machines.study().state, machines.study().reason) == (State.FAILED, CANCELLED)
+
+
+def test_a_cancelled_study_stays_so_when_its_pack_is_made_again_for_another_model(
+    machines: Machines,
+) -> None:
+    machines.complete()
+    machines.packing.step(NOON)
+    flip(machines.packs()[0])
+    machines.work()
+    orders.cancel(machines.store, machines.key)
+    machines.packing.admission = Admission(model_hash=lambda: "b" * 64, config_digest="c" * 64)
+
+    machines.packing.step(NOON)
+
+    assert [revision.pack for revision in machines.revisions()] == [PackState.CONFIRMED]
+    assert (machines.study().state, machines.study().reason) == (State.FAILED, CANCELLED)
+    assert machines.actions().count("study.queued") == 1
+
+
+def test_a_parked_study_whose_files_are_gone_says_so(machines: Machines) -> None:
+    machines.complete()
+    machines.packing.step(NOON)
+    flip(machines.packs()[0])
+    shutil.rmtree(machines.folder / "node" / "spool" / machines.key)
+    machines.work()
+    orders.park(machines.store, machines.key)
+
+    machines.packing.step(NOON)
+
+    assert (machines.study().state, machines.study().reason) == (State.FAILED, "instances_missing")
+    orders.unpark(machines.store, machines.key)
+    assert machines.take_jobs() == []
+
+
 def test_a_study_larger_than_the_scratch_is_refused_before_a_byte_is_read(machines: Machines) -> None:
     machines.complete()
     machines.packing.step(NOON)
@@ -568,8 +664,8 @@ def test_a_result_of_other_bytes_is_not_sent(tmp_path: Path, content: bytes) -> 
     ):
         with pytest.raises(ObjectDamagedError), objects.local("key/a.dcm", sha256, 5):
             pass
-        objects.remove("key/a.dcm")
-        objects.remove("key/a.dcm")
+        objects.remove_all("key")
+        objects.remove_all("key")
         with pytest.raises(ObjectMissingError), objects.local("key/a.dcm", sha256, 5):
             pass
 
@@ -583,6 +679,6 @@ def test_results_from_before_the_site_had_a_store_are_still_sent_and_still_go(tm
 
     with objects.local("key/a.dcm", hashlib.sha256(b"right").hexdigest(), 5) as file:
         assert file.read_bytes() == b"right"
-    objects.remove("key/a.dcm")
+    objects.remove_all("key")
 
     assert not older.exists()

@@ -50,8 +50,13 @@ url, data, model = sys.argv[1:]
 settings = Settings(data=Path(data), model=Path(model), stalled_s=1.5, infer_attempts=%d, infer_jobs=4)
 store = wiring.open_store(settings.model_copy(update={"database_url": url}))
 triage = wiring.open_triage(settings, store, wiring.open_serving(settings, Meters()))
-reaper = wiring.open_reaper(settings, store)
-run_worker(Pool.INFER, triage, slots=settings.infer_jobs, database_url=url, reaper=reaper)
+run_worker(
+    Pool.INFER,
+    triage,
+    slots=settings.infer_jobs,
+    database_url=url,
+    reaper=wiring.open_reaper(settings, store),
+)
 """
 
 

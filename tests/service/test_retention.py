@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,55 @@ def test_a_confirmed_study_past_its_age_goes_with_everything_and_its_rows_stay(m
             if event.action == "study.deleting"
         ).detail
     assert (proof["deliveries"], proof["rule_days"], proof["bytes"]) == ({"delivered": 1}, 1.0, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Results, which say how many transactions are open and idle while they are removed."""
+
+    objects: ResultStore
+    store: Store
+    idle: list[int]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.objects, name)
+
+    def remove_all(self, study_key: str) -> None:
+        with self.store.transaction() as session:
+            self.idle.append(
+                session.scalar(
+                    text(
+                        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                        " AND state LIKE 'idle in transaction%'"
+                    )
+                )
+            )
+        self.objects.remove_all(study_key)
+
+
+def test_a_long_deletion_leaves_no_transaction_idle(machines: Machines) -> None:
+    """The database ends such a one after half a minute, and the lock with it."""
+    watching = retention(machines)
+    watched = Watched(watching.results, machines.store, [])
+    watching.results = watched
+
+    assert watching.run(IN_A_WEEK).studies == 1
+
+    assert watched.idle == [0]
+
+
+def test_results_that_no_row_knows_go_too(machines: Machines) -> None:
+    """As an attempt leaves them that a late instance made pointless, or a kill in the middle of writing."""
+    machines.objects.put(f"results/{machines.key}/superseded.dcm", [b"identity"])
+    before = machines.folder / "node" / "results" / machines.key
+    before.mkdir(parents=True)
+    (before / "cut off.part").write_bytes(b"identity")
+    machines.objects.put("results/another/a.dcm", [b"stays"])
+
+    retention(machines).run(IN_A_WEEK)
+
+    assert [path.name for path in machines.results()] == ["a.dcm"]
+    assert not before.exists()
 
 
 def test_deleting_twice_deletes_once(machines: Machines) -> None:
@@ -265,6 +315,7 @@ def test_killed_at_any_step_a_deletion_is_ended_and_told_once(
     with monkeypatch.context() as monkeypatch:  # noqa: PLR1704 - undone at the end of the block
         dying(Path, "unlink")
         dying(FolderStore, "remove")
+        dying(FolderStore, "remove_all")
         dying(Retention, "_begin")
         dying(Retention, "_end")
         monkeypatch.setattr("service.retention.keeping.end", _dying_end(lambda: at, lambda: calls))
@@ -299,7 +350,7 @@ def test_an_instance_that_comes_while_it_is_deleted_is_kept_and_makes_a_revision
         def die(*_: object) -> None:
             raise Killed
 
-        patch.setattr(ResultStore, "remove", die)
+        patch.setattr(ResultStore, "remove_all", die)
         with pytest.raises(Killed):
             retention(machines).run(datetime.now(UTC) + 7 * DAY)  # all its received files are gone
     assert machines.study().bytes_are is Whereabouts.DELETING

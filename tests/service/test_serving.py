@@ -102,6 +102,20 @@ def test_a_broken_model_is_refused_and_the_one_before_goes_on(
         assert predictor.predict(volume()).model.sha256 == site.first.sha256
 
 
+def test_a_model_that_fails_as_nobody_foresaw_is_refused_and_the_next_is_followed(site: Site) -> None:
+    def load_unless_second(artefact: Artefact | PictureArtefact) -> Loaded:
+        if artefact.sha256 == site.second.sha256:
+            raise KeyError("unforeseen")
+        return load(artefact)
+
+    serving = Serving(site.active, load_unless_second, told=site.told.append)
+    activate(site.data, site.second)
+    serving.look()
+
+    assert (serving.identity.sha256, site.told) == (site.first.sha256, [False])
+    serving.close()
+
+
 def test_a_model_that_was_changed_after_it_was_activated_is_not_loaded(site: Site) -> None:
     manifest = site.first.path / MANIFEST
     content = json.loads(manifest.read_text())

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -235,6 +235,44 @@ def test_a_study_whose_last_attempt_failed_in_order_runs_beside_others(site: Sit
     assert site.study().state is State.NOT_ASSESSABLE
 
 
+@dataclass
+class EndlessPredictor(BrokenPredictor):
+    """The process ends while it scores."""
+
+    during: Callable[[], None] = lambda: None
+
+    def predict(self, volume: Volume) -> Scores:
+        self.during()
+        return super().predict(volume)
+
+
+def test_an_attempt_that_a_stopped_worker_abandons_is_taken_back(site: Site) -> None:
+    standings = []
+
+    def stop() -> None:
+        triage.abandon()
+        with site.store.transaction() as session:
+            standings.append(
+                (jobs.standing(session, site.score_id), session.scalars(select(ScoreRow.attempts)).one())
+            )
+
+    triage = site.with_model(EndlessPredictor(site.predictor, during=stop))  # type: ignore[arg-type] - a stand-in
+    with suppress(RuntimeError):
+        triage.run(site.score_id)
+
+    assert standings == [(jobs.Standing(priority=10, was_cut_off=False), 0)]
+
+
+def test_what_a_worker_has_not_begun_it_does_not_take_back(site: Site) -> None:
+    with site.store.transaction() as session:
+        jobs.begin(session, site.score_id)  # by a worker that died
+
+    site.triage.abandon()
+
+    with site.store.transaction() as session:
+        assert jobs.standing(session, site.score_id) == jobs.Standing(priority=10, was_cut_off=True)
+
+
 def _relabel(site: Site, model_hash: str) -> None:
     """As if the job had been made for another model."""
     with site.store.transaction() as session:
@@ -266,6 +304,16 @@ def test_a_model_that_comes_back_finds_its_job_again(site: Site) -> None:
     site.triage.run(site.score_id)
 
     assert site.study().state is State.NOT_ASSESSABLE
+
+
+def test_a_study_that_fails_on_workers_of_two_models_is_not_tried_for_ever(site: Site) -> None:
+    triage = site.with_model(BrokenPredictor(site.predictor))  # type: ignore[arg-type] - a stand-in
+
+    for _ in range(3):
+        _relabel(site, "another")  # by the worker of the other model
+        site.attempt(triage)
+
+    assert (site.study().state, site.study().reason) == (State.FAILED, ATTEMPTS_USED_UP)
 
 
 def test_numbers_of_a_model_that_lost_the_job_are_not_stored(site: Site) -> None:

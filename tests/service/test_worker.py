@@ -4,12 +4,15 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from service import engine
+from service import worker as worker_module
 from service.engine import Pool
 from service.store import Store
 from service.worker import EXIT_ABANDONED, POLL_S
@@ -40,9 +43,15 @@ class Work:
             time.sleep(1000)
     def failed(self, row_id, error):
         self.note(f"failed {row_id} {type(error).__name__}")
+    def abandon(self):
+        self.note("abandoned")
+        time.sleep(1000)  # as where the database does not answer
 
 reaper = Reaper(store=Store.open(sys.argv[1]), stalled_s=6)
-ended = run_worker(Pool.INFER, Work(), database_url=sys.argv[1], reaper=reaper)
+work = Work()
+ended = run_worker(
+    Pool.INFER, work, database_url=sys.argv[1], reaper=reaper, on_abandon=work.abandon
+)
 sys.exit(0 if ended.name == "TOLD" else ended.name)
 """
 
@@ -119,9 +128,37 @@ def test_a_second_signal_does_not_wait_for_the_job_in_hand(store: Store, worker:
     worker.process.send_signal(signal.SIGTERM)
 
     assert worker.process.wait(timeout=5) == EXIT_ABANDONED
+    assert worker.notes.read_text().splitlines() == ["run 1000", "abandoned"]
     with store.transaction() as session:
         session.execute(text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'"))
         assert engine.without_live_job(session, Pool.INFER, [1000], stalled_s=60) == [1000]
+
+
+@dataclass
+class Unheard:
+    """Work whose failure is stored only once the database is back."""
+
+    refusals: int
+    told: list[int] = field(default_factory=list)
+
+    def run(self, row_id: int) -> None:
+        raise ValueError(row_id)
+
+    def failed(self, row_id: int, error: Exception) -> None:
+        self.told.append(row_id)
+        if len(self.told) <= self.refusals:
+            raise OperationalError("UPDATE", None, error)
+
+
+def test_a_failure_is_told_again_when_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "PATIENCE_S", (0.0, 0.0))
+    back, away = Unheard(refusals=2), Unheard(refusals=9)
+
+    worker_module._task(back)(7)
+    with pytest.raises(OperationalError):
+        worker_module._task(away)(7)
+
+    assert (back.told, away.told) == ([7] * 3, [7] * 3)
 
 
 def test_an_idle_worker_stops_at_once_with_success(store: Store, worker: WorkerProcess) -> None:

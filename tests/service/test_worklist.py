@@ -220,6 +220,22 @@ def test_only_the_score_that_counts_has_pictures(store: Store, state: State) -> 
     assert (found and found.path) == (f"{seed.key}/sc.dcm" if state is State.SCORED else None)
 
 
+def test_a_deleted_study_has_no_pictures_until_it_is_scored_again(store: Store) -> None:
+    """Also where the page's machine still holds a copy of them, or the study was sent again."""
+    seed = Seed(name="a", pictures=3, results={"sc": STATUSES})
+    planted(store, seed)
+    found = []
+    for after in (None, timedelta(hours=1), timedelta(hours=-1)):
+        with store.transaction() as session:
+            deleted_at = None if after is None else StudyRow.ended_at + after
+            session.execute(update(StudyRow).values(deleted_at=deleted_at))
+        with store.transaction() as session:
+            has_pictures = study_detail(session, seed.key).has_pictures
+            found.append((has_pictures, picture_of(session, seed.key) is not None))
+
+    assert found == [(True, True), (False, False), (True, True)]
+
+
 def test_an_ended_study_says_when(store: Store) -> None:
     for row in planted(store, *(Seed(name=state.value, state=state) for state in State)).rows:
         assert (row.ended_at is not None) == (row.state in ENDED)

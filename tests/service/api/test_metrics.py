@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicom_node.spool import Spool
-from service import __version__, engine
+from service import __version__, engine, orders
 from service.api import create_app
 from service.engine import Pool
 from service.settings import Settings
@@ -45,6 +45,18 @@ def test_everything_that_waits_or_ended_is_counted(client: TestClient, store: St
     assert found["vigil_audit_number", ()] == 3 + 2 + 3
     assert found["vigil_database_up", ()] == 1
     assert found["vigil_workers", ()] == 0
+
+
+@pytest.mark.postgres
+def test_what_a_person_put_aside_is_counted(client: TestClient, store: Store) -> None:
+    with store.transaction() as session:
+        plant(session, Seed(name="a"), Seed(name="b"))
+    orders.park(store, Seed(name="a").key)
+    orders.park_destination(store, "archive")
+
+    found = scraped(client)
+
+    assert (found["vigil_parked_studies", ()], found["vigil_parked_destinations", ()]) == (1, 1)
 
 
 @pytest.mark.postgres

@@ -72,6 +72,20 @@ def test_removing_twice_is_removing_once(place: ObjectStore) -> None:
         content(place, NAME)
 
 
+def test_a_folder_goes_with_all_its_objects_and_no_other(place: ObjectStore) -> None:
+    beside = "packs/abcdefghijklmnopqrstu/0123.tar"
+    for name in (NAME, NAME.replace("0123", "4567"), beside):
+        place.put(name, [SMALL])
+
+    place.remove_all("packs/abcdefghijklmnopqrst")
+    place.remove_all("packs/abcdefghijklmnopqrst")
+
+    assert content(place, beside) == SMALL
+    for name in (NAME, NAME.replace("0123", "4567")):
+        with pytest.raises(ObjectMissingError):
+            content(place, name)
+
+
 def test_a_source_that_breaks_off_leaves_no_object(place: ObjectStore) -> None:
     def broken() -> Iterator[bytes]:
         yield SMALL
