@@ -36,8 +36,11 @@ def auditor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Auditor]:
         yield Auditor(running)
 
 
-SHORT = [(WORK, Cut.BROKEN, CUT_S), (BASE, Cut.PULLED, CUT_S)]
-LONG = [(machine, how, LONG_CUT_S) for machine in (WORK, NODE, BASE) for how in Cut]
+SHORT = [(WORK, Cut.BROKEN, CUT_S)]
+LONG = [
+    (BASE, Cut.PULLED, CUT_S),
+    *((machine, how, LONG_CUT_S) for machine in (WORK, NODE, BASE) for how in Cut),
+]
 
 
 @pytest.mark.parametrize(
