@@ -24,6 +24,8 @@ class Case:
     fault : callable
     short, long : int
         Repetitions in either form.
+    among_tests : bool
+        Whether every run of the tests has it, too; the others are left to the command, for their time.
     place : callable
         From a folder to the site it strikes; cases of one place share a site.
     """
@@ -32,6 +34,7 @@ class Case:
     fault: Fault
     short: int
     long: int
+    among_tests: bool = True
     place: Place = ordinary
 
 
@@ -65,7 +68,9 @@ CASES = (
     Case(name="kill -9 of every role in turn", fault=injections.kill_roles, short=len(ROLES), long=700),
     Case(name="kill -9 of PostgreSQL", fault=injections.kill_postgres, short=1, long=100),
     Case(name="database refuses 8 s", fault=_for(8, injections.refuse_database), short=1, long=3),
-    Case(name="database hangs 8 s", fault=_for(8, injections.hang_database), short=1, long=3),
+    Case(
+        name="database hangs 8 s", fault=_for(8, injections.hang_database), short=1, long=3, among_tests=False
+    ),
     Case(name="database refuses 60 s", fault=_for(60, injections.refuse_database), short=0, long=2),
     Case(name="database hangs 60 s", fault=_for(60, injections.hang_database), short=0, long=2),
     Case(
@@ -80,12 +85,25 @@ CASES = (
         short=2,
         long=100,
     ),
-    Case(name="two workers on one job", fault=injections.freeze_workers, short=1, long=50),
+    Case(name="two workers on one job", fault=injections.freeze_workers, short=1, long=50, among_tests=False),
     Case(name="storm of duplicates", fault=injections.storm_of_duplicates, short=2, long=100),
     Case(name="SIGTERM in mid work", fault=injections.stop_in_mid_work, short=1, long=50),
-    Case(name="worker of the previous release", fault=releases.work_beside_the_previous, short=1, long=5),
+    Case(
+        name="worker of the previous release",
+        fault=releases.work_beside_the_previous,
+        short=1,
+        long=5,
+        among_tests=False,
+    ),
     Case(name="disk full", fault=conditions.fill_the_disk, short=1, long=20, place=on_a_small_disk),
-    Case(name="clock jumps", fault=conditions.move_the_clock, short=2, long=20, place=under_another_clock),
+    Case(
+        name="clock jumps",
+        fault=conditions.move_the_clock,
+        short=2,
+        long=20,
+        among_tests=False,
+        place=under_another_clock,
+    ),
 )
 
 

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(300)]
 
 SEED = 1
 STOPPED_S = 30.0
-SHORT = [case for case in CASES if case.short]
+SHORT = [case for case in CASES if case.short and case.among_tests]
 SHARED = [case for case in SHORT if case.place is ordinary]
 APART = [case for case in SHORT if case.place is not ordinary]
 
