@@ -10,7 +10,13 @@ from tests.faults.auditor import Auditor
 from tests.faults.places import UnavailableError, ordinary
 from tests.faults.suite import CASES, Case, run_case
 
-pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    # The counting store collects the garbage of this process, that of the tests before among it.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 SEED = 1
 STOPPED_S = 30.0
