@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import secrets
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
+from dicom_node.draft import open_draft
 from dicom_node.durable import sync_folder
 from dicom_node.pack import Readable
 from service.errors import ObjectDamagedError, ObjectMissingError, ScratchFullError
@@ -63,10 +63,14 @@ class ResultFolder:
         folder = self.root / study_key
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         stored = []
-        for result, content in _encoded(built):
-            stored.append(_stored(study_key, result, content))
-            _write(self.root / stored[-1].path, content)
-        sync_folder(folder)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for result, content in _encoded(built):
+                stored.append(_stored(study_key, result, content))
+                _write(folder, descriptor, Path(stored[-1].path).name, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         sync_folder(self.root)
         return tuple(stored)
 
@@ -185,14 +189,18 @@ class Unchecked:
         yield _inside(self.root, path)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Put a file in place as a whole; its name is durable with the folder's sync."""
-    draft = path.with_suffix(f".{secrets.token_hex(8)}.part")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
+def _write(folder: Path, descriptor: int, name: str, content: bytes) -> None:
+    """Put a file in place as a whole, from a draft without a name: a kill leaves nothing behind."""
+    with open_draft(folder) as draft:
+        draft.write(content)
+        draft.sync()
+        try:
+            draft.link(descriptor, name)
+        except FileExistsError:
+            if _sha256_of(folder / name) == hashlib.sha256(content).hexdigest():
+                return
+            (folder / name).unlink(missing_ok=True)  # damaged since it was written
+            draft.link(descriptor, name)
 
 
 def _inside(root: Path, path: str) -> Path:
