@@ -1,6 +1,5 @@
 """The command line. Every command is thin: it builds settings, calls one part and prints."""
 
-import json
 import signal
 import sys
 import threading
@@ -24,10 +23,9 @@ from service.errors import TriageError
 from service.models_cli import models_app
 from service.peers_cli import pack, peers_app, pull
 from service.retention_cli import hold, release, retention_app, waive
-from service.settings import Settings, load_settings
 from service.study import Pool
 from service.supervisor import Stop
-from service.telemetry import configure_logging
+from service.terminal import begin, out, out_json, say
 
 EXIT_FAILED = 1
 EXIT_REMEDY = 2  # something outside must change first; the message says what
@@ -84,12 +82,12 @@ def up(
     from service.roles import choose_ports, machine_roles
     from service.supervisor import Supervisor
 
-    settings = choose_ports(_settings(data=data, aet=aet, port=port, api_port=api_port, peers=peers))
+    settings = choose_ports(begin(data=data, aet=aet, port=port, api_port=api_port, peers=peers))
     supervisor = Supervisor(machine_roles(settings, own_logs=False))
     with _stop_signals() as stop:
         supervisor.start()
         try:
-            _say(
+            say(
                 f"vigil ready: {settings.aet} on {settings.host}:{settings.port}, "
                 f"worklist at http://{settings.api_host}:{settings.api_port}/"
             )
@@ -122,11 +120,11 @@ def node(
     """Receive studies: one role, for many machines."""
     from service.reception import open_peers, open_spool, reception
 
-    settings = _settings(data=data, aet=aet, port=port, peers=peers)
+    settings = begin(data=data, aet=aet, port=port, peers=peers)
     known = open_peers(settings)
     spool = open_spool(settings)
     with _stop_signals() as stop, reception(settings, spool, known, on_loss=stop.set) as acceptors:
-        _say(f"vigil node ready: {settings.aet} on {settings.host}:{acceptors.port}")
+        say(f"vigil node ready: {settings.aet} on {settings.host}:{acceptors.port}")
         if standalone:
             stop.wait()
         else:
@@ -159,7 +157,7 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     from service.worker import Ended, run_worker
 
     _ignore_hangup()
-    settings = _settings()
+    settings = begin()
     store = wiring.open_store(settings)
     url, reaper = wiring.database_url(settings), wiring.open_reaper(settings, store)
     exits = {Ended.TOLD: 0, Ended.LOST: EXIT_FAILED, Ended.REFUSED: EXIT_REMEDY}
@@ -201,7 +199,7 @@ def api(api_port: ApiPort = None) -> None:
     from service.store.migrations import require
 
     _ignore_hangup()
-    settings = _settings(api_port=api_port)
+    settings = begin(api_port=api_port)
     store = wiring.waiting_store(settings)
     with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
         require(store)
@@ -243,9 +241,9 @@ def send(
         status = None if receipt.status is None else f"0x{receipt.status:04X}"
         rows.append({"file": receipt.path.name, "status": status, "stored": receipt.is_stored})
         if not as_json:
-            _out(f"{number + 1:5d}  {status or 'no answer':9s}  {receipt.path.name}")
+            out(f"{number + 1:5d}  {status or 'no answer':9s}  {receipt.path.name}")
     if as_json:
-        _print_json({"instances": rows})
+        out_json({"instances": rows})
     sys.exit(0 if rows and all(row["stored"] for row in rows) else EXIT_FAILED)
 
 
@@ -260,13 +258,13 @@ def list_studies(
     from service import wiring
     from service.store.worklist import worklist
 
-    with closing(wiring.open_store(_settings(data=data))) as store, store.transaction() as session:
+    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
         if failed:
             orders_cli.list_dead_letters(session, limit=limit, as_json=as_json)
             return
         listed = worklist(session, limit=limit)
     if as_json:
-        _print_json(asdict(listed))
+        out_json(asdict(listed))
         return
     table = Table("rank", "percentile", "state", "study", "modality", "description", "model")
     for row in listed.rows:
@@ -281,7 +279,7 @@ def list_studies(
         )
     Console().print(table)
     if listed.total > len(listed.rows):
-        _say(f"{len(listed.rows)} of {listed.total} studies; --limit shows more")
+        say(f"{len(listed.rows)} of {listed.total} studies; --limit shows more")
 
 
 @studies_app.command("show")
@@ -290,10 +288,10 @@ def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
     from service import wiring
     from service.store.detail import study_detail
 
-    with closing(wiring.open_store(_settings(data=data))) as store, store.transaction() as session:
+    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
         detail = study_detail(session, key)
     if as_json:
-        _print_json(asdict(detail))
+        out_json(asdict(detail))
     else:
         orders_cli.print_study(detail)
 
@@ -304,13 +302,13 @@ def verify_audit(data: Data = None, as_json: AsJson = False) -> None:
     from service import wiring
     from service.store import audit
 
-    store = wiring.open_store(_settings(data=data))
+    store = wiring.open_store(begin(data=data))
     with store.transaction() as session:
         head = audit.verify(session)
     if as_json:
-        _print_json({"intact": True, **asdict(head)})
+        out_json({"intact": True, **asdict(head)})
     else:
-        _out(f"intact: {head.number} rows, head {head.hash}")
+        out(f"intact: {head.number} rows, head {head.hash}")
 
 
 @db_app.command("upgrade")
@@ -319,13 +317,7 @@ def upgrade_database(data: Data = None) -> None:
     from service import wiring
     from service.store.migrations import upgrade
 
-    upgrade(wiring.open_any_store(_settings(data=data)))
-
-
-def _settings(**overrides: object) -> Settings:
-    settings = load_settings(**overrides)
-    configure_logging(settings.log_level)
-    return settings
+    upgrade(wiring.open_any_store(begin(data=data)))
 
 
 @contextmanager
@@ -347,19 +339,6 @@ def _stop_signals() -> Iterator[Stop]:
 def _ignore_hangup() -> None:
     """Outlive the terminal; there is nothing to reload: the peers file is followed as it changes."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-
-def _say(line: str) -> None:
-    """Tell a person how it goes, on standard error."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a command line prints
-
-
-def _out(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - a command line prints
-
-
-def _print_json(document: object) -> None:
-    _out(json.dumps(document, indent=1, default=str))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from models.errors import DatasetError, ModelError, NotAssessableError, RecordError
+from service import terminal
 from service.errors import TriageError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def train_model(
     if is_volume_record(record):
         if fresh or steps is not None or task is not None:
             raise RecordError(f"{record}: --task, --steps and --fresh are for records of pictures")
-        _out(train_artefact(record_path(record), data, out, seed, _say))
+        terminal.out(train_artefact(record_path(record), data, out, seed, terminal.say))
         return
     with _quiet(), _progress() as told:
         made = train_pictures(
@@ -75,7 +75,7 @@ def train_model(
             report=told,
             read_folder=_read_series,
         )
-    _out(made)
+    terminal.out(made)
 
 
 @models_app.command("export")
@@ -89,7 +89,7 @@ def export_model(
         from models.making import export_run
     with _quiet(), _progress() as told:
         made = export_run(run, out, data=data, read_folder=_read_series, report=told)
-    _out(made)
+    terminal.out(made)
 
 
 @models_app.command("evaluate")
@@ -116,7 +116,7 @@ def evaluate_models(
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if json_file is None and report is None:
-        _out(json.dumps(result, indent=1))
+        terminal.out(json.dumps(result, indent=1))
 
 
 def _evaluate_pictures(
@@ -151,7 +151,7 @@ def show_card(artefact: Path) -> None:
     """Print an artefact's model card."""
     from models.artefact import CARD, load_artefact
 
-    _out((load_artefact(artefact).path / CARD).read_text(encoding="utf-8"))
+    terminal.out((load_artefact(artefact).path / CARD).read_text(encoding="utf-8"))
 
 
 @models_app.command("verify")
@@ -166,9 +166,11 @@ def verify_models(artefact: Annotated[list[Path] | None, typer.Argument()] = Non
             found = verify_artefact(path)
         except ModelError as error:
             failed = True
-            _out(f"{path.name}: {error}")
+            terminal.out(f"{path.name}: {error}")
         else:
-            _out(f"{path.name}: ok, {found.manifest.name} {found.manifest.version}, {found.sha256[:16]}")
+            terminal.out(
+                f"{path.name}: ok, {found.manifest.name} {found.manifest.version}, {found.sha256[:16]}"
+            )
     if failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -204,7 +206,7 @@ def activate_model(
             before=before,
         )
         activate(settings.data, found)
-    _out(f"{found.manifest.name} {found.manifest.version}, {found.sha256[:16]}: in service")
+    terminal.out(f"{found.manifest.name} {found.manifest.version}, {found.sha256[:16]}: in service")
 
 
 @models_app.command("list")
@@ -231,7 +233,7 @@ def list_models(
         for record in list_records()
     ]
     if as_json:
-        _out(json.dumps({"records": rows}, indent=1))
+        terminal.out(json.dumps({"records": rows}, indent=1))
         return
     table = Table("record", "family", "covers", "title", "measured on")
     for row in rows:
@@ -304,17 +306,9 @@ def _progress() -> Iterator[Told]:
 
         def told(stage: str, step: int, steps: int) -> None:
             if not console.is_terminal and (step == steps or step % max(1, steps // 10) == 0):
-                _say(f"{stage}: step {step} of {steps}")
+                terminal.say(f"{stage}: step {step} of {steps}")
             if stage not in bars:
                 bars[stage] = progress.add_task(stage, total=steps)
             progress.update(bars[stage], completed=step)
 
         yield told
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a command line prints
-
-
-def _out(line: object) -> None:
-    print(line, flush=True)  # noqa: T201 - a command line prints

@@ -1,6 +1,5 @@
 """``vigil studies cancel | park | unpark | prioritise | replay`` and ``vigil peers park | unpark``."""
 
-import json
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
@@ -15,11 +14,10 @@ from rich.table import Table
 from sqlalchemy.orm import Session
 
 from service.orders import Ordered
-from service.settings import Settings, load_settings
 from service.store import Store
 from service.store.detail import StudyDetail
 from service.study import Priority
-from service.telemetry import configure_logging
+from service.terminal import begin, out, out_json
 
 Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
 PeersFile = Annotated[Path | None, typer.Option("--peers", help="YAML file of DICOM peers.")]
@@ -69,19 +67,19 @@ def replay_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
     from service import wiring
     from service.replay import replay
 
-    with closing(wiring.open_store(_settings(data=data))) as store:
+    with closing(wiring.open_store(begin(data=data))) as store:
         replayed = replay(store, key)
     if as_json:
-        _print_json(asdict(replayed))
+        out_json(asdict(replayed))
     else:
-        _out(f"queued again: {replayed.scores} scores, {replayed.deliveries} deliveries")
+        out(f"queued again: {replayed.scores} scores, {replayed.deliveries} deliveries")
 
 
 def park_peer(name: str, data: Data = None, peers: PeersFile = None, as_json: AsJson = False) -> None:
     """Let everything for a destination wait, without attempts."""
     from service import orders, reception
 
-    reception.open_peers(_settings(data=data, peers=peers)).named(name)
+    reception.open_peers(begin(data=data, peers=peers)).named(name)
     _told(data, lambda store: orders.park_destination(store, name), "parked", as_json=as_json)
 
 
@@ -97,7 +95,7 @@ def print_study(detail: StudyDetail) -> None:
     row = detail.row
     percentile = "" if row.percentile is None else f", percentile {row.percentile:.1f}"
     parked = ", parked" if row.is_parked else ""
-    _out(f"{row.key}: {row.state}{parked}{f' ({row.reason})' if row.reason else ''}{percentile}")
+    out(f"{row.key}: {row.state}{parked}{f' ({row.reason})' if row.reason else ''}{percentile}")
     table = Table("stage", "of", "ended", "seconds")
     for stage in detail.stages:
         at = stage.at.isoformat(sep=" ", timespec="milliseconds")
@@ -111,7 +109,7 @@ def list_dead_letters(session: Session, *, limit: int, as_json: bool) -> None:
 
     letters = dead_letters(session, limit=limit)
     if as_json:
-        _print_json({"failed": [asdict(letter) for letter in letters]})
+        out_json({"failed": [asdict(letter) for letter in letters]})
         return
     table = Table("study", "what", "reason", "attempts", "ended")
     for letter in letters:
@@ -123,25 +121,11 @@ def list_dead_letters(session: Session, *, limit: int, as_json: bool) -> None:
 def _told(data: Path | None, order: Callable[[Store], Ordered], done: str, *, as_json: bool) -> None:
     from service import wiring
 
-    with closing(wiring.open_store(_settings(data=data))) as store:
+    with closing(wiring.open_store(begin(data=data))) as store:
         ordered = order(store)
     if as_json:
-        _print_json(asdict(ordered))
+        out_json(asdict(ordered))
     elif ordered.changed:
-        _out(f"{done}: {ordered.scores} scores, {ordered.deliveries} deliveries")
+        out(f"{done}: {ordered.scores} scores, {ordered.deliveries} deliveries")
     else:
-        _out("nothing to change")
-
-
-def _settings(**overrides: object) -> Settings:
-    settings = load_settings(**overrides)
-    configure_logging(settings.log_level)
-    return settings
-
-
-def _out(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - a command line prints
-
-
-def _print_json(document: object) -> None:
-    _out(json.dumps(document, indent=1, default=str))
+        out("nothing to change")

@@ -1,6 +1,5 @@
 """``vigil peers``, ``vigil studies pull`` and ``pack``: who is there, what they hold, and what is here."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +11,8 @@ from rich.table import Table
 
 from dicom_node.errors import DeliveryError, MalformedMessageError
 from dicom_node.peer import Peer, Pull
-from service.settings import Settings, load_settings
-from service.telemetry import configure_logging
+from service import terminal
+from service.settings import Settings
 
 peers_app = typer.Typer(help="Peers: who sends to us, and where results go.", no_args_is_help=True)
 
@@ -31,9 +30,9 @@ def list_peers(data: Data = None, peers: PeersFile = None, as_json: AsJson = Fal
     """Print every peer with its profile."""
     from service import reception
 
-    known = reception.open_peers(_settings(data=data, peers=peers))
+    known = reception.open_peers(terminal.begin(data=data, peers=peers))
     if as_json:
-        _print_json({"peers": [peer.model_dump(mode="json", exclude_none=True) for peer in known.all]})
+        terminal.out_json({"peers": [peer.model_dump(mode="json", exclude_none=True) for peer in known.all]})
         return
     table = Table("name", "protocol", "at", "roles", "confirm", "results")
     for peer in known.all:
@@ -51,17 +50,17 @@ def probe_peer(
     from dicom_node.services.probe import probe
     from service import reception
 
-    settings = _settings(data=data, peers=peers, aet=aet)
+    settings = terminal.begin(data=data, peers=peers, aet=aet)
     peer = reception.open_peers(settings).named(name)
     findings = []
     for finding in probe(peer, calling_aet=settings.aet):
         findings.append(finding)
         if not as_json:
             mark = "ok" if finding.is_ok else "FAILED" if finding.is_needed else "no"
-            _out(f"{finding.step:14s} {mark:7s} {finding.detail}".rstrip())
+            terminal.out(f"{finding.step:14s} {mark:7s} {finding.detail}".rstrip())
     is_ok = all(finding.is_ok or not finding.is_needed for finding in findings)
     if as_json:
-        _print_json({"peer": name, "ok": is_ok, "steps": [asdict(finding) for finding in findings]})
+        terminal.out_json({"peer": name, "ok": is_ok, "steps": [asdict(finding) for finding in findings]})
     sys.exit(0 if is_ok else EXIT_FAILED)
 
 
@@ -79,7 +78,7 @@ def pull(
     """Fetch studies from an archive by accession number; they are then taken in like any other."""
     from service import reception
 
-    settings = _settings(data=data, peers=peers, aet=aet)
+    settings = terminal.begin(data=data, peers=peers, aet=aet)
     archive = reception.open_peers(settings).named(peer)
     rows = []
     for number, accession in enumerate(_accessions(accession_file), start=1):
@@ -91,11 +90,11 @@ def pull(
             row = {"line": number, "instances": 0, "failed": 0, "error": str(error)}
         rows.append(row)
         if not as_json:
-            _out(
+            terminal.out(
                 f"{number:5d}  {row['instances']} instances, {row['failed']} failed  {row['error']}".rstrip()
             )
     if as_json:
-        _print_json({"studies": rows})
+        terminal.out_json({"studies": rows})
     sys.exit(0 if rows and all(row["instances"] and not row["failed"] for row in rows) else EXIT_FAILED)
 
 
@@ -110,7 +109,7 @@ def pack(
     from service import reception
     from service.errors import UnknownStudyError
 
-    spool = reception.open_spool(_settings(data=data))
+    spool = reception.open_spool(terminal.begin(data=data))
     instances = spool.instances(key) if STUDY_KEY.fullmatch(key) else []
     if not instances:
         raise UnknownStudyError(
@@ -118,7 +117,7 @@ def pack(
             "files that left for the store are there, as packs/KEY/."
         )
     out.mkdir(parents=True, exist_ok=True)
-    _out(str(write_pack(instances, out / f"{key}.tar")))
+    terminal.out(str(write_pack(instances, out / f"{key}.tar")))
 
 
 def _pull(settings: Settings, archive: Peer, accession: str, way: Pull) -> tuple[int, int]:
@@ -151,17 +150,3 @@ def _pull(settings: Settings, archive: Peer, accession: str, way: Pull) -> tuple
 def _accessions(path: Path) -> list[str]:
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines()[:MOST_ACCESSIONS])
     return list(dict.fromkeys(line for line in lines if line))
-
-
-def _settings(**overrides: object) -> Settings:
-    settings = load_settings(**overrides)
-    configure_logging(settings.log_level)
-    return settings
-
-
-def _out(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - a command line prints
-
-
-def _print_json(document: object) -> None:
-    _out(json.dumps(document, indent=1, default=str))

@@ -1,6 +1,5 @@
 """``vigil retention``, and ``vigil studies hold``, ``release``, ``waive``: what may go, and what went."""
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.settings import Settings, load_settings
-from service.telemetry import configure_logging
+from service.terminal import begin, out, out_json
 
 retention_app = typer.Typer(help="What is deleted, when, and the proof.", no_args_is_help=True)
 
@@ -30,7 +28,7 @@ def report(data: Data = None, as_json: AsJson = False) -> None:
     from service import wiring
     from service.store import keeping
 
-    settings = _settings(data=data)
+    settings = begin(data=data)
     store = wiring.open_store(settings)
     ages = wiring.retention_ages(settings)
     with store.transaction() as session:
@@ -38,7 +36,7 @@ def report(data: Data = None, as_json: AsJson = False) -> None:
         gone = keeping.gone(session, limit=MOST_ROWS)
     if as_json:
         rules = {state.value: age.total_seconds() / 86400 for state, age in ages.items()}
-        _print_json(
+        out_json(
             {
                 "rules_days": rules,
                 "due": [asdict(one) for one in kept if one.why is None],
@@ -67,7 +65,7 @@ def run(
     from service import reception, wiring
     from service.store import keeping
 
-    settings = _settings(data=data)
+    settings = begin(data=data)
     store = wiring.open_store(settings)
     now = datetime.now(UTC)
     if dry_run:
@@ -82,9 +80,9 @@ def run(
     else:
         told = asdict(wiring.open_retention(settings, store, reception.open_spool(settings)).run(now))
     if as_json:
-        _print_json(told)
+        out_json(told)
     else:
-        _out(", ".join(f"{name}: {value}" for name, value in told.items()))
+        out(", ".join(f"{name}: {value}" for name, value in told.items()))
 
 
 def hold(key: str, reason: Reason, data: Data = None) -> None:
@@ -110,24 +108,10 @@ def _decide(key: str, data: Path | None, action: str, **decided: str | None) -> 
     for reason in decided.values():
         if reason is not None and not 0 < len(reason.strip()) <= LONGEST_REASON:
             raise typer.BadParameter(f"1 to {LONGEST_REASON} characters", param_hint="--reason")
-    with wiring.open_store(_settings(data=data)).transaction() as session:
+    with wiring.open_store(begin(data=data)).transaction() as session:
         if "waived" in decided:
             keeping.waive(session, key, decided["waived"] or "")
         else:
             keeping.hold(session, key, decided["hold"])
         audit.append(session, action, actor=ACTOR, study_key=key, **decided)
-    _out(f"{action.partition('.')[2]}: {key}")
-
-
-def _settings(**overrides: object) -> Settings:
-    settings = load_settings(**overrides)
-    configure_logging(settings.log_level)
-    return settings
-
-
-def _out(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - a command line prints
-
-
-def _print_json(document: object) -> None:
-    _out(json.dumps(document, indent=1, default=str))
+    out(f"{action.partition('.')[2]}: {key}")

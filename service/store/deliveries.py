@@ -4,6 +4,7 @@ A delivery is open while it waits to be sent, and after that while it waits to b
 without an end.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -222,6 +223,18 @@ def confirm(
     if status is not DeliveryStatus.WAITING:
         delivery.ended_at = datetime.now(UTC)
     return True
+
+
+def locked_of(session: Session, study: StudyRow, status: DeliveryStatus) -> Sequence[DeliveryRow]:
+    """Deliveries of a study that have a status, for this transaction alone."""
+    return session.scalars(
+        select(DeliveryRow)
+        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
+        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
+        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
+        .where(RevisionRow.study_id == study.id, DeliveryRow.status == status)
+        .with_for_update(of=DeliveryRow)
+    ).all()
 
 
 def _locked(session: Session, delivery_id: int) -> DeliveryRow:

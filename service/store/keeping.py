@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import StudyDeletedError, UnknownStudyError
+from service.errors import StudyDeletedError
+from service.store import studies
 from service.store.tables import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, PackState, State, Whereabouts
 
@@ -193,7 +194,7 @@ def hold(session: Session, key: str, reason: str | None) -> None:
     StudyDeletedError
         If it is too late.
     """
-    _present(session, key).hold = reason
+    present(session, key).hold = reason
 
 
 def waive(session: Session, key: str, reason: str) -> None:
@@ -206,13 +207,20 @@ def waive(session: Session, key: str, reason: str) -> None:
     StudyDeletedError
         If it is gone already.
     """
-    _present(session, key).waived = reason
+    present(session, key).waived = reason
 
 
-def _present(session: Session, key: str) -> StudyRow:
-    study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
-    if study is None:
-        raise UnknownStudyError(UnknownStudyError.__doc__)
+def present(session: Session, key: str) -> StudyRow:
+    """Row of a study whose bytes are here, for this transaction alone.
+
+    Raises
+    ------
+    UnknownStudyError
+        If nobody knows the key.
+    StudyDeletedError
+        If its bytes are gone.
+    """
+    study = studies.locked(session, key)
     if study.bytes_are is not Whereabouts.HERE:
         raise StudyDeletedError(StudyDeletedError.__doc__)
     return study

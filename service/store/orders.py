@@ -7,12 +7,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.errors import UnknownStudyError
-from service.store import packs
+from service.store import deliveries, packs, studies
 from service.store.tables import (
-    DeliveryRow,
     ParkedDestinationRow,
-    ResultRow,
     RevisionRow,
     ScoreRow,
     StudyRow,
@@ -40,7 +37,7 @@ def cancel(session: Session, key: str) -> Touched:
     UnknownStudyError
         If nobody knows the key.
     """
-    study = _locked(session, key)
+    study = studies.locked(session, key)
     now = datetime.now(UTC)
     scores = _queued(session, study)
     for score in scores:
@@ -48,19 +45,12 @@ def cancel(session: Session, key: str) -> Touched:
     if study.state is State.QUEUED:
         study.state = move(study.state, State.FAILED)
         study.reason, study.detail, study.ended_at = CANCELLED, "", now
-    deliveries = session.scalars(
-        select(DeliveryRow)
-        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
-        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
-        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
-        .where(RevisionRow.study_id == study.id, DeliveryRow.status == DeliveryStatus.WAITING)
-        .with_for_update(of=DeliveryRow)
-    ).all()
-    for delivery in deliveries:
+    sent = deliveries.locked_of(session, study, DeliveryStatus.WAITING)
+    for delivery in sent:
         delivery.status, delivery.error, delivery.ended_at = DeliveryStatus.UNDELIVERED, CANCELLED, now
     return Touched(
         score_ids=tuple(score.id for score in scores),
-        delivery_ids=tuple(delivery.id for delivery in deliveries),
+        delivery_ids=tuple(delivery.id for delivery in sent),
         priority=study.priority,
         packs=len(packs.cancel(session, study.id)),
     )
@@ -74,7 +64,7 @@ def park(session: Session, key: str) -> Touched | None:
     UnknownStudyError
         If nobody knows the key.
     """
-    study = _locked(session, key)
+    study = studies.locked(session, key)
     if study.parked_at is not None:
         return None
     study.parked_at = datetime.now(UTC)
@@ -89,7 +79,7 @@ def unpark(session: Session, key: str) -> Touched | None:
     UnknownStudyError
         If nobody knows the key.
     """
-    study = _locked(session, key)
+    study = studies.locked(session, key)
     if study.parked_at is None:
         return None
     study.parked_at = None
@@ -115,13 +105,6 @@ def unpark_destination(session: Session, name: str) -> bool:
         .returning(ParkedDestinationRow.name)
     )
     return gone is not None
-
-
-def _locked(session: Session, key: str) -> StudyRow:
-    study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
-    if study is None:
-        raise UnknownStudyError(UnknownStudyError.__doc__)
-    return study
 
 
 def _queued(session: Session, study: StudyRow) -> list[ScoreRow]:

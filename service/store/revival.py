@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.errors import StudyDeletedError, UnknownStudyError
-from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import DeliveryStatus, PackState, State, Whereabouts, move
+from service.store import deliveries, keeping
+from service.study import DeliveryStatus, PackState, State, move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,11 +27,7 @@ def revive(session: Session, key: str) -> Revived:
     StudyDeletedError
         If its bytes are gone.
     """
-    study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
-    if study is None:
-        raise UnknownStudyError(UnknownStudyError.__doc__)
-    if study.bytes_are is not Whereabouts.HERE:
-        raise StudyDeletedError(StudyDeletedError.__doc__)
+    study = keeping.present(session, key)
     scores = []
     if study.state is State.FAILED:
         score = study.revisions[-1].scores[-1]
@@ -44,19 +38,12 @@ def revive(session: Session, key: str) -> Revived:
         study.state = move(study.state, State.QUEUED)
         study.reason, study.detail, study.ended_at = None, "", None
         scores.append(score.id)
-    deliveries = session.scalars(
-        select(DeliveryRow)
-        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
-        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
-        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
-        .where(RevisionRow.study_id == study.id, DeliveryRow.status == DeliveryStatus.UNDELIVERED)
-        .with_for_update(of=DeliveryRow)
-    ).all()
-    for delivery in deliveries:
+    unsent = deliveries.locked_of(session, study, DeliveryStatus.UNDELIVERED)
+    for delivery in unsent:
         delivery.status, delivery.attempts, delivery.ended_at = DeliveryStatus.WAITING, 0, None
         delivery.fallback, delivery.confirm_attempts = None, 0
     return Revived(
         score_ids=tuple(scores),
-        delivery_ids=tuple(delivery.id for delivery in deliveries),
+        delivery_ids=tuple(delivery.id for delivery in unsent),
         priority=study.priority,
     )

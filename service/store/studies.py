@@ -142,13 +142,25 @@ def raise_priority(session: Session, key: str, priority: int) -> bool:
     UnknownStudyError
         If nobody knows the key.
     """
-    study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
-    if study is None:
-        raise UnknownStudyError(UnknownStudyError.__doc__)
+    study = locked(session, key)
     if study.priority >= priority:
         return False
     study.priority = priority
     return True
+
+
+def locked(session: Session, key: str) -> StudyRow:
+    """Row of a study, for this transaction alone.
+
+    Raises
+    ------
+    UnknownStudyError
+        If nobody knows the key.
+    """
+    study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update())
+    if study is None:
+        raise UnknownStudyError(UnknownStudyError.__doc__)
+    return study
 
 
 def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> Registered:

@@ -504,7 +504,7 @@ def test_the_commands_say_what_would_go_and_let_people_decide(
 ) -> None:
     monkeypatch.setenv("VIGIL_DATA", str(tmp_path / "node"))
     monkeypatch.setattr("service.wiring.open_store", lambda _: machines.store)
-    monkeypatch.setattr("service.retention_cli.configure_logging", lambda _: None)
+    monkeypatch.setattr("service.terminal.configure_logging", lambda _: None)
     monkeypatch.setenv("VIGIL_STORE", str(tmp_path / "share"))
     monkeypatch.setenv("VIGIL_KEEP_NOT_ASSESSABLE_DAYS", "0")
     (tmp_path / "node" / "site.key").write_bytes(b"s" * 32)
