@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.artefact import CALIBRATION, Artefact, PictureArtefact
@@ -18,6 +19,7 @@ from models.errors import ArtefactError
 from models.scores import ModelIdentity
 
 SMALLEST_MAXIMUM = 1e-9  # Of a map that is 0 in every normal.
+ABOVE_A_THIRD = 0.333334  # Of the display; a map that only touches the limit stays below it.
 SMALL_GROUP = 50  # Below this many reference studies the group is marked as small (methods, section 6).
 
 
@@ -78,7 +80,21 @@ class Calibration(BaseModel):
 
 def conformal_p(reference: Sequence[float], score: float) -> float:
     """(1 + number of ``reference`` at or above ``score``) / (n + 1)."""
-    return (1 + sum(value >= score for value in reference)) / (len(reference) + 1)
+    return float(conformal_p_values(np.sort(reference), score))
+
+
+def conformal_p_values(reference: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """``conformal_p`` of many scores, of the shape of ``scores``.
+
+    Parameters
+    ----------
+    reference : float, shape (n,)
+        Ascending.
+    scores : float
+    """
+    values = np.asarray(reference, dtype=np.float64)
+    above = values.size - np.searchsorted(values, np.asarray(scores, dtype=np.float64), side="left")
+    return np.asarray((1 + above) / (values.size + 1), dtype=np.float64)
 
 
 def read_calibration(path: Path) -> Calibration:
@@ -118,17 +134,47 @@ def identify(artefact: Artefact | PictureArtefact, calibration: Calibration) -> 
     )
 
 
-def find_bands(maxima: Sequence[float]) -> tuple[float, tuple[float, float, float], str]:
+def family_limit(maxima: Sequence[float], alpha: float) -> tuple[float, float]:
+    """Map value above which a normal of the same population has any voxel with a chance of at most ``alpha``.
+
+    The conformal quantile of the highest value of each map: a bound on all voxels of a study at once, with
+    no assumption on how they hang together (max statistic: Westfall, Young 1993; Nichols, Hayasaka 2003).
+
+    Parameters
+    ----------
+    maxima : sequence of float
+        Highest value of the map, one a normal study.
+    alpha : float
+        Family-wise rate that is wanted.
+
+    Returns
+    -------
+    limit : float
+        A study is highlighted where a voxel is above it.
+    rate : float
+        That holds: at most ``alpha``, or 1 / (n + 1) where that is more.
+    """
+    ordered = np.sort(maxima)
+    allowed = max(1, int(alpha * (len(ordered) + 1) + 1e-9))  # the rounding of 0.05 * 20 is no lost study
+    return float(ordered[-allowed]), allowed / (len(ordered) + 1)
+
+
+def find_bands(
+    maxima: Sequence[float], alpha: float | None = None
+) -> tuple[float, tuple[float, float, float], str]:
     """Display maximum and three bands from the highest map value of each normal.
 
-    The lowest band starts at the highest value any normal shows, so a normal of the same population has a
-    highlighted voxel with a chance of about 1 / (n + 1); the others start at 1.5 and 2 times that value,
-    and the display ends at 3 times.
+    The lowest band starts just above the highest value that normals show, but for a share ``alpha`` of
+    them; the others start at 1.5 and 2 times that value, and the display ends at 3 times. Without
+    ``alpha`` the lowest band starts at the highest value any normal shows, so a normal of the same
+    population has a highlighted voxel with a chance of about 1 / (n + 1).
 
     Parameters
     ----------
     maxima : sequence of float
         Highest value of the combined map, one a normal study.
+    alpha : float, optional
+        Chance that a normal has any highlighted voxel.
 
     Returns
     -------
@@ -138,6 +184,13 @@ def find_bands(maxima: Sequence[float]) -> tuple[float, tuple[float, float, floa
     rule : str
         The sentence stored beside them.
     """
+    if alpha is not None:
+        limit, rate = family_limit(maxima, alpha)
+        rule = (
+            f"lowest band: at most {rate:.3g} of normals have any voxel in it, by the highest map values of "
+            f"{len(maxima)}; middle and highest band: 1.5 and 2 times, display maximum: 3 times that value"
+        )
+        return 3 * limit, (ABOVE_A_THIRD, 0.5, round(2 / 3, 6)), rule
     highest = float(np.max(maxima))
     rule = (
         f"lowest band: highest map value of {len(maxima)} normals; middle and highest band: 1.5 and 2 times, "

@@ -7,6 +7,7 @@ ModelError
 ├── ServerAwayError         studies wait; an operator brings the inference server back
 ├── ServerRefusedError      studies fail with the code; an operator gives the server the model
 ├── ArtefactError           the worker refuses to start; an operator restores the file it names
+├── DocumentError           a person restores the calibration document it names, or calibrates again
 ├── RecordError             the author of a method record corrects the field it names
 ├── TrainingError           whoever trains changes what the message names, and starts again
 └── DatasetError            whoever prepared the data folder corrects the file and row it names
@@ -92,6 +93,20 @@ class ArtefactError(ModelError):
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(f"{path.name} of artefact {path.parent.name}: {problem}")
+        self.path = path
+
+
+class DocumentError(ModelError):
+    """A calibration document cannot be used. Restore it from the backup, or calibrate again.
+
+    Attributes
+    ----------
+    path : Path
+        The document.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path.name}: {problem}. Restore it, or calibrate again.")
         self.path = path
 
 

@@ -23,6 +23,7 @@ from models.errors import ArtefactError
 from models.images.predictor import PicturePredictor
 from models.preprocess import Prepared, Seen, prepare, to_source
 from models.providers import CPU, PREFERENCE
+from models.references import Reference
 from models.runner import Feeds, Runner
 from models.runtime import open_session
 from models.scores import ModelIdentity, Scores
@@ -166,6 +167,13 @@ class Predictor:
     def runner(self) -> Runner:
         """What runs the network."""
         return self._session
+
+    def against(self, reference: Reference) -> "Predictor":
+        """The same model, its scores compared with ``reference`` in place of the artefact's own."""
+        other = copy.copy(self)
+        other._calibration = reference.calibration(self._calibration)  # noqa: SLF001 - of our own class
+        other._identity = reference.identify(self._identity)  # noqa: SLF001 - of our own class
+        return other
 
     def through(self, runner: Runner) -> "Predictor":
         """The same model, its network asked by way of ``runner``."""

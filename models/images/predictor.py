@@ -18,6 +18,7 @@ from models.images.preparation import LEAST_ASSESSED, slice_positions
 from models.images.steps import prepare
 from models.images.volumes import axial_slices, from_axial
 from models.providers import CPU
+from models.references import Reference
 from models.runner import Feeds, Runner
 from models.runtime import BATCH, open_session
 from models.scores import ModelIdentity, Scores
@@ -163,6 +164,13 @@ class PicturePredictor:
     def runner(self) -> Runner:
         """What runs the network."""
         return self._session
+
+    def against(self, reference: Reference) -> "PicturePredictor":
+        """The same model, its scores compared with ``reference`` in place of the artefact's own."""
+        other = copy.copy(self)
+        other._calibration = reference.calibration(self._calibration)  # noqa: SLF001 - of our own class
+        other._identity = reference.identify(self._identity)  # noqa: SLF001 - of our own class
+        return other
 
     def through(self, runner: Runner) -> "PicturePredictor":
         """The same model, its network asked by way of ``runner``."""
