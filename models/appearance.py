@@ -47,7 +47,7 @@ def appearance(volume: Volume) -> dict[str, float]:
         return found
     values = planes[inside] / top
     ten, half, ninety = np.percentile(values, (10, 50, 90))
-    core = ndimage.binary_erosion(inside, np.ones((1, 3, 3)), iterations=RIM)
+    core = ndimage.binary_erosion(inside, np.ones((1, 3, 3), dtype=np.bool_), iterations=RIM)
     core = core if core.any() else inside
     answer = ndimage.convolve(planes, NOISE_KERNEL[None], mode="nearest")[core] / top
     steps = np.hypot(
