@@ -23,6 +23,7 @@ from service.errors import TriageError
 from service.models_cli import models_app
 from service.peers_cli import pack, peers_app, pull
 from service.retention_cli import hold, release, retention_app, waive
+from service.simulation.command import simulate
 from service.study import Pool
 from service.supervisor import Stop
 from service.terminal import begin, out, out_json, say
@@ -44,6 +45,7 @@ app.add_typer(db_app, name="db")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
 app.add_typer(retention_app, name="retention")
+app.command("simulate")(simulate)
 studies_app.command("pull")(pull)
 studies_app.command("pack")(pack)
 studies_app.command("hold")(hold)

@@ -41,7 +41,7 @@ def test_a_smoother_reconstruction_is_less_sharp_and_has_less_noise(flat: Volume
 
     before, after = appearance(volume), appearance(smooth)
 
-    assert after["sharpness"] < 0.5 * before["sharpness"]
+    assert after["sharpness"] < 0.8 * before["sharpness"]
     assert after["noise"] < 0.2 * before["noise"]
 
 
