@@ -43,6 +43,11 @@ class Reason(StrEnum):
     NOT_SKULL_STRIPPED = "not_skull_stripped"  # the model expects the brain alone
     WRONG_AGE = "wrong_age"  # age outside the model card
     MIXED_PATIENTS = "mixed_patients"  # the images of one series name different patients
+    OUT_OF_RANGE = "out_of_range"  # stored values beyond the bits that the header declares
+    CLIPPED = "clipped"  # so much at the highest value that what was there is lost
+    BLANK_SLICES = "blank_slices"  # slices without an image between slices with one
+    UNLIKE_TRAINING = "unlike_training"  # not the kind of image the model knows, whatever the header says
+    UNCALIBRATED = "uncalibrated"  # no reference group for such a study; a score without a percentile is none
 
 
 class ModelError(Exception):

@@ -19,9 +19,10 @@ from models.artefact import (
     PictureArtefact,
 )
 from models.calibration import Calibration, identify, read_calibration
-from models.errors import ArtefactError
+from models.errors import ArtefactError, ModelError
 from models.images.predictor import PicturePredictor
-from models.preprocess import Prepared, Seen, prepare, to_source
+from models.likeness import check_likeness
+from models.preprocess import Prepared, prepare, to_source
 from models.providers import CPU, PREFERENCE
 from models.references import Reference
 from models.runner import Feeds, Runner
@@ -227,11 +228,19 @@ class Predictor:
         ------
         NotAssessableError
             If the volume is outside what the model was made for.
+        ModelError
+            If the network gives no number.
         """
         seen = check_volume(volume, self._manifest.applicability)
-        reading = read_members(volume, self._session, self._normals, self._manifest, seen)
+        prepared = prepare(volume, self._manifest.input, seen)
+        if INPUT in self._normals.mean:
+            check_likeness(prepared, self._normals.mean[INPUT])
+        reading = read_members(prepared, self._session, self._normals, self._manifest)
         combined = combine(reading.maps, self._calibration.levels)
         study_score = study_score_of(combined, reading, self._manifest)
+        if not np.isfinite(study_score):
+            # Compared with a reference group it would pass for the most unusual study of all.
+            raise ModelError("The network gave no number for a study; run `vigil models verify`.")
         return Outcome(
             reading=reading,
             combined=combined,
@@ -280,11 +289,8 @@ def load_predictor(
     return Predictor.load(artefact, providers=providers, threads=threads, engines=engines, server=server)
 
 
-def read_members(
-    volume: Volume, session: Runner, normals: Normals, manifest: Manifest, seen: Seen | None = None
-) -> Reading:
+def read_members(prepared: Prepared, session: Runner, normals: Normals, manifest: Manifest) -> Reading:
     """Standardised map and study score of every head."""
-    prepared = prepare(volume, manifest.input, seen)
     maps = source_maps(prepared, session, manifest)
     inside = core(prepared, manifest.erode_mm)
     standardised = {name: normals.standardise(name, values) for name, values in maps.items()}

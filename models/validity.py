@@ -11,9 +11,12 @@ from scipy import ndimage
 
 from models.artefact import Applicability, SeriesRules
 from models.errors import NotAssessableError, Reason
-from models.preprocess import Seen, clean_voxels, extent_mm, survey, tissue_mask
+from models.preprocess import BRAIN_SHARE, Seen, clean_voxels, extent_mm, survey, tissue_mask
+from models.scratch import slabs
 from models.volume import Acquisition, Volume
 
+MOST_CLIPPED = 0.05  # Of the tissue at its highest value. Scaling to the 99.8th percentile clips a hundredth.
+MOST_CLIPPED_FIELD = 0.5  # Of a whole picture at its highest value; what is there may be air or a frame.
 SURVEY_ML = 2.0**3 / 1000  # One voxel of the survey grid.
 MAX_FIELD_MM = 600.0  # Wider than any head scan; bounds the memory of the survey whatever a header claims.
 CONTRAST_MARK = re.compile(r"\+ ?C(?![A-Z0-9])|C\+(?![A-Z0-9])")  # "T1 +C", "T1 C+": with contrast agent.
@@ -56,16 +59,42 @@ def check_acquisition(acquisition: Acquisition, applicability: SeriesRules) -> N
         raise NotAssessableError(Reason.BURNED_IN, "Text is burned into the pixels.")
 
 
+def check_pixels(cleaned: NDArray[np.float32]) -> None:
+    """Pass, or say what is wrong with the pixels of any series, whatever the model.
+
+    Parameters
+    ----------
+    cleaned : float32, shape (slices, rows, columns)
+        As of ``clean_voxels``: background 0.
+
+    Raises
+    ------
+    NotAssessableError
+        BLANK_SLICES or CLIPPED.
+    """
+    filled = np.flatnonzero([plane.any() for plane in cleaned])
+    blank = 0 if filled.size == 0 else int(filled[-1] - filled[0] + 1 - filled.size)
+    if blank:
+        raise NotAssessableError(Reason.BLANK_SLICES, f"{blank} slices inside the stack hold nothing.")
+    highest = cleaned.max()
+    clipped = sum(int((cleaned[part] == highest).sum()) for part in slabs(cleaned.shape)) / cleaned.size
+    if clipped > MOST_CLIPPED_FIELD:
+        raise NotAssessableError(
+            Reason.CLIPPED, f"{100 * clipped:.0f} % of the pixels are at the highest value."
+        )
+
+
 def check_volume(volume: Volume, applicability: Applicability) -> Seen:
     """Pass, with what was made on the way, or say why these voxels are outside the model card.
 
     Raises
     ------
     NotAssessableError
-        CONSTANT_PIXELS, TOO_FEW_SLICES, NOT_SKULL_STRIPPED or WRONG_EXTENT.
+        CONSTANT_PIXELS, BLANK_SLICES, CLIPPED, TOO_FEW_SLICES, NOT_SKULL_STRIPPED or WRONG_EXTENT.
     """
     a = applicability
     cleaned = clean_voxels(volume)  # Raises CONSTANT_PIXELS before anything else is measured.
+    check_pixels(cleaned)
     if volume.voxels.shape[0] < a.min_slices:
         raise NotAssessableError(
             Reason.TOO_FEW_SLICES, f"{volume.voxels.shape[0]} slices; the model needs {a.min_slices}."
@@ -84,6 +113,11 @@ def check_volume(volume: Volume, applicability: Applicability) -> Seen:
     tissue = tissue_mask(voxels)
     if not tissue.any():
         raise NotAssessableError(Reason.CONSTANT_PIXELS, "No tissue stands above the background.")
+    clipped = _clipped_share(cleaned)
+    if clipped > MOST_CLIPPED:
+        raise NotAssessableError(
+            Reason.CLIPPED, f"{100 * clipped:.0f} % of the tissue are at the highest value."
+        )
     volume_ml = float(tissue.sum()) * SURVEY_ML
     share = _foreground_share(voxels, tissue)
     if volume_ml > a.tissue_ml[1] or share > a.max_foreground_share:
@@ -102,6 +136,16 @@ def check_volume(volume: Volume, applicability: Applicability) -> Seen:
                 f"Brain {name} is {stop - start:.0f} mm; the model was made for {least:g} to {most:g} mm.",
             )
     return Seen(cleaned=cleaned, overview=voxels, affine=affine)
+
+
+def _clipped_share(cleaned: NDArray[np.float32]) -> float:
+    """Share of what is brighter than a tenth of the highest value that is at that value."""
+    highest = float(cleaned.max())
+    at, above = 0, 0
+    for part in slabs(cleaned.shape):
+        at += int((cleaned[part] >= highest).sum())
+        above += int((cleaned[part] > BRAIN_SHARE * highest).sum())
+    return at / above
 
 
 def _foreground_share(voxels: NDArray[np.float32], tissue: NDArray[np.bool_]) -> float:

@@ -158,5 +158,10 @@ REASONS: Final = MappingProxyType(
         Reason.NOT_SKULL_STRIPPED: vigil("NA-21", "Not skull-stripped"),
         Reason.WRONG_AGE: vigil("NA-22", "Age outside the model card"),
         Reason.MIXED_PATIENTS: vigil("NA-23", "Several patients in the series"),
+        Reason.OUT_OF_RANGE: vigil("NA-24", "Values beyond the declared bits"),
+        Reason.CLIPPED: vigil("NA-25", "Clipped pixels"),
+        Reason.BLANK_SLICES: vigil("NA-26", "Blank slices"),
+        Reason.UNLIKE_TRAINING: vigil("NA-27", "Unlike the images the model knows"),
+        Reason.UNCALIBRATED: vigil("NA-28", "Not calibrated for this study or scanner"),
     }
 )

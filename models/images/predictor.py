@@ -17,12 +17,14 @@ from models.images.picture import Picture, map_to_native, stack_context, with_co
 from models.images.preparation import LEAST_ASSESSED, slice_positions
 from models.images.steps import prepare
 from models.images.volumes import axial_slices, from_axial
+from models.preprocess import clean_voxels
 from models.providers import CPU
 from models.references import Reference
 from models.runner import Feeds, Runner
 from models.runtime import BATCH, open_session
 from models.scores import ModelIdentity, Scores
 from models.triton import TritonSession
+from models.validity import check_pixels
 from models.volume import Volume
 
 MIN_REGION_MM3 = 30.0
@@ -220,13 +222,13 @@ class PicturePredictor:
         Raises
         ------
         NotAssessableError
-            CONSTANT_PIXELS if there is nothing to see, WRONG_MODALITY if the model needs colour.
+            CONSTANT_PIXELS, BLANK_SLICES or CLIPPED if there is not enough to see, WRONG_MODALITY if the
+            model needs colour.
         ModelError
             If the network gives no number.
         """
+        check_pixels(clean_voxels(volume))
         planes = axial_slices(volume)
-        if float(planes.max()) <= float(planes.min()):
-            raise NotAssessableError(Reason.CONSTANT_PIXELS, "All pixels have the same value.")
         contract = self._manifest.input
         try:
             draft = prepare(planes, contract)

@@ -9,7 +9,7 @@ from models.artefact import Applicability
 from models.errors import NotAssessableError, Reason
 from models.evaluation.dataset import read_data_record, read_nifti
 from models.making.brain.record import read_record
-from models.validity import check_acquisition, check_volume
+from models.validity import check_acquisition, check_pixels, check_volume
 from models.volume import Acquisition, Volume
 
 Brain = Callable[..., Volume]
@@ -146,3 +146,35 @@ def test_real_lesion_volumes_of_another_scanner_pass(test_data: Path, limits: Ap
     folder = test_data / "brain-mri-ms"
     for entry in read_data_record(folder).volumes:
         check_volume(read_nifti(folder / entry.file), limits)
+
+
+def test_slices_without_an_image_inside_the_stack_are_refused_and_beyond_it_are_not(
+    brain: Brain, limits: Applicability
+) -> None:
+    volume = brain()
+    voxels = volume.voxels.copy()
+    voxels[40:42] = 0
+
+    assert reason_of(replace(volume, voxels=voxels), limits) is Reason.BLANK_SLICES
+    assert not volume.voxels[0].any()  # the air above a brain is no blank slice
+    check_volume(volume, limits)
+
+
+def test_tissue_that_was_clipped_is_refused(brain: Brain, limits: Applicability) -> None:
+    """A saturated scan has no lesion where it is brightest, and would look normal there."""
+    volume = brain()
+    clipped = np.minimum(volume.voxels, np.percentile(volume.voxels[volume.voxels > 0], 90))
+
+    assert reason_of(replace(volume, voxels=clipped.astype(np.float32)), limits) is Reason.CLIPPED
+
+
+def test_a_picture_that_is_mostly_white_is_clipped() -> None:
+    picture = np.full((1, 20, 20), 255, np.float32)
+    picture[0, :4] = np.arange(80).reshape(4, 20)
+
+    with pytest.raises(NotAssessableError) as refusal:
+        check_pixels(picture)
+
+    assert refusal.value.reason is Reason.CLIPPED
+    picture[0, :11] = np.arange(220).reshape(11, 20)
+    check_pixels(picture)

@@ -42,7 +42,7 @@ from models.predictor import (
     source_maps,
     study_score_of,
 )
-from models.preprocess import Prepared
+from models.preprocess import Prepared, prepare
 from models.runtime import VERSION, Session
 from models.volume import Volume
 
@@ -283,4 +283,4 @@ def _mirrored(subject: Prepared) -> Prepared:
 
 
 def _read(volumes: Sequence[Volume], session: Session, normals: Normals, manifest: Manifest) -> list[Reading]:
-    return [read_members(volume, session, normals, manifest) for volume in volumes]
+    return [read_members(prepare(volume, manifest.input), session, normals, manifest) for volume in volumes]
