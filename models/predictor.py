@@ -202,6 +202,7 @@ class Predictor:
         outcome = self.score(volume)
         calibration = self._calibration
         shown = to_source(outcome.combined, outcome.reading.prepared, volume)
+        peak = float(shown.max())
         shown /= np.float32(calibration.display_max)
         np.clip(shown, 0, 1, out=shown)
         return Scores(
@@ -219,6 +220,7 @@ class Predictor:
                 scratch=volume.scratch,
             ),
             model=self._identity,
+            peak=peak,
         )
 
     def score(self, volume: Volume) -> Outcome:

@@ -80,6 +80,8 @@ class Scores:
     regions : tuple of Region
         Components above the lowest band, largest peak first; empty if there are none.
     model : ModelIdentity
+    peak : float or None
+        Highest value of the map before it was scaled for display: what a pixel calibration is made of.
     """
 
     study_score: float
@@ -89,6 +91,7 @@ class Scores:
     bands: tuple[float, float, float]
     regions: tuple[Region, ...]
     model: ModelIdentity
+    peak: float | None = None
 
     @property
     def percentile(self) -> float:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
 from service import orders_cli
+from service.calibration_cli import calibrate_model, show_coverage
 from service.errors import TriageError
 from service.models_cli import models_app
 from service.peers_cli import pack, peers_app, pull
@@ -46,6 +47,8 @@ app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
 app.add_typer(retention_app, name="retention")
 app.command("simulate")(simulate)
+models_app.command("calibrate")(calibrate_model)
+models_app.command("coverage")(show_coverage)
 studies_app.command("pull")(pull)
 studies_app.command("pack")(pack)
 studies_app.command("hold")(hold)

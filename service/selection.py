@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.reader import Series, list_series, read_volume
+from models.appearance import appearance
+from models.documents import SiteCalibration
 from models.errors import NotAssessableError, Reason
 from models.predictor import AnyPredictor
 from models.scores import Scores
@@ -72,6 +74,7 @@ def judge(
     *,
     max_voxels: int,
     reserve: Callable[[int], Scratch] = lambda _: IN_MEMORY,
+    calibrated: SiteCalibration | None = None,
 ) -> Verdict:
     """Score the largest series the model may judge.
 
@@ -84,12 +87,14 @@ def judge(
         Largest volume that is read.
     reserve : callable
         Given the voxels of a series before they are read; returns, when there is room for them, where.
+    calibrated : SiteCalibration, optional
+        In place of the artefact's own calibration.
     """
     every = sorted(list_series(paths), key=lambda series: (-len(series.paths), series.key))
     refusals: list[_Refusal] = []
     for series in every:
         try:
-            volume, scores, scoring_s = _score(series, predictor, max_voxels, reserve)
+            volume, scores, scoring_s = _score(series, predictor, max_voxels, reserve, calibrated)
         except _RefusedError as refused:
             refusals.append(refused.refusal)
         else:
@@ -133,18 +138,30 @@ class _RefusedError(Exception):
 
 
 def _score(
-    series: Series, predictor: AnyPredictor, max_voxels: int, reserve: Callable[[int], Scratch]
+    series: Series,
+    predictor: AnyPredictor,
+    max_voxels: int,
+    reserve: Callable[[int], Scratch],
+    calibrated: SiteCalibration | None,
 ) -> tuple[Volume, Scores, float]:
     if series.reason is not None:
         raise _RefusedError(0, series, series.reason, series.detail)
     try:
         check_acquisition(series.acquisition, predictor.manifest.applicability)
+        reference = (
+            None
+            if calibrated is None
+            else calibrated.reference(series.acquisition, predictor.identity.sha256)
+        )
     except NotAssessableError as error:
         raise _RefusedError(1, series, error.reason, error.detail) from error
     scratch = reserve(min(series.voxels, max_voxels))
     try:
         volume = read_volume(series, max_voxels=max_voxels, scratch=scratch)
         begun = time.monotonic()
+        if reference is not None:
+            reference.check_looks(appearance(volume))
+            predictor = predictor.against(reference)
         return volume, predictor.predict(volume), time.monotonic() - begun
     except NotAssessableError as error:  # of the reader (no volume) or of the model
         raise _RefusedError(2, series, error.reason, error.detail) from error

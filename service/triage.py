@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
+from models.documents import SiteCalibration
 from models.errors import DeviceMemoryError, ServerAwayError, ServerRefusedError
 from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
@@ -80,6 +81,8 @@ class Triage:
         Of this process, in bytes.
     scratch_folder : Path
         Where the arrays of a study are kept that is larger than all of it.
+    calibrated : SiteCalibration, optional
+        The site's own calibration, in place of the model's.
     kinds : frozenset of ResultKind
         Results to build.
     """
@@ -95,6 +98,7 @@ class Triage:
     places: Shares
     memory: Shares
     scratch_folder: Path
+    calibrated: SiteCalibration | None = None
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
     _begun: set[int] = field(default_factory=set)  # scores with an attempt in hand
 
@@ -142,9 +146,12 @@ class Triage:
                 held.enter_context(self.memory.take(wanted, job.priority))
                 return Scratch(self.scratch_folder if wanted > self.memory.capacity else None)
 
-            verdict = judge(paths, predictor, max_voxels=self.max_voxels, reserve=reserve)
+            verdict = judge(
+                paths, predictor, max_voxels=self.max_voxels, reserve=reserve, calibrated=self.calibrated
+            )
             judged = time.monotonic()
-            built = self._build(job, verdict, predictor.identity)
+            model = verdict.scores.model if verdict.scores else predictor.identity
+            built = self._build(job, verdict, model)
             results_at = time.monotonic()
             results = self.objects.keep(job.study_key, built)
         seconds = {
@@ -154,7 +161,7 @@ class Triage:
             "build": results_at - judged,
             "keep": time.monotonic() - results_at,
         }
-        values = self._columns(verdict, predictor.identity)
+        values = self._columns(verdict, model)
         if verdict.scores is None:
             return Outcome(
                 state=State.NOT_ASSESSABLE,
@@ -279,7 +286,8 @@ class Triage:
                 reason=outcome.reason,
                 p_value=outcome.values.get("p_value"),
                 model_hash=job.model_hash,
-                calibration_hash=model.calibration_sha256 if model else None,
+                calibration_hash=outcome.values.get("calibration_hash")
+                or (model.calibration_sha256 if model else None),
                 config_digest=self.config_digest,
                 results={result.kind: result.sha256 for result in outcome.results},
             )

@@ -15,6 +15,7 @@ from dicom_node.spool import Spool
 from models import runtime
 from models.artefact import Artefact, PictureArtefact
 from models.batcher import Batcher
+from models.documents import SiteCalibration, read_document
 from models.predictor import load_predictor
 from models.scores import ModelIdentity
 from service import __version__
@@ -109,6 +110,13 @@ def model_identity(settings: Settings) -> ModelIdentity:
     return active_model(settings).identity()
 
 
+def open_calibration(settings: Settings) -> SiteCalibration | None:
+    """Return the site's own calibration; None: the model's."""
+    if settings.calibration is None:
+        return None
+    return SiteCalibration(document=read_document(settings.calibration), site=settings.site)
+
+
 def config_digest(settings: Settings) -> str:
     """SHA-256 over everything besides the model that shapes a result."""
     # Asked of itself: its package has another name where it is made for a GPU.
@@ -119,6 +127,9 @@ def config_digest(settings: Settings) -> str:
         "results": sorted(settings.result_kinds),
         **shaping,
     }
+    calibrated = open_calibration(settings)
+    if calibrated is not None:
+        content |= {"calibration": calibrated.document.sha256, "site": calibrated.site}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -311,6 +322,7 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
         places=Shares(settings.infer_jobs),
         memory=Shares(settings.memory_mb * MB),
         scratch_folder=settings.scratch_folder,
+        calibrated=open_calibration(settings),
     )
 
 

@@ -246,11 +246,12 @@ class PicturePredictor:
             ),
             draft.mask,
         )
-        shown = np.zeros(volume.voxels.shape, dtype=np.float32)
+        shown, peak = np.zeros(volume.voxels.shape, dtype=np.float32), None
         calibration = self._calibration
         if found.maps is not None:
             native = [map_to_native(plane, draft.grid, planes.shape[2:]) for plane in found.maps]
             on_source = from_axial(np.stack(native), volume)
+            peak = float(on_source.max())
             shown = np.clip(on_source / np.float32(calibration.display_max), 0, 1).astype(np.float32)
         return Scores(
             study_score=found.study,
@@ -266,6 +267,7 @@ class PicturePredictor:
                 min_mm3=MIN_REGION_MM3,
             ),
             model=self._identity,
+            peak=peak,
         )
 
     def _joined(self, found: Mapping[str, NDArray[np.float32]], mask: NDArray[np.bool_]) -> PictureScores:

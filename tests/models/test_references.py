@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -7,17 +8,20 @@ import pytest
 from pydantic import ValidationError
 
 from models.calibration import Calibration
-from models.errors import DocumentError
-from models.groups import Group
-from models.references import (
+from models.documents import (
     CalibrationDocument,
-    Reference,
+    ReferenceStudy,
+    SiteCalibration,
     Stratum,
     read_document,
     strata_of,
     write_document,
 )
+from models.errors import DocumentError, NotAssessableError, Reason
+from models.groups import Group
+from models.references import Reference
 from models.scores import ModelIdentity
+from models.volume import Acquisition
 
 MODEL = "a" * 64
 HERE = Group(
@@ -225,7 +229,50 @@ def test_impossible_scores_are_refused(scores: tuple[float, ...]) -> None:
 
 
 def test_studies_are_sorted_into_their_groups() -> None:
-    strata = strata_of([HERE, OLDER, HERE], [2.0, 7.0, 1.0], [0.5, None, 0.4])
+    strata = strata_of(
+        [
+            ReferenceStudy(group=HERE, score=2.0, peak=0.5, looks={"noise": 0.1, "odd": 1.0}),
+            ReferenceStudy(group=OLDER, score=7.0),
+            ReferenceStudy(group=HERE, score=1.0, peak=0.4, looks={"noise": 0.3}),
+        ]
+    )
 
     assert {stratum.group: stratum.scores for stratum in strata} == {HERE: (1.0, 2.0), OLDER: (7.0,)}
     assert {stratum.group: stratum.maxima for stratum in strata} == {HERE: (0.4, 0.5), OLDER: ()}
+    assert {stratum.group: stratum.looks for stratum in strata} == {HERE: {"noise": (0.1, 0.3)}, OLDER: {}}
+
+
+def test_images_far_from_those_of_the_reference_are_unlike_them() -> None:
+    looks = {"noise": tuple(0.01 * i for i in range(1, 21)), "pixel_mm": (0.5,) * 20}
+    stratum = Stratum(group=HERE, scores=tuple(map(float, range(20))), looks=looks)
+    reference = found(document({}, strata=(stratum,)))
+
+    reference.check_looks({"noise": 0.3, "pixel_mm": 0.51})  # 0.01 to 0.20 is a range of 0.19
+    for far in ({"noise": 0.5}, {"pixel_mm": 0.9}):
+        with pytest.raises(NotAssessableError) as refusal:
+            reference.check_looks(far)
+        assert refusal.value.reason is Reason.UNLIKE_TRAINING
+
+
+def test_few_reference_studies_refuse_nobody_for_their_looks() -> None:
+    stratum = Stratum(group=HERE, scores=(1.0, 2.0), looks={"noise": (0.1, 0.1)})
+
+    found(document({}, strata=(stratum,))).check_looks({"noise": 99.0})
+
+
+def test_a_site_names_the_reference_of_a_series_or_says_that_there_is_none() -> None:
+    series = Acquisition(
+        modality="MR",
+        body_part="BRAIN",
+        description="T1",
+        manufacturer="Siemens",
+        model_name="Skyra",
+        age_years=50,
+    )
+    calibrated = SiteCalibration(document=document({HERE: 30}), site="north")
+
+    assert calibrated.reference(series, MODEL).group == HERE
+    for acquisition, model in ((replace(series, description="T2"), MODEL), (series, "b" * 64)):
+        with pytest.raises(NotAssessableError) as refusal:
+            calibrated.reference(acquisition, model)
+        assert refusal.value.reason is Reason.UNCALIBRATED
