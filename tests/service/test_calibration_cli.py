@@ -202,6 +202,8 @@ def test_coverage_is_shown_for_simulated_groups() -> None:
     assert told.exit_code == 0
     assert [row["alpha"] for row in rows] == [0.01, 0.05, 0.1, 0.2]
     assert all(row["holds"] for row in rows)
+    lists = json.loads(told.stdout)["lists"]
+    assert lists["rate"] <= lists["q"]
 
 
 @pytest.mark.slow
