@@ -94,6 +94,7 @@ class Predictor:
         self._normals = normals
         self._calibration = calibration
         self._identity = identify(artefact, calibration)
+        self._reference: Reference | None = None
 
     @classmethod
     def load(
@@ -174,6 +175,7 @@ class Predictor:
         other = copy.copy(self)
         other._calibration = reference.calibration(self._calibration)  # noqa: SLF001 - of our own class
         other._identity = reference.identify(self._identity)  # noqa: SLF001 - of our own class
+        other._reference = reference  # noqa: SLF001 - of our own class
         return other
 
     def through(self, runner: Runner) -> "Predictor":
@@ -221,6 +223,7 @@ class Predictor:
             ),
             model=self._identity,
             peak=peak,
+            tail=self._reference.tail_of(outcome.study_score) if self._reference else None,
         )
 
     def score(self, volume: Volume) -> Outcome:

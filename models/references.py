@@ -16,29 +16,6 @@ FAR = 1.0  # Widths of the reference's range beyond it: another protocol, not a 
 SAME = 0.05  # Share of a value that is rounding or a patient's own.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """Where one study stands among its reference.
-
-    Attributes
-    ----------
-    p_value : float
-        Conformal, in [1 / (n + 1), 1]: the only number that is shown and decided by.
-    tail : float or None
-        Estimated share of normals that score higher, never above ``p_value``; for the order alone.
-    score : float
-    """
-
-    p_value: float
-    tail: float | None
-    score: float
-
-    @property
-    def order(self) -> tuple[float, float, float]:
-        """Most unusual first when sorted ascending: by p, then by the tail, then by the raw score."""
-        return self.p_value, self.p_value if self.tail is None else self.tail, -self.score
-
-
 @dataclass(frozen=True)
 class Reference:
     """The studies one study is compared with.
@@ -99,11 +76,14 @@ class Reference:
         """The fitted tail of the scores, where there are enough of them."""
         return Tail.fit(self.scores)
 
-    def standing(self, score: float) -> Standing:
-        """Where a study of this score stands."""
-        p = float(conformal_p_values(self.scores, score))
+    def p_value(self, score: float) -> float:
+        """Split-conformal p of a score, in [1 / (n + 1), 1]: the only number that is shown and decided by."""
+        return float(conformal_p_values(self.scores, score))
+
+    def tail_of(self, score: float) -> float | None:
+        """Estimated share of normals that score higher, at most the p-value; None where no tail is fitted."""
         beyond = self.tail.probability(score) if self.tail else None
-        return Standing(p_value=p, tail=None if beyond is None else min(beyond, p), score=score)
+        return None if beyond is None else min(beyond, self.p_value(score))
 
     def check_looks(self, found: dict[str, float]) -> None:
         """Pass, or say in what a study's images are unlike those of the reference.

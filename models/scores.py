@@ -82,6 +82,9 @@ class Scores:
     model : ModelIdentity
     peak : float or None
         Highest value of the map before it was scaled for display: what a pixel calibration is made of.
+    tail : float or None
+        Estimated share of normals that score higher, at most ``p_value``, where the reference is large enough
+        and the score is in its highest tenth. It orders equal percentiles and is shown to nobody.
     """
 
     study_score: float
@@ -92,8 +95,14 @@ class Scores:
     regions: tuple[Region, ...]
     model: ModelIdentity
     peak: float | None = None
+    tail: float | None = None
 
     @property
     def percentile(self) -> float:
         """Normality percentile, 100 p: low is unusual."""
         return 100.0 * self.p_value
+
+    @property
+    def order(self) -> tuple[float, float, float]:
+        """Most unusual first when sorted ascending: by p, then by the tail, then by the raw score."""
+        return self.p_value, self.p_value if self.tail is None else self.tail, -self.study_score

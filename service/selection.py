@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node.reader import Series, list_series, read_volume
@@ -49,6 +49,8 @@ class Verdict:
         One per series of the study.
     scoring_s : float
         Seconds from the voxels of the scored series to its scores; 0 where there are none.
+    looks : dict of str to float
+        What its images are like (`models.appearance`), where the site has a calibration of its own.
     """
 
     series: Series | None
@@ -58,6 +60,7 @@ class Verdict:
     detail: str
     notes: tuple[SeriesNote, ...]
     scoring_s: float = 0.0
+    looks: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,7 @@ def judge(
     refusals: list[_Refusal] = []
     for series in every:
         try:
-            volume, scores, scoring_s = _score(series, predictor, max_voxels, reserve, calibrated)
+            volume, scores, scoring_s, looks = _score(series, predictor, max_voxels, reserve, calibrated)
         except _RefusedError as refused:
             refusals.append(refused.refusal)
         else:
@@ -106,6 +109,7 @@ def judge(
                 detail="",
                 notes=_notes(every, refusals, scored=series),
                 scoring_s=scoring_s,
+                looks=looks,
             )
     if not refusals:
         return Verdict(
@@ -143,7 +147,7 @@ def _score(
     max_voxels: int,
     reserve: Callable[[int], Scratch],
     calibrated: SiteCalibration | None,
-) -> tuple[Volume, Scores, float]:
+) -> tuple[Volume, Scores, float, dict[str, float]]:
     if series.reason is not None:
         raise _RefusedError(0, series, series.reason, series.detail)
     try:
@@ -159,10 +163,12 @@ def _score(
     try:
         volume = read_volume(series, max_voxels=max_voxels, scratch=scratch)
         begun = time.monotonic()
+        looks: dict[str, float] = {}
         if reference is not None:
-            reference.check_looks(appearance(volume))
+            looks = appearance(volume)
+            reference.check_looks(looks)
             predictor = predictor.against(reference)
-        return volume, predictor.predict(volume), time.monotonic() - begun
+        return volume, predictor.predict(volume), time.monotonic() - begun, looks
     except NotAssessableError as error:  # of the reader (no volume) or of the model
         raise _RefusedError(2, series, error.reason, error.detail) from error
 

@@ -102,6 +102,7 @@ class PicturePredictor:
         self._session = session
         self._calibration = calibration
         self._identity = identify(artefact, calibration)
+        self._reference: Reference | None = None
 
     @classmethod
     def load(
@@ -172,6 +173,7 @@ class PicturePredictor:
         other = copy.copy(self)
         other._calibration = reference.calibration(self._calibration)  # noqa: SLF001 - of our own class
         other._identity = reference.identify(self._identity)  # noqa: SLF001 - of our own class
+        other._reference = reference  # noqa: SLF001 - of our own class
         return other
 
     def through(self, runner: Runner) -> "PicturePredictor":
@@ -268,6 +270,7 @@ class PicturePredictor:
             ),
             model=self._identity,
             peak=peak,
+            tail=self._reference.tail_of(found.study) if self._reference else None,
         )
 
     def _joined(self, found: Mapping[str, NDArray[np.float32]], mask: NDArray[np.bool_]) -> PictureScores:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models.calibration import family_limit
+from models.catalogue import active_artefact
 from models.evaluation.coverage import (
     ALPHAS,
     CONFIDENCE,
@@ -13,7 +14,7 @@ from models.evaluation.coverage import (
     repeated_splits,
     simulated_coverage,
 )
-from models.evaluation.normals import picture_normals
+from models.evaluation.normals import picture_normals, volume_normals
 
 
 def test_ten_thousand_groups_flag_as_many_normals_as_they_say() -> None:
@@ -82,4 +83,19 @@ def test_real_pictures_are_flagged_as_often_as_said(test_data: Path) -> None:
         assert mean.holds, mean
         assert inside >= CONFIDENCE - 0.04
     shown = highlighted(normals.name, normals.maxima, 0.05, reference=199, splits=300)
+    assert shown.holds, shown
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_real_brains_are_flagged_as_often_as_said(test_data: Path) -> None:
+    normals = volume_normals(active_artefact(), test_data / "brain-mri-t1")
+
+    assert len(normals.all) == 18
+    for alpha in (0.1, 0.2):
+        mean, inside = repeated_splits(normals.name, normals.all, alpha, reference=9)
+        assert mean.holds, mean
+        assert mean.observed == pytest.approx(alpha, abs=0.02)
+        assert inside >= CONFIDENCE
+    shown = highlighted(normals.name, normals.maxima, 0.1, reference=9)
     assert shown.holds, shown
