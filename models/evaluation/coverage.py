@@ -19,7 +19,7 @@ ALPHAS = (0.01, 0.05, 0.1, 0.2)
 CONFIDENCE = 0.95
 SIZES = (99, 400)  # Of simulated references: from the smallest that knows an alpha of 0.01.
 GROUPS = 10_000
-SPLITS = 2_000
+SPLITS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

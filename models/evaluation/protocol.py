@@ -85,7 +85,8 @@ def evaluate(
     Returns
     -------
     dict
-        ``data``, ``artefact``, ``model_hash``, ``seed``, ``rows`` (see ``models.evaluation.rows.Row``).
+        ``data``, ``artefact``, ``model_hash``, ``seed``, ``rows`` (see ``models.evaluation.rows.Row``), and
+        ``scores``: labels and scores by finding, as of ``models.evaluation.pictures``.
 
     Raises
     ------
@@ -98,11 +99,13 @@ def evaluate(
     described = read_data_record(data)
     loaded = [Artefact.load(path) for path in artefacts]
     rows: list[Row] = []
+    scores: list[dict[str, object]] = []
     for artefact in loaded:
         name = f"{artefact.manifest.name}-{artefact.manifest.version} seed {artefact.manifest.training.seed}"
         predictor = Predictor.load(artefact)
         cases = _measure(predictor, described, data, seed, tell, lesions, diameters_mm, contrasts_sd)
         rows += summarise(cases, name, seed)
+        scores += _score_tables(cases, name)
         rows += _other_normals(predictor, described, data, name)
         rows += _refusals(predictor, described, data, name)
     return {
@@ -111,6 +114,7 @@ def evaluate(
         "model_hash": ", ".join(a.sha256 for a in loaded),
         "seed": seed,
         "rows": [row.as_dict() for row in rows],
+        "scores": scores,
     }
 
 
@@ -132,6 +136,25 @@ def summarise(cases: Sequence[Case], artefact: str, seed: int) -> list[Row]:
         rows.append(_share(artefact, "at_lowest", [case.is_lowest for case in normals]))
         rows.append(_share(artefact, "highlighted", [case.is_highlighted for case in normals]))
     return rows
+
+
+def _score_tables(cases: Sequence[Case], artefact: str) -> list[dict[str, object]]:
+    """Labels and the model's scores of the normals and of each finding; sorted, so that nobody is known."""
+    normals = [case.scores[""] for case in cases if case.finding == NO_FINDING]
+    tables: list[dict[str, object]] = []
+    for finding in dict.fromkeys(case.finding for case in cases if case.finding != NO_FINDING):
+        positives = [case.scores[""] for case in cases if case.finding == finding]
+        both = sorted([(value, 0) for value in normals] + [(value, 1) for value in positives])
+        tables.append(
+            {
+                "artefact": artefact,
+                "split": "test",
+                "finding": finding,
+                "labels": [label for _, label in both],
+                "scores": [float(f"{value:.6g}") for value, _ in both],
+            }
+        )
+    return tables
 
 
 def _measure(

@@ -22,6 +22,7 @@ def simulate(
         Path | None, typer.Option(help="Scores of a real one: what `vigil models evaluate --json` wrote.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Part of the data in that file.")] = None,
+    finding: Annotated[str | None, typer.Option(help="Of the abnormal studies in that file.")] = None,
     stat_share: Annotated[float, typer.Option(min=0, max=1, help="Share sent as STAT.")] = 0.02,
     unjudged_share: Annotated[float, typer.Option(min=0, max=1, help="Share not assessable.")] = 0.02,
     scoring_min: Annotated[float, typer.Option(min=0, help="Minutes from arrival to score.")] = 2.0,
@@ -46,7 +47,7 @@ def simulate(
         scoring_min=scoring_min,
         longest_h=longest_h,
     )
-    model = Scores.of_auroc(auroc) if scores is None else Scores.of_evaluation(scores, split)
+    model = Scores.of_auroc(auroc) if scores is None else Scores.of_evaluation(scores, split, finding)
     found = compare(department, model, days=days, runs=runs, seed=seed)
     if as_json:
         out_json(found.as_dict())

@@ -50,14 +50,14 @@ class Scores:
         return cls(source=f"two normal distributions, AUROC {value:g}", normal=grid, abnormal=grid + shift)
 
     @classmethod
-    def of_evaluation(cls, path: Path, split: str | None = None) -> Self:
+    def of_evaluation(cls, path: Path, split: str | None = None, finding: str | None = None) -> Self:
         """Scores that `vigil models evaluate --json` wrote.
 
         Parameters
         ----------
         path : Path
-        split : str, optional
-            Part of the data; else the first that has both kinds.
+        split, finding : str, optional
+            Part of the data, and what the abnormal studies have; else the first that has both kinds.
 
         Raises
         ------
@@ -66,19 +66,22 @@ class Scores:
         """
         try:
             content = json.loads(path.read_bytes())
-            tables = [table for table in content["scores"] if split in (None, table["split"])]
-            for table in tables:
+            for table in content["scores"]:
+                if split not in (None, table["split"]) or finding not in (None, table["finding"]):
+                    continue
                 values = np.asarray(table["scores"], dtype=np.float64)
                 labels = np.asarray(table["labels"], dtype=np.bool_)
                 if labels.any() and not labels.all():
-                    source = f"{content['data']}, {table['artefact']}, {table['split']}"
+                    words = (content["data"], table["artefact"], table["split"], table["finding"])
+                    source = ", ".join(str(word) for word in words if word)
                     return cls(source=source, normal=values[~labels], abnormal=values[labels])
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise TriageError(
-                f"{path.name} cannot be read. Give a file that `vigil models evaluate --json` wrote of a "
-                "model of pictures."
+                f"{path.name} cannot be read. Give a file that `vigil models evaluate --json` wrote."
             ) from error
-        raise TriageError(f"{path.name} has no scores of normal and abnormal studies. Name another --split.")
+        raise TriageError(
+            f"{path.name} has no scores of normal and of abnormal studies. Name another --split or --finding."
+        )
 
     @property
     def auroc(self) -> float:

@@ -122,6 +122,9 @@ def test_evaluation_repeats_with_its_seed_and_has_every_column(folder: Path, tmp
     shares = {row.metric: row for row in rows if row.finding == "normal" and row.metric != "mean_percentile"}
     assert set(shares) == {"at_lowest", "highlighted"}
     assert all(row.n == 1 and row.low is not None and row.value in (0.0, 1.0) for row in shares.values())
+    (table,) = result["scores"]  # type: ignore[misc, attr-defined]
+    assert (table["finding"], sorted(table["labels"])) == ("synthetic 30 mm +2 SD", [0, 1])
+    assert table["scores"] == sorted(table["scores"])
     page = report.write_report(result, tmp_path / "report").read_text()
     assert "synthetic 30 mm +2 SD" in page
     assert artefact.sha256 in page

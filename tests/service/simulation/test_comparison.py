@@ -88,16 +88,23 @@ def evaluation(folder: Path, content: object) -> Path:
 
 
 def test_scores_are_taken_from_an_evaluation(tmp_path: Path) -> None:
-    table = {"artefact": "m-1 seed 1", "split": "test", "labels": [0, 0, 1, 1], "scores": [1, 3, 2, 4]}
-    path = evaluation(
-        tmp_path, {"data": "head-ct", "scores": [{**table, "split": "other", "labels": [0] * 4}, table]}
-    )
+    table = {
+        "artefact": "m-1 seed 1",
+        "split": "test",
+        "finding": "",
+        "labels": [0, 0, 1, 1],
+        "scores": [1, 3, 2, 4],
+    }
+    other = {**table, "split": "other", "labels": [0] * 4}
+    bleeding = {**table, "finding": "bleeding", "scores": [1, 2, 3, 4]}
+    path = evaluation(tmp_path, {"data": "head-ct", "scores": [other, table, bleeding]})
 
     scores = Scores.of_evaluation(path)
 
     assert scores.source == "head-ct, m-1 seed 1, test"
     assert (scores.normal.tolist(), scores.abnormal.tolist()) == ([1, 3], [2, 4])
     assert scores.auroc == 0.75
+    assert Scores.of_evaluation(path, finding="bleeding").auroc == 1.0
     with pytest.raises(TriageError, match="--split"):
         Scores.of_evaluation(path, "other")
 
