@@ -1,5 +1,5 @@
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 
 from models.catalogue import active_artefact
-from models.errors import NotAssessableError, Reason
+from models.documents import Stratum
+from models.errors import ModelError, NotAssessableError, Reason
 from models.evaluation.dataset import read_data_record, read_nifti
 from models.evaluation.lesions import add_lesion
 from models.predictor import Predictor
+from models.runner import Feeds, Outputs, Runner
 from models.scores import Scores
 from models.volume import Volume
+from tests.reference_documents import HERE, document
+from tests.reference_documents import found as reference_of
 
 Brain = Callable[..., Volume]
 
@@ -94,6 +98,65 @@ def test_volume_outside_the_card_is_not_scored(predictor: Predictor) -> None:
         predictor.predict(volume)
 
     assert refusal.value.reason is Reason.CONSTANT_PIXELS
+
+
+class Wordless:
+    """A network whose every answer is no number."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.outputs = runner.outputs
+        self._runner = runner
+
+    def run(self, feeds: Feeds) -> Outputs:
+        return {name: np.full_like(values, np.nan) for name, values in self._runner.run(feeds).items()}
+
+    def run_batched(self, feeds: Feeds) -> Outputs:
+        return self.run(feeds)
+
+    def run_each(self, parts: Iterable[Feeds]) -> Iterator[Outputs]:
+        return (self.run(part) for part in parts)
+
+
+def test_a_network_that_gives_no_number_scores_nothing(predictor: Predictor, brain: Brain) -> None:
+    with pytest.raises(ModelError, match="no number"):
+        predictor.through(Wordless(predictor.runner)).predict(brain())
+
+
+def test_an_image_of_another_kind_is_not_scored_whatever_its_header_says(
+    predictor: Predictor, brain: Brain
+) -> None:
+    volume = brain()
+    inverted = np.where(volume.voxels > 0, volume.voxels.max() + 20 - volume.voxels, 0)
+
+    with pytest.raises(NotAssessableError) as refusal:
+        predictor.predict(replace(volume, voxels=inverted.astype(np.float32)))
+
+    assert refusal.value.reason is Reason.UNLIKE_TRAINING
+
+
+def test_a_reference_of_the_site_takes_the_place_of_the_artefact_s(
+    predictor: Predictor, scores: Scores, brain: Brain
+) -> None:
+    assert scores.peak is not None
+    drawn = np.sort(np.random.default_rng(0).normal(size=400))
+    below = drawn - drawn.max() + scores.study_score - 0.01
+    stratum = Stratum(
+        group=HERE,
+        scores=tuple(below.tolist()),
+        maxima=tuple([scores.peak * 2] * 380 + [scores.peak * 4] * 20),
+    )
+
+    found = predictor.against(reference_of(document({}, strata=(stratum,)))).predict(brain())
+
+    assert (found.study_score, found.peak) == (scores.study_score, scores.peak)
+    assert found.p_value == 1 / 401
+    assert found.tail is not None
+    assert found.tail <= found.p_value
+    assert (found.model.group, found.model.n, found.model.sha256) == (HERE.label, 400, scores.model.sha256)
+    # At most 20 of 401 normals reach above four times the peak: nothing of this study is highlighted.
+    assert found.map.max() == pytest.approx(1 / 12, rel=1e-5)
+    assert found.regions == ()
+    assert predictor.predict(brain()).model == scores.model
 
 
 def stored_otherwise(volume: Volume) -> dict[str, Volume]:
