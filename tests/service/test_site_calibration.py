@@ -1,0 +1,112 @@
+"""A study through triage with the site's own calibration: what is stored, reported and audited."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from models.artefact import load_artefact
+from models.documents import CalibrationDocument, SiteCalibration, Stratum, write_document
+from models.groups import Group
+from models.predictor import AnyPredictor, load_predictor
+from service import wiring
+from service.settings import Settings
+from service.store import Store
+from service.store.tables import AuditRow, ResultRow, ScoreRow
+from service.study import State
+from tests.picture_models import write_artefact
+from tests.service.test_triage import Site
+
+pytestmark = pytest.mark.postgres
+
+SCANNER = Group(
+    modality="MR",
+    body_part="unstated",
+    sequence="T1",
+    manufacturer="PHANTOM",
+    model_name="unstated",
+    age_band="40-59",
+    site="north",
+)
+Calibrate = Callable[..., SiteCalibration]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> AnyPredictor:
+    artefact = load_artefact(write_artefact(tmp_path_factory.mktemp("artefact") / "grey"))
+    return load_predictor(artefact, providers=("CPUExecutionProvider",))
+
+
+@pytest.fixture
+def site(store: Store, tmp_path: Path, pictures: AnyPredictor) -> Site:
+    return Site(store, tmp_path, pictures)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def calibrate(pictures: AnyPredictor) -> Calibrate:
+    def calibration(group: Group = SCANNER, model: str | None = None) -> SiteCalibration:
+        document = CalibrationDocument(
+            version=1,
+            model_sha256=model or pictures.identity.sha256,
+            made_on=date(2026, 3, 4),
+            author="a physicist",
+            reason="commissioning",
+            least=5,
+            strata=(Stratum(group=group, scores=(-3.0, -2.0, -1.0, 100.0, 200.0)),),
+        )
+        return SiteCalibration(document=document, site="north")
+
+    return calibration
+
+
+def test_a_percentile_names_the_site_s_document_and_group(site: Site, calibrate: Calibrate) -> None:
+    calibration = calibrate()
+
+    replace(site.triage, calibrated=calibration).run(site.score_id)
+
+    assert site.study().state is State.SCORED
+    with site.store.transaction() as session:
+        (score,) = session.scalars(select(ScoreRow)).all()
+        assert (score.p_value, score.reference_n) == (3 / 6, 5)
+        assert score.reference_group == SCANNER.label == "MR, T1, PHANTOM, 40-59 years, north"
+        assert score.calibration_hash == calibration.document.sha256
+        (row,) = session.scalars(select(AuditRow)).all()
+        assert row.detail["calibration_hash"] == calibration.document.sha256
+        (path,) = session.scalars(select(ResultRow.path).where(ResultRow.kind == "sr")).all()
+    assert SCANNER.label.encode() in (site.folder / "results" / path).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("group", "model"),
+    [(SCANNER.model_copy(update={"sequence": "T2"}), None), (SCANNER, "b" * 64)],
+    ids=["another sequence", "another model"],
+)
+def test_a_study_without_a_reference_is_uncalibrated_and_has_no_percentile(
+    site: Site, calibrate: Calibrate, group: Group, model: str | None
+) -> None:
+    replace(site.triage, calibrated=calibrate(group, model)).run(site.score_id)
+
+    study = site.study()
+    assert (study.state, study.reason) == (State.NOT_ASSESSABLE, "uncalibrated")
+    with site.store.transaction() as session:
+        (score,) = session.scalars(select(ScoreRow)).all()
+        assert (score.p_value, score.study_score) == (None, None)
+
+
+def test_the_document_of_the_settings_is_part_of_the_configuration(
+    tmp_path: Path, calibrate: Calibrate
+) -> None:
+    path = tmp_path / "calibration-1.json"
+    write_document(path, calibrate().document)
+    plain, calibrated = Settings(data=tmp_path), Settings(data=tmp_path, calibration=path, site="north")
+
+    assert wiring.open_calibration(plain) is None
+    assert wiring.open_calibration(calibrated) == calibrate()
+    digests = {
+        wiring.config_digest(settings)
+        for settings in (plain, calibrated, calibrated.model_copy(update={"site": "south"}))
+    }
+    assert len(digests) == 3
