@@ -39,46 +39,7 @@ def decode(dataset: FileDataset) -> Stored:
                 Reason.UNDECODABLE, f"The pixels cannot be decoded ({type(error).__name__})."
             ) from None
         raise
-    if not _is_within_bits(dataset, stored):
-        raise NotAVolumeError(Reason.OUT_OF_RANGE, "Stored values lie beyond the bits the header declares.")
     return stored.reshape(-1, *stored.shape[-2:])
-
-
-def _is_within_bits(dataset: FileDataset, stored: Stored) -> bool:
-    """Whether every value fits the bits stored, as (0028,0101) declares them (PS3.5 8.1.1).
-
-    Decoding masks the bits above them. That is right for the overlays of old, for signs and for a pattern
-    that is the same everywhere; where real values reach beyond, it would wrap the brightest into the darkest.
-    """
-    if "PixelData" not in dataset:  # float pixels have no bits stored
-        return True
-    try:
-        bits, is_signed = int(dataset.BitsStored), int(dataset.PixelRepresentation) == 1
-        least = -(1 << (bits - 1)) if is_signed else 0
-        if stored.size and not least <= int(stored.min()) <= int(stored.max()) < least + (1 << bits):
-            return False
-        syntax = dataset.file_meta.TransferSyntaxUID
-        if syntax.is_compressed or int(dataset.BitsAllocated) != 16 or bits == 16:  # noqa: PLR2004 - bits
-            return True
-        words = np.frombuffer(dataset.PixelData, dtype="<u2" if syntax.is_little_endian else ">u2")
-        unused = np.uint16(0xFFFF & ~(((1 << bits) - 1) << (int(dataset.HighBit) + 1 - bits)))
-        above = words[: stored.size] & unused & ~_overlay_bits(dataset)
-        if is_signed:
-            sign = (words[: stored.size] >> np.uint16(int(dataset.HighBit))) & np.uint16(1)
-            return all(bool((above[sign == side] == above[sign == side][:1]).all()) for side in (0, 1))
-        return bool((above == above[:1]).all())
-    except DECODE_ERRORS:
-        raise NotAVolumeError(Reason.UNDECODABLE, "The header declares no usable bits.") from None
-
-
-def _overlay_bits(dataset: Dataset) -> np.uint16:
-    """Bits of a word that hold overlay planes, in the retired way of repeating group 60xx (PS3.3 C.9.2)."""
-    bits = 0
-    for group in range(0x6000, 0x6020, 2):
-        allocated, position = dataset.get((group, 0x0100)), dataset.get((group, 0x0102))
-        if allocated is not None and position is not None and allocated.value == 16:  # noqa: PLR2004 - bits
-            bits |= 1 << int(position.value)
-    return np.uint16(bits & 0xFFFF)
 
 
 def padding_of(dataset: Dataset, stored: Stored) -> NDArray[np.bool_] | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
+from dicom_node.bits import check_bits
 from dicom_node.errors import NotAVolumeError, UnreadableInstanceError
 from dicom_node.frames import Frame, frames_of, is_picture, picture_frame
 from dicom_node.geometry import Stack, arrange, is_same_grid, lay_flat
@@ -171,6 +172,7 @@ def _read_instance_into(
     except UnreadableInstanceError as error:
         raise NotAVolumeError(Reason.UNREADABLE, str(error)) from error
     stored = decode(dataset)
+    check_bits(dataset, stored)
     if stored.shape != (mine[0].instance.frames, *voxels.shape[1:]):
         raise NotAVolumeError(Reason.UNDECODABLE, "The pixels are not of the size the header states.")
     try:

@@ -101,37 +101,6 @@ def test_bits_beyond_those_stored_are_no_part_of_the_value(*, is_signed: bool) -
     np.testing.assert_array_equal(decode(image)[0], values)
 
 
-@pytest.mark.parametrize("is_signed", [False, True])
-def test_values_beyond_the_declared_bits_are_refused_and_not_wrapped(*, is_signed: bool) -> None:
-    """4100 in twelve bits would come out as 4, the brightest voxel as the darkest."""
-    image = mr_image("beyond", 0, np.array([[0, 5], [2047, 4100]], np.uint16))
-    image.BitsStored, image.HighBit, image.PixelRepresentation = 12, 11, int(is_signed)
-
-    with pytest.raises(NotAVolumeError) as refused:
-        decode(image)
-
-    assert refused.value.reason is Reason.OUT_OF_RANGE
-
-
-def test_an_overlay_of_old_in_the_high_bits_is_no_value_beyond_them() -> None:
-    image = mr_image("overlay", 0, np.array([[0, 5 | 0x8000], [2047, 4095 | 0x8000]], np.uint16))
-    image.BitsStored, image.HighBit = 12, 11
-    image.add_new(0x60000100, "US", 16)
-    image.add_new(0x60000102, "US", 15)
-
-    np.testing.assert_array_equal(decode(image)[0], [[0, 5], [2047, 4095]])
-
-
-def test_a_header_that_declares_no_bits_is_refused() -> None:
-    image = mr_image("bits", 0, np.zeros((2, 2), np.uint16))
-    image.BitsStored = 0
-
-    with pytest.raises(NotAVolumeError) as refused:
-        decode(image)
-
-    assert refused.value.reason is Reason.UNDECODABLE
-
-
 def test_a_modality_table_is_applied_and_a_window_never(image: FileDataset) -> None:
     image.WindowCenter, image.WindowWidth = 50, 10
     image.VOILUTFunction = "SIGMOID"
@@ -296,16 +265,14 @@ def jpeg(folder: Path, image: FileDataset, process: str) -> FileDataset:
 def test_grey_pixels_of_every_real_file_are_those_of_the_reference_or_refused(test_data: Path) -> None:
     with (test_data / "dicom/manifest.csv").open(encoding="utf-8", errors="replace") as file:
         rows = [row for row in csv.DictReader(file) if row["photometric"].startswith("MONOCHROME")]
-    different, beyond, equal, refused = [], [], 0, 0
+    different, equal, refused = [], 0, 0
     for row in rows:
         try:
             stored = decode(read_dataset(test_data / "dicom" / row["file"], with_pixels=True))
         except UnreadableInstanceError:
             continue  # accounted for as unreadable
-        except NotAVolumeError as refusal:
-            if refusal.reason is Reason.OUT_OF_RANGE:
-                beyond.append(row["file"])
-            elif row["pixels"] == "ok":
+        except NotAVolumeError:  # coded UNDECODABLE
+            if row["pixels"] == "ok":
                 different.append(row["file"])
             refused += 1
             continue
@@ -315,8 +282,6 @@ def test_grey_pixels_of_every_real_file_are_those_of_the_reference_or_refused(te
             different.append(row["file"])
 
     assert different == []
-    assert {Path(file).parent.name for file in beyond} == {"twelve-bit"}
-    assert len(beyond) == 3
     assert equal > 300
     assert refused > 20
 
