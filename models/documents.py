@@ -25,6 +25,7 @@ from models.volume import Acquisition
 
 PIXEL_RATE = 0.05  # Of normals that may show any highlighted voxel.
 DIGEST = "sha256"
+MOST_KEPT = 64  # References kept at hand: pooling and fitting a tail takes as long as scoring a picture.
 
 
 class Stratum(BaseModel):
@@ -235,6 +236,7 @@ class SiteCalibration:
 
     document: CalibrationDocument
     site: str
+    _found: dict[Group, Reference] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def reference(self, acquisition: Acquisition, model_sha256: str) -> Reference:
         """Whom a series is compared with when this model scores it.
@@ -247,9 +249,12 @@ class SiteCalibration:
         if model_sha256 != self.document.model_sha256:
             raise NotAssessableError(Reason.UNCALIBRATED, "The calibration in force is of another model.")
         group = Group.of(acquisition, self.site)
-        reference = self.document.reference(group)
+        reference = self._found.get(group) or self.document.reference(group)
         if reference is None:
             raise NotAssessableError(Reason.UNCALIBRATED, f"No reference studies for {group.label}.")
+        if len(self._found) >= MOST_KEPT:  # groups are named by headers, which anybody may write
+            self._found.clear()
+        self._found[group] = reference
         return reference
 
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from models.documents import (
+    MOST_KEPT,
     ReferenceStudy,
     SiteCalibration,
     Stratum,
@@ -135,6 +136,11 @@ def test_a_site_names_the_reference_of_a_series_or_says_that_there_is_none() -> 
     calibrated = SiteCalibration(document=document({HERE: 30}), site="north")
 
     assert calibrated.reference(series, MODEL).group == HERE
+    assert calibrated.reference(series, MODEL) is calibrated.reference(series, MODEL)
+    for number in range(2 * MOST_KEPT):  # whatever headers say, what is kept stays small
+        other = replace(series, model_name=f"model {number}")
+        assert calibrated.reference(other, MODEL).is_fallback
+    assert len(calibrated._found) <= MOST_KEPT
     for acquisition, model in ((replace(series, description="T2"), MODEL), (series, "b" * 64)):
         with pytest.raises(NotAssessableError) as refusal:
             calibrated.reference(acquisition, model)
