@@ -22,7 +22,9 @@ from service import orders_cli
 from service.errors import TriageError
 from service.models_cli import models_app
 from service.peers_cli import pack, peers_app, pull
+from service.people_cli import people_app, tokens_app
 from service.retention_cli import hold, release, retention_app, waive
+from service.settings import Settings
 from service.study import Pool
 from service.supervisor import Stop
 from service.terminal import begin, out, out_json, say
@@ -44,6 +46,8 @@ app.add_typer(db_app, name="db")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
 app.add_typer(retention_app, name="retention")
+app.add_typer(people_app, name="people")
+app.add_typer(tokens_app, name="tokens")
 studies_app.command("pull")(pull)
 studies_app.command("pack")(pack)
 studies_app.command("hold")(hold)
@@ -91,6 +95,7 @@ def up(
                 f"vigil ready: {settings.aet} on {settings.host}:{settings.port}, "
                 f"worklist at http://{settings.api_host}:{settings.api_port}/"
             )
+            _welcome_first_person(settings)
             supervisor.watch(stop)
         finally:
             supervisor.stop(stop.hurry)
@@ -318,6 +323,25 @@ def upgrade_database(data: Data = None) -> None:
     from service.store.migrations import upgrade
 
     upgrade(wiring.open_any_store(begin(data=data)))
+
+
+def _welcome_first_person(settings: Settings) -> None:
+    """Print the one-time link of the first administrator, until somebody has used one."""
+    from service import wiring
+    from service.access import Role
+    from service.store import people
+
+    if settings.access == "open":
+        return
+    store = wiring.open_store(settings)
+    with store.transaction() as session:
+        if people.is_empty(session):
+            secret = people.invite(session, Role.ADMIN, actor="first start")
+            say(
+                "nobody can sign in yet; the first administrator: "
+                f"http://{settings.api_host}:{settings.api_port}{people.welcome_path(secret)}"
+            )
+    store.close()
 
 
 @contextmanager

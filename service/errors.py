@@ -8,6 +8,7 @@ TriageError
 │       ├── SchemaBehindError
 │       └── SchemaAheadError
 ├── RoleFailedError         a role cannot start; its message says why
+├── AccountError            an account or a token cannot be made or changed; the message says why
 ├── UnknownStudyError       no study has this key
 ├── StudyDeletedError       the study's bytes are gone; it has to be sent again
 └── StorageError            coded: `code` becomes the reason of what ends by it
@@ -54,6 +55,10 @@ class SchemaAheadError(SchemaError):
 
 class RoleFailedError(TriageError):
     """A role cannot start. The message says why."""
+
+
+class AccountError(TriageError):
+    """The account cannot be made or changed. The message says why."""
 
 
 class UnknownStudyError(TriageError):

@@ -1,13 +1,15 @@
 """Every setting of Vigil, in one place. The only reader of the environment."""
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dicom_node.kinds import ResultKind, read_kinds
+from service.access import Masking
 from service.errors import SettingsError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -46,6 +48,16 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", description="Address the API and pages listen on.")
     api_port: Port = Field(8080, description="Port of the API and pages; 0 takes a free one.")
+    access: str = Field(
+        "sign-in",
+        pattern="^(sign-in|open)$",
+        description="Who may use API and pages: who signs in or shows a token, or with `open` anybody on "
+        "this machine, as an operator.",
+    )
+    masking: Masking = Field(
+        Masking.INITIALS,
+        description="What the list shows of a patient: full, initials (with age and sex) or none.",
+    )
 
     receiver: str = Field(
         "fast",
@@ -190,6 +202,12 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
 
+    @model_validator(mode="after")
+    def _is_open_to_this_machine_alone(self) -> Self:
+        if self.access == "open" and not is_loopback(self.api_host):
+            raise ValueError("`open` access needs an API that listens on a loopback address alone")
+        return self
+
     @field_validator("results")
     @classmethod
     def _names_known_results(cls, value: str) -> str:
@@ -269,6 +287,16 @@ class Settings(BaseSettings):
         """Variables that make a child process see the same settings."""
         values = self.model_dump(mode="json", exclude_none=True)
         return {**os.environ, **{f"VIGIL_{name.upper()}": str(value) for name, value in values.items()}}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load_settings(**overrides: object) -> Settings:

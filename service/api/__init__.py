@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 from models.scores import ModelIdentity
 from service import __version__
-from service.api import dicomweb, health, metrics, problems, studies, worklist
+from service.access import Permission
+from service.api import dicomweb, health, metrics, people, problems, signin, studies, worklist
+from service.api.callers import require
 from service.api.dependencies import Parts
 from service.api.guard import Guard
 from service.settings import Settings
@@ -72,14 +74,16 @@ def create_app(
         title="Vigil", version=__version__, docs_url=None, redoc_url=None, responses=problems.RESPONSES
     )
     app.state.parts = parts
-    problems.install(app, pages.problem)
+    problems.install(app, pages.problem, signin.sign_in_first)
     for router in (
         worklist.router,
         studies.router,
+        people.router,
         dicomweb.router,
         health.router,
         metrics.router,
-        pages.router(),
+        pages.router(Depends(require(Permission.VIEW))),
+        signin.router(pages.page),
     ):
         app.include_router(router)
     app.mount("/static", pages.static())

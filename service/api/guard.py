@@ -7,13 +7,13 @@ answered. Behind a proxy the proxy decides.
 
 from collections.abc import MutableMapping
 from http import HTTPStatus
-from ipaddress import ip_address
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import MEDIA_TYPE, problem
+from service.settings import is_loopback
 
 HEADERS: MutableMapping[str, str] = {
     "Content-Security-Policy": (
@@ -40,7 +40,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, api_host: str) -> None:
         self._app = app
-        self._names = _LOOPBACK_NAMES | {api_host} if _is_loopback(api_host) else None
+        self._names = _LOOPBACK_NAMES | {api_host} if is_loopback(api_host) else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -68,15 +68,6 @@ def _host(scope: Scope) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if ":" in host else host
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 _REFUSAL = JSONResponse(

@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from dicom_node.quota import read_used
 from dicom_node.spool import QUARANTINE
 from service import __version__, engine
+from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.store import packs
 from service.store.census import beats, live_workers, take_census
@@ -26,7 +27,9 @@ _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
 
 MB = 1024 * 1024
 
-router = APIRouter(tags=["operations"], dependencies=[Depends(refuse_unknown_parameters)])
+router = APIRouter(
+    tags=["operations"], dependencies=[Depends(open_to_all), Depends(refuse_unknown_parameters)]
+)
 
 
 @router.get("/metrics", response_class=Response)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from service.errors import DatabaseError, UnknownStudyError
+from service.errors import AccountError, DatabaseError, TriageError, UnknownStudyError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -42,9 +42,17 @@ class Problem(BaseModel):
 class ProblemError(Exception):
     """A request cannot be answered. The problem document says why and what to do."""
 
-    def __init__(self, status: HTTPStatus, code: str, detail: str, remedy: str) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        detail: str,
+        remedy: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.problem = problem(status, code, detail, remedy)
+        self.headers = headers
 
 
 # What is said where the framework, not a route, refuses.
@@ -109,23 +117,52 @@ def unknown_study() -> Problem:
     )
 
 
-def install(app: FastAPI, page: Callable[[Problem], Response]) -> None:
-    """Answer every error with a problem document, or with `page` where a browser asks for a page."""
+def account(error: AccountError) -> Problem:
+    """An account or a token cannot be made or changed."""
+    return problem(HTTPStatus.CONFLICT, "account", str(error), "Correct it and try again.")
+
+
+def too_many_requests(wait_s: int) -> ProblemError:
+    """Somebody asks more often than anybody needs to."""
+    return ProblemError(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too-many-requests",
+        "Too many requests from this address.",
+        f"Wait {wait_s} s and try again.",
+        {"Retry-After": str(wait_s)},
+    )
+
+
+Answer = Callable[[Request, Problem], Response]
+
+
+def install(
+    app: FastAPI, page: Callable[[Problem], Response], sign_in: Callable[[Request], Response]
+) -> None:
+    """Answer every error with a problem document, or with `page` where a browser asks for a page.
+
+    Parameters
+    ----------
+    sign_in : callable
+        Answers a page's request of somebody who is not signed in.
+    """
 
     def answer(request: Request, found: Problem, headers: Mapping[str, str] | None = None) -> Response:
-        wants_page = "text/html" in request.headers.get("accept", "")
-        if wants_page and not request.url.path.startswith("/api/"):
+        if _wants_page(request):
             return page(found)
         content = found.model_dump(exclude_defaults=True)
         return JSONResponse(content, found.status, dict(headers or {}), media_type=MEDIA_TYPE)
 
     @app.exception_handler(ProblemError)
     def _own(request: Request, error: ProblemError) -> Response:
-        return answer(request, error.problem)
+        if error.problem.status == HTTPStatus.UNAUTHORIZED and _wants_page(request):
+            return sign_in(request)
+        return answer(request, error.problem, error.headers)
 
+    @app.exception_handler(AccountError)
     @app.exception_handler(UnknownStudyError)
-    def _unknown(request: Request, _: UnknownStudyError) -> Response:
-        return answer(request, unknown_study())
+    def _told(request: Request, error: TriageError) -> Response:
+        return answer(request, account(error) if isinstance(error, AccountError) else unknown_study())
 
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -139,6 +176,10 @@ def install(app: FastAPI, page: Callable[[Problem], Response]) -> None:
         )
         return answer(request, problem(status, code, detail, remedy), error.headers)
 
+    _install_faults_of_ours(app, answer)
+
+
+def _install_faults_of_ours(app: FastAPI, answer: Answer) -> None:
     @app.exception_handler(DatabaseError)
     @app.exception_handler(OperationalError)
     @app.exception_handler(InterfaceError)
@@ -158,6 +199,10 @@ def install(app: FastAPI, page: Callable[[Problem], Response]) -> None:
                 "Try again; if it stays, report the log lines of this minute.",
             ),
         )
+
+
+def _wants_page(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
 
 
 def database_down() -> Problem:

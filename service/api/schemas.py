@@ -12,11 +12,13 @@ def _band_name(standing: Band) -> str:
     return standing.name.lower()
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(from_attributes=True, frozen=True)
+class Body(BaseModel):
+    """A body of a request or an answer: read from our own values, nothing unknown taken."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True, extra="forbid")
 
 
-class Model(_Body):
+class Model(Body):
     """The model a study was given to."""
 
     name: str = Field(description="Empty until a worker has said so.")
@@ -24,7 +26,7 @@ class Model(_Body):
     sha256: str
 
 
-class Assessment(_Body):
+class Assessment(Body):
     """How unusual a study is, with all that is needed to read the number."""
 
     percentile: float = Field(
@@ -41,7 +43,7 @@ class Assessment(_Body):
     run_at: datetime
 
 
-class ResultStatus(_Body):
+class ResultStatus(Body):
     """One result and one destination."""
 
     kind: str
@@ -49,7 +51,7 @@ class ResultStatus(_Body):
     status: DeliveryStatus | None
 
 
-class StudyRow(_Body):
+class StudyRow(Body):
     """One study on the list."""
 
     rank: int | None = Field(description="From 1, most unusual first; null unless scored.")
@@ -75,7 +77,7 @@ class StudyRow(_Body):
     results: list[ResultStatus]
 
 
-class Worklist(_Body):
+class Worklist(Body):
     """A page of the list, in the order a person should look: unjudged, ranked, pending."""
 
     disclaimer: str
@@ -87,7 +89,7 @@ class Worklist(_Body):
     rows: list[StudyRow]
 
 
-class Region(_Body):
+class Region(Body):
     """One connected part of the map above the lowest band."""
 
     volume_mm3: float
@@ -97,7 +99,7 @@ class Region(_Body):
     slice_index: int
 
 
-class Series(_Body):
+class Series(Body):
     """One series: scored, or why not."""
 
     key: str
@@ -109,7 +111,7 @@ class Series(_Body):
     detail: str
 
 
-class Delivery(_Body):
+class Delivery(Body):
     """One result on its way to one destination."""
 
     destination: str
@@ -123,7 +125,7 @@ class Delivery(_Body):
     fallback: str | None = Field(description="Code of why another way than the wanted one was taken.")
 
 
-class Result(_Body):
+class Result(Body):
     """One DICOM object Vigil made."""
 
     kind: str
@@ -132,7 +134,7 @@ class Result(_Body):
     deliveries: list[Delivery]
 
 
-class Score(_Body):
+class Score(Body):
     """One model on one revision."""
 
     state: State
@@ -150,7 +152,7 @@ class Score(_Body):
     results: list[Result]
 
 
-class Revision(_Body):
+class Revision(Body):
     """A study with a given set of instances; scores newest first."""
 
     number: int
@@ -159,7 +161,7 @@ class Revision(_Body):
     scores: list[Score]
 
 
-class Event(_Body):
+class Event(Body):
     """One row of the audit trail."""
 
     number: int
@@ -169,7 +171,7 @@ class Event(_Body):
     detail: dict[str, Any]
 
 
-class Stage(_Body):
+class Stage(Body):
     """One stage of the way, when it ended and what it cost."""
 
     name: str
@@ -178,7 +180,7 @@ class Stage(_Body):
     seconds: float = Field(ge=0)
 
 
-class Study(_Body):
+class Study(Body):
     """One study with all that happened to it."""
 
     disclaimer: str
@@ -198,14 +200,14 @@ class Study(_Body):
     stages: list[Stage] = Field(description="Where the time of the current revision went, in order.")
 
 
-class Health(_Body):
+class Health(Body):
     """The process is alive."""
 
     status: str
     version: str
 
 
-class Readiness(_Body):
+class Readiness(Body):
     """The process can do its work."""
 
     status: str

@@ -10,14 +10,18 @@ from fastapi.responses import Response
 
 from dicom_node.errors import UnreadableInstanceError
 from dicom_node.picture import encode_png, read_frame
+from service.access import Permission
 from service.api import schemas
+from service.api.callers import require
 from service.api.dependencies import Key, PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.errors import StorageError
 from service.store.detail import picture_of, study_detail
 
 router = APIRouter(
-    prefix="/api/v1/studies", tags=["studies"], dependencies=[Depends(refuse_unknown_parameters)]
+    prefix="/api/v1/studies",
+    tags=["studies"],
+    dependencies=[Depends(require(Permission.VIEW)), Depends(refuse_unknown_parameters)],
 )
 
 MOST_FRAMES = 100_000

@@ -5,11 +5,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
+from service.access import Permission
 from service.api import schemas
+from service.api.callers import require
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.store.worklist import worklist
 
-router = APIRouter(prefix="/api/v1", tags=["worklist"], dependencies=[Depends(refuse_unknown_parameters)])
+router = APIRouter(
+    prefix="/api/v1",
+    tags=["worklist"],
+    dependencies=[Depends(require(Permission.VIEW)), Depends(refuse_unknown_parameters)],
+)
 
 MOST_ROWS = 1000
 

@@ -132,6 +132,7 @@ def _settings(data: Path | None) -> Settings:
         port=free_port(LOOPBACK),
         api_host=LOOPBACK,
         api_port=free_port(LOOPBACK),
+        access="open",  # open data, on this machine alone
         quiet_s=QUIET_S,
         stalled_s=STALLED_S,
         log_mb=LOG_MB,

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, params
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
@@ -80,11 +80,11 @@ class Pages:
     stalled_s: float
     _templates: Environment = field(default_factory=_environment)
 
-    def router(self) -> APIRouter:
-        """Routes of the two pages."""
+    def router(self, may_view: params.Depends) -> APIRouter:
+        """Routes of the two pages, behind a dependency that lets in who may view."""
         router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-        router.add_api_route("/", self.read_list)
-        router.add_api_route("/studies/{key}", self.read_study)
+        router.add_api_route("/", self.read_list, dependencies=[may_view])
+        router.add_api_route("/studies/{key}", self.read_study, dependencies=[may_view])
         return router
 
     @staticmethod
@@ -94,6 +94,7 @@ class Pages:
 
     def read_list(
         self,
+        request: Request,
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
         live: Literal["on", "off"] = "on",
     ) -> HTMLResponse:
@@ -102,8 +103,9 @@ class Pages:
             found = worklist(session, limit=PAGE_LENGTH, offset=offset)
             workers = live_workers(session, stalled_s=self.stalled_s)
         bands = {band: [row for row in found.rows if row.band is band] for band in Band}
-        return self._page(
+        return self.page(
             "worklist.html",
+            caller=request.state.caller,
             found=found,
             bands=bands,
             workers=workers,
@@ -113,7 +115,7 @@ class Pages:
         )
 
     def read_study(
-        self, key: str, frame: Annotated[int | None, Query(ge=0, le=100_000)] = None
+        self, request: Request, key: str, frame: Annotated[int | None, Query(ge=0, le=100_000)] = None
     ) -> HTMLResponse:
         """One study; `frame` is the picture shown large, from 0."""
         if not re.fullmatch(KEY_PATTERN, key):
@@ -125,8 +127,9 @@ class Pages:
             present.strip(current.pictures, current.regions) if current and detail.has_pictures else []
         )
         first = thumbnails[0].frame if thumbnails else 0
-        return self._page(
+        return self.page(
             "study.html",
+            caller=request.state.caller,
             detail=detail,
             row=detail.row,
             current=detail.current,
@@ -138,10 +141,12 @@ class Pages:
     def problem(self, told: Told) -> HTMLResponse:
         """Page that says what went wrong and what to do."""
         waits = told.status == HTTPStatus.SERVICE_UNAVAILABLE
-        return self._page("problem.html", status=told.status, told=told, refresh=waits)
+        return self.page("problem.html", status=told.status, told=told, refresh=waits)
 
-    def _page(self, template: str, *, status: int = HTTPStatus.OK, **context: Any) -> HTMLResponse:
+    def page(self, template: str, *, status: int = HTTPStatus.OK, **context: Any) -> HTMLResponse:
+        """One of our pages."""
         text = self._templates.get_template(template).render(
-            disclaimer=self.disclaimer, now=datetime.now(UTC), **context
+            {"caller": None, "refresh": False, "disclaimer": self.disclaimer, "now": datetime.now(UTC)}
+            | context
         )
         return HTMLResponse(text, status)

@@ -98,7 +98,7 @@ def heatmap() -> BuiltResult:
 @pytest.fixture
 def address(store: Store, tmp_path: Path) -> Iterator[str]:
     """Address of the application, served for real, on four studies."""
-    settings = Settings(data=tmp_path)
+    settings = Settings(data=tmp_path, access="open")
     stored = settings.results_folder / UNUSUAL.key / "sc.dcm"
     stored.parent.mkdir(parents=True)
     stored.write_bytes(encode(heatmap().dataset))

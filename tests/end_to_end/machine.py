@@ -118,6 +118,7 @@ def machine(
     port, api_port = free_port(), free_port()
     environment = os.environ | {
         "VIGIL_DATA": str(data),
+        "VIGIL_ACCESS": "open",
         "VIGIL_STALLED_S": "6",
         "VIGIL_FREE_MARK_MB": "64",
         "VIGIL_LOG_MB": "64",

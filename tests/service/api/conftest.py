@@ -11,7 +11,7 @@ from tests.web_client import TestClient
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path)
+    return Settings(data=tmp_path, access="open")
 
 
 @pytest.fixture

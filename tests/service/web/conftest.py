@@ -12,5 +12,5 @@ from tests.web_client import TestClient
 @pytest.fixture
 def browser(store: Store, tmp_path: Path) -> TestClient:
     """Client that asks for pages, as a browser does, on empty tables."""
-    app = create_app(store=store, settings=Settings(data=tmp_path), model=MODEL)
+    app = create_app(store=store, settings=Settings(data=tmp_path, access="open"), model=MODEL)
     return TestClient(app, base_url="http://127.0.0.1:8080", headers={"Accept": "text/html"})

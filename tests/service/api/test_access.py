@@ -1,0 +1,205 @@
+"""Every route times every role, and what another page may make a browser send."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute
+
+from service.access import GRANTS, Permission, Role
+from service.api import create_app
+from service.api.callers import COOKIE, CSRF_HEADER, open_to_all, require
+from service.api.signin import forget_tries
+from service.settings import Settings
+from service.store import Store, people
+from tests.seeds import MODEL
+from tests.web_client import TestClient
+
+PASSWORD = "correct horse battery"  # noqa: S105 - of nobody
+KEY = "a" * 20
+PUBLIC = {"/healthz", "/readyz", "/metrics", "/sign-in", "/welcome"}
+NEEDS = {require(permission): permission for permission in Permission}
+
+
+@pytest.fixture(autouse=True)
+def _no_tries_yet() -> None:
+    forget_tries()
+
+
+@pytest.fixture
+def app_client(store: Store, tmp_path: Path) -> Iterator[TestClient]:
+    app = create_app(store=store, settings=Settings(data=tmp_path, accept_stow=True), model=MODEL)
+    with TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False) as client:
+        client.follow_redirects = False
+        yield client
+
+
+def routes(client: TestClient) -> Iterator[tuple[APIRoute, str]]:
+    """Every route with every method it takes."""
+    app: Any = client.app
+    for route in _walk(app.routes):
+        for method in sorted(route.methods - {"HEAD"}):
+            yield route, method
+
+
+def _walk(found: Iterable[Any]) -> Iterator[APIRoute]:
+    """Routes, also those of routers that the application holds as a whole."""
+    for route in found:
+        if isinstance(route, APIRoute):
+            yield route
+        elif hasattr(route, "original_router"):
+            yield from _walk(route.original_router.routes)
+
+
+def address(route: APIRoute) -> str:
+    """Address of a route with something in place of its parameters."""
+    path = route.path
+    for name, value in (
+        ("key", KEY), ("index", "0"), ("study", "1.2"), ("name", "nobody"), ("token_id", "99999"),
+    ):  # fmt: skip
+        path = path.replace(f"{{{name}}}", value)
+    assert "{" not in path, f"say what {path} is asked with"
+    return path
+
+
+def needed(route: APIRoute) -> Permission | None:
+    """Permission a route asks for; fails where it neither asks nor says that it does not."""
+    called = [dependency.call for dependency in route.dependant.dependencies]
+    found = [NEEDS[call] for call in called if call in NEEDS]
+    if not found:
+        assert open_to_all in called, f"{route.path} asks nobody and does not say so"
+        return None
+    (permission,) = {*found} if len({*found}) == 1 else {max(found, key=_rarity)}
+    return permission
+
+
+def _rarity(permission: Permission) -> int:
+    return -sum(permission in granted for granted in GRANTS.values())
+
+
+def bearer(store: Store, role: Role) -> dict[str, str]:
+    with store.transaction() as session:
+        _, secret = people.make_token(session, f"test {role}", role, actor="test")
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def test_only_the_public_routes_ask_nobody(app_client: TestClient) -> None:
+    assert {route.path for route, _ in routes(app_client) if needed(route) is None} == PUBLIC
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_every_route_lets_in_who_may_and_nobody_else(
+    app_client: TestClient, store: Store, role: Role
+) -> None:
+    headers = bearer(store, role)
+    for route, method in routes(app_client):
+        permission = needed(route)
+        if permission is None:
+            continue
+        answer = app_client.request(method, address(route), headers=headers)
+        if permission in GRANTS[role]:
+            assert answer.status_code not in {401, 403, 500}, (method, route.path, answer.text)
+        else:
+            assert answer.status_code == 403, (method, route.path)
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"Authorization": "Bearer vigil_guess"}, {"Cookie": f"{COOKIE}=guess"}]
+)
+def test_nobody_gets_in_without_saying_who_they_are(app_client: TestClient, headers: dict[str, str]) -> None:
+    for route, method in routes(app_client):
+        if needed(route) is None:
+            continue
+        answer = app_client.request(method, address(route), headers=headers)
+        assert answer.status_code == 401, (method, route.path)
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def signed_in(client: TestClient, store: Store, role: Role = Role.ADMIN) -> str:
+    """Sign in by a one-time link; return the token of the session's forms."""
+    with store.transaction() as session:
+        secret = people.invite(session, role, actor="test")
+    answer = client.post("/welcome", data={"code": secret, "name": "ada", "password": PASSWORD})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    return str(client.get("/api/v1/me").json()["csrf"])
+
+
+def test_a_browser_is_sent_to_the_form_and_back(app_client: TestClient, store: Store) -> None:
+    signed_in(app_client, store)
+    app_client.cookies.clear()
+    sent = app_client.get(f"/studies/{KEY}?frame=3", headers={"Accept": "text/html"})
+    assert sent.status_code == 303
+    form = app_client.get(sent.headers["location"], headers={"Accept": "text/html"})
+    assert f'value="/studies/{KEY}?frame=3"' in form.text
+    back = app_client.post(
+        "/sign-in", data={"name": "ada", "password": PASSWORD, "to": f"/studies/{KEY}?frame=3"}
+    )
+    assert back.headers["location"] == f"/studies/{KEY}?frame=3"
+
+
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:1"]
+)
+def test_nobody_is_sent_elsewhere_after_signing_in(app_client: TestClient, store: Store, target: str) -> None:
+    signed_in(app_client, store)
+    answer = app_client.post("/sign-in", data={"name": "ada", "password": PASSWORD, "to": target})
+    assert answer.headers["location"] == "/"
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(app_client: TestClient, store: Store) -> None:
+    with store.transaction() as session:
+        secret = people.invite(session, Role.VIEWER, actor="test")
+    form = {"code": secret, "name": "vic", "password": PASSWORD}
+    cookie = app_client.post("https://127.0.0.1:8080/welcome", data=form).headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert "secure" in cookie
+
+
+@pytest.mark.parametrize("token", [None, "guess"])
+def test_a_change_without_the_sessions_token_is_refused(
+    app_client: TestClient, store: Store, token: str | None
+) -> None:
+    signed_in(app_client, store)
+    headers = {CSRF_HEADER: token} if token else {}
+    answer = app_client.post("/api/v1/tokens", json={"name": "ris"}, headers=headers)
+    assert answer.status_code == 403
+    assert answer.json()["type"].endswith("no-csrf-token")
+    with store.transaction() as session:
+        assert people.tokens(session) == []
+
+
+def test_a_change_with_the_sessions_token_is_made(app_client: TestClient, store: Store) -> None:
+    csrf = signed_in(app_client, store)
+    made = app_client.post("/api/v1/tokens", json={"name": "ris"}, headers={CSRF_HEADER: csrf})
+    assert made.status_code == 201
+    secret = {"Authorization": f"Bearer {made.json()['secret']}"}
+    app_client.cookies.clear()
+    assert app_client.get("/api/v1/me", headers=secret).json()["name"] == "token:ris"
+
+
+def test_signing_out_ends_the_session_on_the_server(app_client: TestClient, store: Store) -> None:
+    csrf = signed_in(app_client, store)
+    cookie = app_client.cookies[COOKIE]
+    assert app_client.post("/sign-out", data={"csrf": csrf}).status_code == 303
+    answer = app_client.get("/api/v1/me", headers={"Cookie": f"{COOKIE}={cookie}"})
+    assert answer.status_code == 401
+
+
+def test_guessing_is_slowed_down(app_client: TestClient) -> None:
+    tries = [app_client.post("/sign-in", data={"name": "a", "password": "b"}) for _ in range(11)]
+    assert [answer.status_code for answer in tries] == [401] * 10 + [429]
+    assert int(tries[-1].headers["retry-after"]) > 0
+
+
+def test_open_access_is_refused_where_others_can_reach_it(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="loopback"):
+        Settings(data=tmp_path, access="open", api_host="0.0.0.0")
+
+
+def test_with_open_access_anybody_may_view_and_nobody_administers(store: Store, tmp_path: Path) -> None:
+    app = create_app(store=store, settings=Settings(data=tmp_path, access="open"), model=MODEL)
+    client = TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False)
+    assert client.get("/api/v1/worklist").status_code == 200
+    assert client.get("/api/v1/tokens").status_code == 403
