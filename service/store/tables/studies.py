@@ -1,71 +1,24 @@
-"""The tables. Rows never leave `service.store`; what they mean stands in `service.study`.
-
-Unique keys carry the invariants: one revision per set of instances, one score per revision, model and
-configuration, one result per score and kind, one delivery per result and destination (design §4).
-"""
+"""A study and all that hangs on it, down to the way of each result."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    DateTime,
-    Enum,
     Float,
     ForeignKey,
     Identity,
     Index,
     Integer,
-    MetaData,
-    Text,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from service.store.tables.base import Base
 from service.study import DeliveryStatus, PackState, State, Whereabouts
-
-SCHEMA = "vigil"
-
-
-def _coded(kind: type[StrEnum]) -> Enum:
-    """Text column with a check constraint: a new code needs a migration, not a type change."""
-    return Enum(
-        kind,
-        native_enum=False,
-        length=20,
-        create_constraint=True,
-        values_callable=lambda e: [m.value for m in e],
-    )
-
-
-class Base(DeclarativeBase):
-    """All tables of Vigil's own; the engine's live in their own schema."""
-
-    metadata = MetaData(
-        schema=SCHEMA,
-        naming_convention={
-            "ix": "ix_%(column_0_label)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        },
-    )
-    type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy as a class attribute
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        list[dict[str, Any]]: JSONB,
-        str: Text,
-        State: _coded(State),
-        DeliveryStatus: _coded(DeliveryStatus),
-        PackState: _coded(PackState),
-        Whereabouts: _coded(Whereabouts),
-    }
 
 
 class StudyRow(Base):
@@ -275,91 +228,3 @@ class DeliveryRow(Base):
     )
 
     result: Mapped[ResultRow] = relationship(back_populates="deliveries")
-
-
-class ParkedDestinationRow(Base):
-    """A destination that a person put aside: its deliveries wait."""
-
-    __tablename__ = "parked_destination"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    parked_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class HeartbeatRow(Base):
-    """When a loop looked last."""
-
-    __tablename__ = "heartbeat"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[datetime]
-
-
-class AuditRow(Base):
-    """One event, chained to the one before. Append-only by trigger."""
-
-    __tablename__ = "audit"
-
-    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    at: Mapped[datetime]
-    actor: Mapped[str]
-    action: Mapped[str]
-    study_key: Mapped[str | None]
-    detail: Mapped[dict[str, Any]]
-    previous: Mapped[str]
-    hash: Mapped[str]
-
-    __table_args__ = (Index(None, "study_key"),)
-
-
-class PersonRow(Base):
-    """Somebody who may sign in."""
-
-    __tablename__ = "person"
-
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
-    role: Mapped[str]
-    subject: Mapped[str | None] = mapped_column(unique=True)  # issuer and subject of an identity provider
-    password_hash: Mapped[str | None]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    ended_at: Mapped[datetime | None]
-
-
-class InvitationRow(Base):
-    """A one-time link: for a new account, or for a new password of an old one."""
-
-    __tablename__ = "invitation"
-
-    digest: Mapped[str] = mapped_column(primary_key=True)
-    role: Mapped[str]
-    person_id: Mapped[int | None] = mapped_column(ForeignKey("vigil.person.id"))
-    expires_at: Mapped[datetime]
-
-
-class SessionRow(Base):
-    """Somebody at a browser."""
-
-    __tablename__ = "session"
-
-    digest: Mapped[str] = mapped_column(primary_key=True)
-    person_id: Mapped[int] = mapped_column(ForeignKey("vigil.person.id"))
-    csrf: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    used_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    expires_at: Mapped[datetime]
-
-
-class TokenRow(Base):
-    """What another system shows to be let in."""
-
-    __tablename__ = "token"
-
-    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
-    role: Mapped[str]
-    digest: Mapped[str] = mapped_column(unique=True)
-    created_by: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    expires_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
