@@ -5,6 +5,7 @@ configuration, one result per score and kind, one delivery per result and destin
 """
 
 from service.store.tables.base import SCHEMA, Base
+from service.store.tables.changes import ChangeRow, SecretRow
 from service.store.tables.identity import IdentityRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
 from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
@@ -14,6 +15,7 @@ __all__ = [
     "SCHEMA",
     "AuditRow",
     "Base",
+    "ChangeRow",
     "DeliveryRow",
     "HeartbeatRow",
     "IdentityRow",
@@ -24,6 +26,7 @@ __all__ = [
     "ResultRow",
     "RevisionRow",
     "ScoreRow",
+    "SecretRow",
     "SessionRow",
     "StudyRow",
     "TokenRow",
