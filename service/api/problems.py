@@ -16,7 +16,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from service.errors import AccountError, DatabaseError, TriageError, UnknownStudyError
+from service.errors import (
+    AccountError,
+    CursorError,
+    DatabaseError,
+    ForgedCursorError,
+    TriageError,
+    UnknownStudyError,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -117,6 +124,12 @@ def unknown_study() -> Problem:
     )
 
 
+def cursor(error: CursorError) -> Problem:
+    """A page of the list cannot be found."""
+    code = "forged-cursor" if isinstance(error, ForgedCursorError) else "stale-cursor"
+    return problem(HTTPStatus.BAD_REQUEST, code, str(error), "Ask again without `cursor`.")
+
+
 def account(error: AccountError) -> Problem:
     """An account or a token cannot be made or changed."""
     return problem(HTTPStatus.CONFLICT, "account", str(error), "Correct it and try again.")
@@ -158,6 +171,10 @@ def install(
         if error.problem.status == HTTPStatus.UNAUTHORIZED and _wants_page(request):
             return sign_in(request)
         return answer(request, error.problem, error.headers)
+
+    @app.exception_handler(CursorError)
+    def _no_page(request: Request, error: CursorError) -> Response:
+        return answer(request, cursor(error))
 
     @app.exception_handler(AccountError)
     @app.exception_handler(UnknownStudyError)
