@@ -9,10 +9,11 @@ from starlette.types import ASGIApp
 from models.scores import ModelIdentity
 from service import __version__
 from service.access import Permission
-from service.api import dicomweb, health, metrics, people, problems, signin, studies, worklist
+from service.api import dicomweb, events, health, metrics, people, problems, signin, studies, worklist
 from service.api.callers import require
 from service.api.dependencies import Parts
 from service.api.guard import Guard
+from service.api.hub import Hub
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects, Unchecked
@@ -80,9 +81,11 @@ def create_app(
         title="Vigil", version=__version__, docs_url=None, redoc_url=None, responses=problems.RESPONSES
     )
     app.state.parts = parts
+    app.state.hub = Hub(store)
     problems.install(app, pages.problem, signin.sign_in_first)
     for router in (
         worklist.router,
+        events.router,
         studies.router,
         people.router,
         dicomweb.router,

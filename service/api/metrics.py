@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ from dicom_node.spool import QUARANTINE
 from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
-from service.store import packs
+from service.store import harm, packs
 from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
@@ -104,6 +105,11 @@ class _Census(Collector):
             packing = packs.waiting(session)
             workers = live_workers(session, stalled_s=self._parts.settings.stalled_s)
             seen = beats(session)
+            order = harm.measure(
+                session,
+                now=datetime.now(UTC),
+                longest_unread_s=self._parts.settings.longest_unread_s,
+            )
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
@@ -128,6 +134,13 @@ class _Census(Collector):
         looked = {(name,): age_s for name, age_s in seen.items()}
         yield _gauge("vigil_loop_age_seconds", "Seconds since a loop looked last.", looked, "loop")
         yield _gauge("vigil_workers", "Worker processes with a fresh heartbeat.", {(): float(workers)})
+        yield _gauge(
+            "vigil_delayed_studies",
+            "Studies of the last 30 days that waited past the age limit while a later one was seen first.",
+            {(): float(order.delayed)},
+        )
+        overdue = {(): float(order.overdue)}
+        yield _gauge("vigil_overdue_studies", "Studies that no reader saw within the age limit.", overdue)
         head = {(): float(census.audit_number)}
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
 
