@@ -58,9 +58,9 @@ FILL = (
     SELECT id, 1, key, 'quiet_period' FROM vigil.study
     """,
     """
-    INSERT INTO vigil.score (revision_id, model_hash, config_digest, run_at, state, reason, p_value, study_score,
-                             model_name, model_version, reference_group, reference_n, calibration_hash, heads,
-                             regions, series, ended_at)
+    INSERT INTO vigil.score (revision_id, model_hash, config_digest, run_at, state, reason, p_value,
+                             study_score, model_name, model_version, reference_group, reference_n,
+                             calibration_hash, heads, regions, series, ended_at)
     SELECT revision.id, 'm', 'c', study.received_at, study.state, study.reason,
            CASE WHEN study.state = 'scored' THEN ceil(draft.p * 400) / 400 END,
            CASE WHEN study.state = 'scored' THEN draft.score END,
@@ -72,7 +72,7 @@ FILL = (
     """,
     """
     INSERT INTO vigil.result (score_id, kind, sop_class_uid, sop_instance_uid, path, sha256, bytes)
-    SELECT id, kind, '1.2', '2.25.' || id || '.' || length(kind) || ascii(kind), kind, 'e', 1
+    SELECT id, kind, '1.2', '2.25.' || id || '.' || strpos('seg,sc,sr', kind), kind, 'e', 1
     FROM vigil.score CROSS JOIN unnest(ARRAY['seg', 'sc', 'sr']) kind WHERE state = 'scored'
     """,
     """

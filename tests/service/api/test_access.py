@@ -60,7 +60,7 @@ def address(route: APIRoute) -> str:
     ):  # fmt: skip
         path = path.replace(f"{{{name}}}", value)
     assert "{" not in path, f"say what {path} is asked with"
-    return path
+    return f"{path}?wait=false" if path.endswith("/events") else path  # a stream that ends
 
 
 def needed(route: APIRoute) -> Permission | None:

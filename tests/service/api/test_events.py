@@ -1,5 +1,6 @@
 """Change notices over a real server: a test client would wait for the end of a stream."""
 
+import asyncio
 import json
 import threading
 import time
@@ -11,6 +12,7 @@ import httpx
 import pytest
 import uvicorn
 from sqlalchemy import text
+from starlette.types import Message
 
 from service.api import create_app, events, hub
 from service.roles import free_port
@@ -136,19 +138,42 @@ def test_too_many_watchers_are_asked_to_come_again(served: str, monkeypatch: pyt
     assert refused.json()["type"] == "urn:vigil:problem:too-many-watchers"
 
 
-def test_a_watcher_that_takes_nothing_is_let_go_and_the_others_are_told(
+def test_a_watcher_that_falls_behind_is_let_go_and_can_ask_for_what_it_missed(
     served: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "QUEUE", 3)
-    with watching(served) as slow, watching(served) as other:
+    with watching(served) as slow:
         with store.transaction() as session:
             for number in range(50):
                 changes.note(session, f"study{number}", "changed")
         told = list(slow)  # its end
-        list(other)
     assert len(told) < 50
     again = httpx.get(f"{served}{URL}?wait=false&since=0", timeout=TIMEOUT_S)
     assert again.text.count("event: study") == 50
+
+
+def test_a_watcher_that_takes_nothing_is_let_go_without_holding_up_anybody(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "SEND_S", 0.2)
+    told = hub.Hub(store)
+
+    async def never(*_: object) -> dict[str, str]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def taking_nothing(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await never()
+
+    async def stream() -> None:
+        watcher = hub.Watcher()
+        told.join(watcher)
+        answer = events.Stream(told, watcher, store, None)
+        await asyncio.wait_for(answer({}, never, taking_nothing), 5)
+
+    asyncio.run(stream())
+    assert not told._watchers
 
 
 def missed(client: TestClient, since: int) -> list[Event | None]:
