@@ -1,6 +1,6 @@
 """Bodies of the answers. They mirror the values of `service.store`; numbers come with their basis (I10)."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -41,6 +41,17 @@ class Assessment(Body):
     reference_group: str
     reference_n: int = Field(description="Studies in the reference group.")
     run_at: datetime
+
+
+class ShownIdentity(Body):
+    """Whom a study is about, as far as the caller may see it; what is masked is null."""
+
+    label: str = Field(description="The name or the initials; empty where neither is shown.")
+    age_years: int | None = Field(description="At the time of the study.")
+    sex: str | None
+    patient_id: str | None
+    accession_number: str | None
+    birth_date: date | None
 
 
 class ResultStatus(Body):
