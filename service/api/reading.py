@@ -192,10 +192,10 @@ def correct_feedback(
 
 
 @router.post("/{key}/reveal", dependencies=[Depends(refuse_idempotency_key)])
-def reveal_identity(parts: PartsOf, caller: Reader, key: Key) -> schemas.ShownIdentity:
+def reveal_identity(parts: PartsOf, caller: Reader, key: Key) -> schemas.Identity:
     """Show the whole identity of one study, whatever is masked; who did is on record."""
     with parts.store.transaction() as session:
         studies.locked(session, key)
         identity = identities.of_studies(session, [key]).get(key)
         audit.append(session, "identity.revealed", actor=caller.name, study_key=key)
-    return schemas.ShownIdentity.model_validate(mask(identity, Masking.FULL))
+    return schemas.Identity.model_validate(mask(identity, Masking.FULL))

@@ -1,11 +1,11 @@
-"""What people do to studies: seen, assigned, feedback; and what a repeated request was answered."""
+"""What people do to studies: assignments, feedback; and what a repeated request was answered."""
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 
 # As `service.study` had them when this was written; a test compares what PostgreSQL allows with it.
 DELIVERY_MOVES = (
@@ -24,9 +24,6 @@ STATES = ("received", "complete", "queued", "scored", "not_assessable", "failed"
 def upgrade() -> None:
     at = sa.DateTime(timezone=True)
     for column in (
-        sa.Column("seen_at", at, nullable=True),
-        sa.Column("seen_by", sa.Text(), nullable=True),
-        sa.Column("assigned_to", sa.Text(), nullable=True),
         sa.Column("assigned_by", sa.Text(), nullable=True),
         sa.Column("assigned_at", at, nullable=True),
         sa.Column("assignment_version", sa.Integer(), server_default="0", nullable=False),
