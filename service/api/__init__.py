@@ -9,7 +9,18 @@ from starlette.types import ASGIApp
 from models.scores import ModelIdentity
 from service import __version__
 from service.access import Permission
-from service.api import dicomweb, health, metrics, people, problems, reading, signin, studies, worklist
+from service.api import (
+    dicomweb,
+    health,
+    metrics,
+    operating,
+    people,
+    problems,
+    reading,
+    signin,
+    studies,
+    worklist,
+)
 from service.api.callers import require
 from service.api.dependencies import Parts
 from service.api.guard import Guard
@@ -41,6 +52,7 @@ def create_app(
     model: ModelIdentity | None = None,
     pictures: LocalObjects | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
+    config_digest: str | None = None,
 ) -> FastAPI:
     """Application on a store.
 
@@ -54,7 +66,9 @@ def create_app(
     pictures : LocalObjects, optional
         Where the heatmaps are; unset: the results folder of the settings.
     follow : callable, optional
-        The model in service now, for answers and metrics.
+        The model in service now, for answers, metrics and what is to be scored again.
+    config_digest : str, optional
+        Of everything besides the model that shapes a result.
 
     Returns
     -------
@@ -66,6 +80,7 @@ def create_app(
         settings=settings,
         model=model,
         follow=follow,
+        config_digest=config_digest,
         pictures=pictures or Unchecked(settings.results_folder),
     )
     pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
@@ -80,6 +95,7 @@ def create_app(
         studies.router,
         reading.router,
         reading.shown,
+        operating.router,
         people.router,
         dicomweb.router,
         health.router,

@@ -31,6 +31,8 @@ class Parts:
         The model in service now.
     pictures : LocalObjects
         Where the heatmaps are.
+    config_digest : str, optional
+        Of everything besides the model that shapes a result; without it nothing is scored from here.
     """
 
     store: Store
@@ -38,6 +40,7 @@ class Parts:
     model: ModelIdentity | None
     pictures: LocalObjects
     follow: Callable[[], ModelIdentity] | None = None
+    config_digest: str | None = None
 
     @property
     def model_now(self) -> ModelIdentity | None:

@@ -33,6 +33,7 @@ from service.store.feedback import (
     UnknownFeedbackError,
 )
 from service.store.marks import NobodyToAssignError
+from service.store.revival import NothingToSendError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -91,6 +92,7 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
     KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
     NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
+    NothingToSendError: (HTTPStatus.NOT_FOUND, "nothing-to-send"),
     NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
     RevisionChangedError: (HTTPStatus.CONFLICT, "revision-changed"),
     StudyDeletedError: (HTTPStatus.GONE, "study-deleted"),
