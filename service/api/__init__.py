@@ -23,6 +23,7 @@ from service.api import (
 )
 from service.api.callers import require
 from service.api.dependencies import Parts
+from service.api.entry import Entry
 from service.api.guard import Guard
 from service.settings import Settings
 from service.store import Store
@@ -36,7 +37,7 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Put the guard around everything, so that the answer to a defect carries its headers too."""
         parts: Parts = self.state.parts
-        return Guard(super().build_middleware_stack(), parts.settings.api_host)
+        return Guard(Entry(super().build_middleware_stack()), parts.settings.api_host)
 
     def openapi(self) -> dict[str, Any]:
         """Description of the API (OpenAPI 3.1)."""

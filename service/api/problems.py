@@ -3,9 +3,9 @@
 A problem names its remedy and never repeats what was sent: a rejected value may hold an identity (I9).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -83,6 +83,11 @@ _STANDARD: Mapping[int, tuple[str, str, str]] = {
         "method-not-allowed",
         "This address does not answer that method.",
         "Read with GET; see /openapi.json.",
+    ),
+    413: (
+        "too-large",
+        "The body is larger than anything this address takes.",
+        "Send less at once.",
     ),
 }
 
@@ -260,9 +265,15 @@ def database_down() -> Problem:
     )
 
 
+def _place(item: Mapping[str, Any]) -> Sequence[object]:
+    """Where something is wrong, in our own names: the name of a field nobody knows is the caller's text."""
+    place: Sequence[object] = item["loc"]
+    return place[:-1][:2] if item["type"] == "extra_forbidden" else place[:2]
+
+
 def _invalid_problem(error: RequestValidationError) -> Problem:
     faults = [
-        Fault(where=".".join(str(part) for part in item["loc"][:2]), problem=str(item["msg"]))
+        Fault(where=".".join(str(part) for part in _place(item)), problem=str(item["msg"]))
         for item in error.errors()
     ]
     return problem(
