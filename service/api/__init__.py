@@ -1,6 +1,6 @@
 """The HTTP application: the API under ``/api/v1``, the operations routes, and the pages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -17,6 +17,7 @@ from service.api import (
     people,
     problems,
     reading,
+    resources,
     signin,
     studies,
     worklist,
@@ -54,6 +55,8 @@ def create_app(
     pictures: LocalObjects | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
     config_digest: str | None = None,
+    card: Callable[[], str] = str,
+    destinations: Callable[[], Sequence[str]] = tuple,
 ) -> FastAPI:
     """Application on a store.
 
@@ -70,6 +73,10 @@ def create_app(
         The model in service now, for answers, metrics and what is to be scored again.
     config_digest : str, optional
         Of everything besides the model that shapes a result.
+    card : callable, optional
+        Model card of the model in service, Markdown.
+    destinations : callable, optional
+        Names of the peers that are sent results.
 
     Returns
     -------
@@ -82,6 +89,8 @@ def create_app(
         model=model,
         follow=follow,
         config_digest=config_digest,
+        card=card,
+        destinations=destinations,
         pictures=pictures or Unchecked(settings.results_folder),
     )
     pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
@@ -97,6 +106,7 @@ def create_app(
         reading.router,
         reading.shown,
         operating.router,
+        resources.router,
         people.router,
         dicomweb.router,
         health.router,

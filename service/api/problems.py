@@ -20,6 +20,8 @@ from service.errors import (
     AccountError,
     ConflictError,
     DatabaseError,
+    ForgedCursorError,
+    StaleCursorError,
     StudyDeletedError,
     TriageError,
     UnknownStudyError,
@@ -94,6 +96,7 @@ _STANDARD: Mapping[int, tuple[str, str, str]] = {
 # Errors of our own whose docstring says it all: what is wrong, and after the first full stop what to do.
 _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     ConflictError: (HTTPStatus.PRECONDITION_FAILED, "changed-since"),
+    ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
     ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
     KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
     NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
@@ -101,6 +104,7 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
     RevisionChangedError: (HTTPStatus.CONFLICT, "revision-changed"),
     StudyDeletedError: (HTTPStatus.GONE, "study-deleted"),
+    StaleCursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
     TooManyKeysError: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-idempotency-keys"),
     TooMuchFeedbackError: (HTTPStatus.CONFLICT, "too-much-feedback"),
     UnknownFeedbackError: (HTTPStatus.NOT_FOUND, "unknown-feedback"),
