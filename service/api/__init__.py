@@ -1,6 +1,6 @@
 """The HTTP application: the API under ``/api/v1``, the operations routes, and the pages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -11,12 +11,13 @@ from service import __version__
 from service.access import Permission
 from service.api import dicomweb, health, metrics, people, problems, signin, studies, worklist
 from service.api.callers import require
-from service.api.dependencies import Parts
+from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.guard import Guard
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects, Unchecked
 from service.web import Pages
+from service.web.listing import Access, Listing
 
 
 class Application(FastAPI):
@@ -41,6 +42,7 @@ def create_app(
     model: ModelIdentity | None = None,
     pictures: LocalObjects | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
+    reference: Callable[[], Sequence[float]] | None = None,
 ) -> FastAPI:
     """Application on a store.
 
@@ -55,6 +57,8 @@ def create_app(
         Where the heatmaps are; unset: the results folder of the settings.
     follow : callable, optional
         The model in service now, for answers and metrics.
+    reference : callable, optional
+        Raw scores of its reference group, for the list's histogram.
 
     Returns
     -------
@@ -68,7 +72,14 @@ def create_app(
         follow=follow,
         pictures=pictures or Unchecked(settings.results_folder),
     )
-    pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
+    pages = Pages(store=store, disclaimer=parts.disclaimer)
+    listing = Listing(
+        store=store,
+        settings=settings,
+        page=pages.page,
+        model=lambda: parts.model_now,
+        reference=reference,
+    )
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(
         title="Vigil", version=__version__, docs_url=None, redoc_url=None, responses=problems.RESPONSES
@@ -83,6 +94,14 @@ def create_app(
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),
+        listing.router(
+            Access(
+                view=Depends(require(Permission.VIEW)),
+                read=Depends(require(Permission.READ)),
+                operate=Depends(require(Permission.OPERATE)),
+                strict=Depends(refuse_unknown_parameters),
+            )
+        ),
         signin.router(pages.page),
     ):
         app.include_router(router)
