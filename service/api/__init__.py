@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 from models.scores import ModelIdentity
 from service import __version__
 from service.access import Permission
-from service.api import dicomweb, health, metrics, people, problems, signin, studies, worklist
+from service.api import dicomweb, health, metrics, people, problems, reading, signin, studies, worklist
 from service.api.callers import require
 from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.guard import Guard
@@ -89,6 +89,8 @@ def create_app(
     for router in (
         worklist.router,
         studies.router,
+        reading.router,
+        reading.shown,
         people.router,
         dicomweb.router,
         health.router,
