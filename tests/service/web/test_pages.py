@@ -168,7 +168,9 @@ def test_a_strangers_description_is_only_text(browser: TestClient, store: Store)
         assert "{{ 7 * 7 }}" in page.text
 
 
-def test_nothing_is_loaded_from_elsewhere_and_no_script_or_style_stands_in_a_page(browser: TestClient, store: Store) -> None:
+def test_nothing_is_loaded_from_elsewhere_and_no_script_or_style_stands_in_a_page(
+    browser: TestClient, store: Store
+) -> None:
     seed = Seed(name="a", regions=REGIONS, pictures=8)
     planted(store, seed)
     for url in ("/", f"/studies/{seed.key}", "/studies/nobody"):

@@ -4,7 +4,9 @@ import re
 from service.web import HERE
 
 FOLDER = HERE / "static" / "vendor"
-ROW = re.compile(r"^\| `(?P<file>[^`]+)` \|.*, `(?P<licence>[^`]+)` \| `(?P<sha256>[0-9a-f]{64})` \|$", re.MULTILINE)
+ROW = re.compile(
+    r"^\| `(?P<file>[^`]+)` \|.*, `(?P<licence>[^`]+)` \| `(?P<sha256>[0-9a-f]{64})` \|$", re.MULTILINE
+)
 
 
 def test_every_vendored_file_is_the_one_that_was_published() -> None:
