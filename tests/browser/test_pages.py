@@ -1,9 +1,7 @@
-"""What a person does on the list, with the distribution's browser: keys, forms, and nothing from elsewhere."""
+"""What a person does on the list, with the distribution's browser: keys, forms, nothing from elsewhere."""
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Response, expect
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 from dicom_node.results import BuiltResult, ResultContext, build_results, encode
 from models.scores import Scores
@@ -21,7 +19,7 @@ from service.access import Identity
 from service.api import create_app
 from service.settings import Settings
 from service.store import Store, identities
-from service.store.tables import StudyRow
+from service.store.tables import AuditRow, StudyRow
 from service.study import DeliveryStatus, Priority, State
 from tests.browser.conftest import Serve
 from tests.phantoms import Phantom
@@ -35,6 +33,7 @@ DELIVERED = {"archive": DeliveryStatus.DELIVERED}
 REFERENCE = (0.4, 0.6, 0.7, 0.9, 1.1, 1.4)  # raw scores of the reference group
 NAME = "Musterfrau^Zenobia"
 PATIENT_ID = "PID-775533"
+SECRETS = ("Musterfrau", "Zenobia", PATIENT_ID)
 NOW = datetime.now(UTC)
 
 UNUSUAL = Seed(
@@ -55,9 +54,7 @@ USUAL = Seed(
     received_at=NOW - timedelta(minutes=31),
     results={"sc": {"archive": DeliveryStatus.UNDELIVERED}},
 )
-MIDDLE = Seed(
-    name="middle", description="MR brain", p_value=3 / 7, received_at=NOW - timedelta(minutes=20)
-)
+MIDDLE = Seed(name="middle", description="MR brain", p_value=3 / 7, received_at=NOW - timedelta(minutes=20))
 DECLINED = Seed(
     name="declined",
     description="survey",
@@ -160,3 +157,176 @@ def test_the_page_shows_the_order_of_the_api(page: Page, shots: Path) -> None:
     page.screenshot(path=shots / "list-dark.png", full_page=True)
     page.get_by_label("Theme").select_option("light")
     page.screenshot(path=shots / "list-light.png", full_page=True)
+
+
+def focused(page: Page) -> str | None:
+    """Key of the row that has focus."""
+    found = page.evaluate("document.activeElement.closest('tr')?.dataset.key ?? null")
+    return None if found is None else str(found)
+
+
+def study_of(store: Store, key: str) -> StudyRow:
+    with store.transaction() as session:
+        return session.scalars(select(StudyRow).where(StudyRow.key == key)).one()
+
+
+def audited(store: Store, action: str) -> list[tuple[str, str | None]]:
+    """Who did it, and to which study."""
+    with store.transaction() as session:
+        rows = session.scalars(select(AuditRow).where(AuditRow.action == action).order_by(AuditRow.number))
+        return [(row.actor, row.study_key) for row in rows]
+
+
+def test_three_studies_are_triaged_by_keys_alone(page: Page, store: Store) -> None:
+    first, second, third = keys_shown(page)[:3]
+    for key in (first, second):
+        page.keyboard.press("j")
+        assert focused(page) == key
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid"  # one sees where one is
+        page.keyboard.press("s")
+        expect(page.locator(f"#row-{key} .done")).to_have_text(re.compile("Seen"))
+        assert focused(page) == key
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("k")
+    assert focused(page) == second
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/studies/{third}")
+    assert [key for _, key in audited(store, "study.seen")] == [first, second]
+
+
+def test_slash_and_question_mark_lead_to_filter_and_keys(page: Page) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type("jk?r")  # letters are text in a field
+    expect(page.get_by_label("Study, modality or sender")).to_have_value("jk?r")
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    page.get_by_label("Single keys work on this page").uncheck()
+    page.get_by_role("button", name="Close").click()
+    page.keyboard.press("j")
+    assert focused(page) is None
+
+
+def test_everything_is_reached_by_the_tab_key_alone(page: Page) -> None:
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to content")).to_be_focused()
+    reached = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id"))
+    wanted = {UNUSUAL.description, "Try again", "Mark seen", "Reveal", "Filter", "filter-text", "As a table"}
+    assert wanted <= reached
+
+
+def test_a_failed_study_never_looks_like_a_usual_one(page: Page) -> None:
+    usual = page.locator(f"#row-{USUAL.key}")
+    for seed in (BROKEN, DECLINED):
+        row = page.locator(f".band.unjudged #row-{seed.key}")
+        expect(row).to_be_visible()
+        assert not row.locator(".scale, .value, .rank, img").count()
+        box, below = row.bounding_box(), usual.bounding_box()
+        assert box is not None
+        assert below is not None
+        assert box["y"] < below["y"]
+        badge = row.locator(".badge")
+        assert badge.locator("svg.shape").count() == 1
+        colour = "element => getComputedStyle(element).backgroundColor"
+        assert page.locator(".band.unjudged").evaluate(colour) != page.locator(".band.ranked").evaluate(
+            colour
+        )
+
+
+def test_a_failed_study_is_tried_again_on_the_spot(page: Page, store: Store) -> None:
+    page.locator(f"#row-{BROKEN.key}").get_by_role("button", name="Try again").click()
+    expect(page.locator(f"#row-{BROKEN.key} .badge")).to_have_text("queued")
+    assert study_of(store, BROKEN.key).state is State.QUEUED
+    assert [key for _, key in audited(store, "study.replayed")] == [BROKEN.key]
+
+
+def test_no_answer_holds_a_name_until_a_reader_reveals_it(page: Page, store: Store) -> None:
+    answers: list[Response] = []
+    page.on("response", answers.append)
+    page.reload()
+    row = page.locator(f"#row-{UNUSUAL.key}")
+    expect(row.locator(".person")).to_contain_text("Z. M.")
+    expect(row.locator(".person")).to_contain_text("54 y F")
+    said = [page.request.get("/api/v1/worklist").text(), page.request.get(f"/studies/{UNUSUAL.key}").text()]
+    said += [answer.url + str(answer.headers) for answer in answers]
+    said += [answer.text() for answer in answers if answer.url.endswith("/")]
+    assert len(said) > 6
+    assert not [part for part in said for secret in SECRETS if secret in part]
+    row.get_by_role("button", name="Reveal").click()
+    expect(row.locator(".person")).to_contain_text("Musterfrau, Zenobia")
+    expect(row.locator(".person")).to_contain_text(PATIENT_ID)
+    assert page.locator("#list").inner_text().count("Musterfrau") == 1
+    assert "Musterfrau" not in page.url + page.title()
+    assert [key for _, key in audited(store, "identity.revealed")] == [UNUSUAL.key]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_list_breaks_no_rule_of_accessibility(page: Page, theme: str) -> None:
+    page.get_by_label("Theme").select_option(theme)
+    page.locator("summary").first.click()
+    found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_the_theme_stays(page: Page) -> None:
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.get_by_label("Theme").select_option("light")
+    page.goto(f"/studies/{USUAL.key}")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+@pytest.mark.parametrize("width", [WIDTH, WIDTH // 2, 400])  # whole, at 200 %, and a telephone's
+def test_no_width_needs_sideways_scrolling(page: Page, shots: Path, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": HEIGHT})
+    page.screenshot(path=shots / f"list-{width}.png", full_page=True)
+    root = page.locator("html")
+    assert root.evaluate("element => element.scrollWidth") == root.evaluate("element => element.clientWidth")
+
+
+def test_a_filter_is_an_address_and_gets_a_name(page: Page) -> None:
+    page.get_by_label("Study, modality or sender").fill("lesion")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    page.wait_for_url("**/?text=lesion")
+    assert keys_shown(page) == [UNUSUAL.key]
+    page.get_by_label("Name of this filter").fill("lesions")
+    page.get_by_role("button", name="Save").click()
+    page.goto("/")
+    page.get_by_role("link", name="lesions").click()
+    page.wait_for_url("**/?text=lesion")
+    assert keys_shown(page) == [UNUSUAL.key]
+    page.get_by_role("button", name="Remove the saved filter lesions").click()
+    expect(page.get_by_role("link", name="lesions")).to_have_count(0)
+
+
+def test_no_request_leaves_the_origin(page: Page, address: str) -> None:
+    asked: list[str] = []
+    page.context.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    page.locator(f"#row-{UNUSUAL.key} img").scroll_into_view_if_needed()
+    page.keyboard.press("r")
+    page.locator(f"#study-{UNUSUAL.key}").click()
+    page.wait_for_load_state()
+    assert {"htmx.min.js", "worklist.js"} <= {url.rpartition("/")[2].partition("?")[0] for url in asked}
+    assert [url for url in asked if not url.startswith(f"{address}/")] == []
+
+
+def test_without_a_script_links_and_forms_do_the_same(chromium: Browser, page: Page) -> None:
+    context = chromium.new_context(java_script_enabled=False, base_url=page.url)
+    plain = context.new_page()
+    plain.goto("/?live=off")
+    plain.locator(f"#row-{UNUSUAL.key}").get_by_role("button", name="Mark seen").click()
+    expect(plain.locator(f"#row-{UNUSUAL.key} .done")).to_be_visible()
+    assert plain.url.endswith("/?live=off")
+    plain.locator(f"#row-{UNUSUAL.key}").get_by_role("button", name="Reveal").click()
+    expect(plain.locator(f"#row-{UNUSUAL.key} .person")).to_contain_text("Musterfrau, Zenobia")
+    plain.get_by_role("link", name="← Worklist").click()
+    plain.get_by_label("Priority").select_option("urgent")
+    plain.get_by_role("button", name="Filter", exact=True).click()
+    assert plain.url.endswith("/?priority=urgent")
+    assert keys_shown(plain) == [MIDDLE.key]
+    context.close()
