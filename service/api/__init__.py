@@ -72,7 +72,12 @@ def create_app(
         follow=follow,
         pictures=pictures or Unchecked(settings.results_folder),
     )
-    pages = Pages(store=store, disclaimer=parts.disclaimer)
+    pages = Pages(
+        store=store,
+        disclaimer=parts.disclaimer,
+        longest_unread_s=settings.longest_unread_s,
+        masking=settings.masking,
+    )
     listing = Listing(
         store=store,
         settings=settings,

@@ -19,7 +19,9 @@ from starlette.responses import Response
 from service.errors import (
     AccountError,
     ConflictError,
+    CursorError,
     DatabaseError,
+    ForgedCursorError,
     StudyDeletedError,
     TriageError,
     UnknownStudyError,
@@ -33,6 +35,7 @@ from service.store.feedback import (
     UnknownFeedbackError,
 )
 from service.store.marks import NobodyToAssignError
+from service.store.saved_filters import TooManyFiltersError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -90,6 +93,9 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     ConflictError: (HTTPStatus.PRECONDITION_FAILED, "changed-since"),
     ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
     KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
+    CursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
+    ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
+    TooManyFiltersError: (HTTPStatus.CONFLICT, "too-many-filters"),
     NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
     NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
     RevisionChangedError: (HTTPStatus.CONFLICT, "revision-changed"),

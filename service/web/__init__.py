@@ -12,7 +12,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 
-from service import __version__
+from service import __version__, why
+from service.access import Masking
 from service.errors import UnknownStudyError
 from service.store import Store
 from service.store.detail import study_detail
@@ -43,7 +44,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percentile=present.percentile,
+        percentile=why.percentile,
         number=present.number,
         short=present.short,
         clock=present.clock,
@@ -80,10 +81,14 @@ class Pages:
     store : Store
     disclaimer : str
         Stands on every page.
+    longest_unread_s, masking
+        As for the list (`service.store.worklist.worklist`).
     """
 
     store: Store
     disclaimer: str
+    longest_unread_s: float
+    masking: Masking
     _templates: Environment = field(default_factory=_environment)
 
     def router(self, may_view: params.Depends) -> APIRouter:
@@ -104,7 +109,7 @@ class Pages:
         if not re.fullmatch(KEY_PATTERN, key):
             raise UnknownStudyError(UnknownStudyError.__doc__)
         with self.store.transaction() as session:
-            detail = study_detail(session, key)
+            detail = study_detail(session, key, longest_unread_s=self.longest_unread_s, masking=self.masking)
         current = detail.current if detail.row.assessment else None
         thumbnails = (
             present.strip(current.pictures, current.regions) if current and detail.has_pictures else []
