@@ -68,6 +68,7 @@ class ActiveModel:
     _seen: str | None = None
     _identity: ModelIdentity | None = field(default=None)
     _card: str = ""
+    _reference: tuple[float, ...] = ()
 
     def mark(self) -> str:
         """A text that changes when another model is to serve, or the folder of this one changed."""
@@ -114,7 +115,9 @@ class ActiveModel:
         if mark != self._seen:
             try:
                 artefact = self.artefact()
-                self._identity = identify(artefact, read_calibration(artefact.path / CALIBRATION))
+                calibration = read_calibration(artefact.path / CALIBRATION)
+                self._identity = identify(artefact, calibration)
+                self._reference = calibration.scores
                 self._card = (artefact.path / CARD).read_text(encoding="utf-8")
             except (ModelError, SettingsError):
                 if self._identity is None:
@@ -135,6 +138,17 @@ class ActiveModel:
         """
         self.identity()
         return self._card
+
+    def reference(self) -> tuple[float, ...]:
+        """Raw scores of the reference group of who serves, ascending.
+
+        Raises
+        ------
+        ModelError, SettingsError
+            As `identity`.
+        """
+        self.identity()
+        return self._reference
 
     def _folder(self) -> Path | None:
         if self.chosen is not None:

@@ -219,6 +219,7 @@ def api(api_port: ApiPort = None) -> None:
             config_digest=wiring.config_digest(settings),
             card=active.card,
             destinations=lambda: [peer.name for peer in peers.destinations],
+            reference=active.reference,
             pictures=wiring.open_pictures(settings),
         ),
         host=settings.api_host,

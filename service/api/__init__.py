@@ -23,13 +23,14 @@ from service.api import (
     worklist,
 )
 from service.api.callers import require
-from service.api.dependencies import Parts
+from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
 from service.api.guard import Guard
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects, Unchecked
 from service.web import Pages
+from service.web.listing import Access, Listing
 
 
 class Application(FastAPI):
@@ -57,6 +58,7 @@ def create_app(
     config_digest: str | None = None,
     card: Callable[[], str] = str,
     destinations: Callable[[], Sequence[str]] = tuple,
+    reference: Callable[[], Sequence[float]] | None = None,
 ) -> FastAPI:
     """Application on a store.
 
@@ -77,6 +79,8 @@ def create_app(
         Model card of the model in service, Markdown.
     destinations : callable, optional
         Names of the peers that are sent results.
+    reference : callable, optional
+        Raw scores of its reference group, for the list's histogram.
 
     Returns
     -------
@@ -96,9 +100,15 @@ def create_app(
     pages = Pages(
         store=store,
         disclaimer=parts.disclaimer,
-        stalled_s=settings.stalled_s,
         longest_unread_s=settings.longest_unread_s,
         masking=settings.masking,
+    )
+    listing = Listing(
+        store=store,
+        settings=settings,
+        page=pages.page,
+        model=lambda: parts.model_now,
+        reference=reference,
     )
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(
@@ -118,6 +128,14 @@ def create_app(
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),
+        listing.router(
+            Access(
+                view=Depends(require(Permission.VIEW)),
+                read=Depends(require(Permission.READ)),
+                operate=Depends(require(Permission.OPERATE)),
+                strict=Depends(refuse_unknown_parameters),
+            )
+        ),
         signin.router(pages.page),
     ):
         app.include_router(router)

@@ -1,6 +1,7 @@
 """Codes in words for people. One table each; a code without words is a failing test."""
 
 from service.completeness import Trigger
+from service.store.order import Sort
 from service.study import (
     COMMITMENT_FAILED,
     COMMITMENT_NOT_OFFERED,
@@ -12,7 +13,9 @@ from service.study import (
     SOP_CLASS_REFUSED,
     Band,
     DeliveryStatus,
+    Priority,
     State,
+    Verdict,
     Whereabouts,
 )
 from service.why import REASONS, reason
@@ -99,6 +102,12 @@ ACTIONS: dict[str, str] = {
     "pack.confirmed": "Pack written and read back",
     "pack.refused": "Pack missing or damaged, to be made again",
     "model.activated": "Another model was put in service",
+    "study.seen": "Seen by a reader",
+    "study.unseen": "Mark of having been seen taken back",
+    "study.assigned": "Given to a reader, or to nobody",
+    "feedback.given": "Judged by a reader",
+    "feedback.corrected": "Judgement corrected",
+    "identity.revealed": "Identity revealed to a reader",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",
 }
@@ -111,6 +120,28 @@ TRIGGERS: dict[str, str] = {
     Trigger.COMMITMENT_REQUEST: "the modality asked to commit to all of it",
     Trigger.ARCHIVE_COUNT: "the archive holds as many images as came",
     "model_changed": "the model or its configuration changed",
+}
+
+PRIORITIES: dict[Priority, str] = {
+    Priority.STAT: "STAT",
+    Priority.URGENT: "urgent",
+    Priority.ROUTINE: "routine",
+    Priority.SCREENING: "screening",
+}
+
+SORTS: dict[Sort, str] = {
+    Sort.TRIAGE: "Triage order",
+    Sort.PERCENTILE: "Most unusual first",
+    Sort.OLDEST: "Oldest first",
+    Sort.NEWEST: "Newest first",
+}
+
+VERDICTS: dict[str, str] = {
+    Verdict.CONFIRMED_FINDING: "finding confirmed",
+    Verdict.FALSE_ALARM: "false alarm",
+    Verdict.ARTEFACT: "artefact",
+    Verdict.NOT_RELEVANT: "not relevant",
+    Verdict.WRONG_STUDY: "wrong study",
 }
 
 BANDS: dict[Band, str] = {

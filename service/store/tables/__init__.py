@@ -7,6 +7,7 @@ configuration, one result per score and kind, one delivery per result and destin
 from service.store.tables.actions import AnswerRow, FeedbackRow
 from service.store.tables.base import SCHEMA, Base
 from service.store.tables.changes import ChangeRow, SecretRow
+from service.store.tables.filters import SavedFilterRow
 from service.store.tables.identity import IdentityRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
 from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
@@ -28,6 +29,7 @@ __all__ = [
     "PersonRow",
     "ResultRow",
     "RevisionRow",
+    "SavedFilterRow",
     "ScoreRow",
     "SecretRow",
     "SessionRow",
