@@ -216,6 +216,7 @@ def api(api_port: ApiPort = None) -> None:
             model=active.identity(),
             follow=active.identity,
             pictures=wiring.open_pictures(settings),
+            volumes=wiring.open_volumes(settings),
         ),
         host=settings.api_host,
         port=settings.api_port,

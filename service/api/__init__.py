@@ -9,13 +9,15 @@ from starlette.types import ASGIApp
 from models.scores import ModelIdentity
 from service import __version__
 from service.access import Permission
-from service.api import dicomweb, health, metrics, people, problems, signin, studies, worklist
+from service.api import dicomweb, health, metrics, people, problems, signin, studies, viewer, worklist
 from service.api.callers import require
 from service.api.dependencies import Parts
 from service.api.guard import Guard
+from service.provision import Provision
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects, Unchecked
+from service.volumes import Volumes
 from service.web import Pages
 
 
@@ -40,6 +42,7 @@ def create_app(
     settings: Settings,
     model: ModelIdentity | None = None,
     pictures: LocalObjects | None = None,
+    volumes: Volumes | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
 ) -> FastAPI:
     """Application on a store.
@@ -53,6 +56,8 @@ def create_app(
         The model in service; its disclaimer stands on every page.
     pictures : LocalObjects, optional
         Where the heatmaps are; unset: the results folder of the settings.
+    volumes : Volumes, optional
+        Scored series as one volume; unset: read from the spool of the settings.
     follow : callable, optional
         The model in service now, for answers and metrics.
 
@@ -67,6 +72,8 @@ def create_app(
         model=model,
         follow=follow,
         pictures=pictures or Unchecked(settings.results_folder),
+        volumes=volumes
+        or Volumes(provision=Provision(spool_folder=settings.spool_folder), folder=settings.scratch_folder),
     )
     pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
@@ -78,6 +85,7 @@ def create_app(
     for router in (
         worklist.router,
         studies.router,
+        viewer.router,
         people.router,
         dicomweb.router,
         health.router,

@@ -12,6 +12,7 @@ from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
 from service.store.worklist import KEY_PATTERN
+from service.volumes import Volumes
 
 DISCLAIMER = "Anomaly ranking, not a diagnosis."
 
@@ -30,12 +31,15 @@ class Parts:
         The model in service now.
     pictures : LocalObjects
         Where the heatmaps are.
+    volumes : Volumes
+        Scored series as one volume.
     """
 
     store: Store
     settings: Settings
     model: ModelIdentity | None
     pictures: LocalObjects
+    volumes: Volumes
     follow: Callable[[], ModelIdentity] | None = None
 
     @property

@@ -5,6 +5,7 @@ configuration, one result per score and kind, one delivery per result and destin
 """
 
 from service.store.tables.base import SCHEMA, Base
+from service.store.tables.maps import MapRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
 from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
@@ -17,6 +18,7 @@ __all__ = [
     "HeartbeatRow",
     "InstanceRow",
     "InvitationRow",
+    "MapRow",
     "ParkedDestinationRow",
     "PersonRow",
     "ResultRow",
