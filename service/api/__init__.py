@@ -9,10 +9,12 @@ from starlette.types import ASGIApp
 from models.scores import ModelIdentity
 from service import __version__
 from service.access import Permission
+from service.active import ActiveModel
 from service.api import dicomweb, health, metrics, people, problems, signin, studies, viewer, worklist
 from service.api.callers import require
 from service.api.dependencies import Parts
 from service.api.guard import Guard
+from service.cards import Cards
 from service.provision import Provision
 from service.settings import Settings
 from service.store import Store
@@ -75,7 +77,13 @@ def create_app(
         volumes=volumes
         or Volumes(provision=Provision(spool_folder=settings.spool_folder), folder=settings.scratch_folder),
     )
-    pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
+    pages = Pages(
+        store=store,
+        disclaimer=parts.disclaimer,
+        stalled_s=settings.stalled_s,
+        masking=settings.masking,
+        card_of=Cards(active=ActiveModel(data=settings.data, chosen=settings.model)).of,
+    )
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(
         title="Vigil", version=__version__, docs_url=None, redoc_url=None, responses=problems.RESPONSES

@@ -1,6 +1,7 @@
-"""The pages: the list and one study. Rendered here, no script, nothing loaded from elsewhere."""
+"""The pages: the list and one study. Rendered here, useful without script, nothing loaded from elsewhere."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -13,13 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 
 from service import __version__
+from service.access import Caller, Masking
 from service.errors import UnknownStudyError
 from service.store import Store
 from service.store.census import live_workers
-from service.store.detail import study_detail
 from service.store.worklist import KEY_PATTERN, worklist
 from service.study import Band, Whereabouts
-from service.web import present, words
+from service.web import present, study, words
 
 HERE = Path(__file__).parent
 PAGE_LENGTH = 200
@@ -52,6 +53,7 @@ def _environment() -> Environment:
         size=present.size,
         ticks=present.ticks,
         standing=present.standing,
+        duration=present.duration,
         caution=present.caution,
         reason=words.reason,
         trigger=words.trigger,
@@ -73,11 +75,17 @@ class Pages:
         Stands on every page.
     stalled_s : float
         Seconds without a heartbeat after which a worker counts as gone.
+    masking : Masking
+        How much of an identity a page shows.
+    card_of : callable
+        Hash of a model to the Markdown of its card; None where this machine has none.
     """
 
     store: Store
     disclaimer: str
     stalled_s: float
+    masking: Masking
+    card_of: Callable[[str], str | None]
     _templates: Environment = field(default_factory=_environment)
 
     def router(self, may_view: params.Depends) -> APIRouter:
@@ -120,23 +128,12 @@ class Pages:
         """One study; `frame` is the picture shown large, from 0."""
         if not re.fullmatch(KEY_PATTERN, key):
             raise UnknownStudyError(UnknownStudyError.__doc__)
+        caller: Caller = request.state.caller
         with self.store.transaction() as session:
-            detail = study_detail(session, key)
-        current = detail.current if detail.row.assessment else None
-        thumbnails = (
-            present.strip(current.pictures, current.regions) if current and detail.has_pictures else []
-        )
-        first = thumbnails[0].frame if thumbnails else 0
-        return self.page(
-            "study.html",
-            caller=request.state.caller,
-            detail=detail,
-            row=detail.row,
-            current=detail.current,
-            thumbnails=thumbnails,
-            frame=min(first if frame is None else frame, max(current.pictures - 1, 0)) if current else 0,
-            refresh=detail.row.band is Band.PENDING,
-        )
+            shown = study.gather(
+                session, key, caller=caller, frame=frame, masking=self.masking, card_of=self.card_of
+            )
+        return self.page("study.html", caller=caller, **shown)
 
     def problem(self, told: Told) -> HTMLResponse:
         """Page that says what went wrong and what to do."""

@@ -67,6 +67,16 @@ def ago(at: datetime, now: datetime) -> str:
     return f"{seconds} s ago" if seconds > 0 else "now"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 12 ms, 3.4 s, 2 min 5 s."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
 def size(count: int) -> str:
     """Bytes as people count them."""
     value = float(count)

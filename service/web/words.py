@@ -143,6 +143,40 @@ ACTIONS: dict[str, str] = {
     "result.undelivered": "Result not delivered",
 }
 
+STAGES: dict[str, str] = {
+    "received": "Receiving",
+    "complete": "Waiting for more images",
+    "queued": "Making the job",
+    "claimed": "Waiting for a worker",
+    "fetch": "Fetching the images",
+    "read": "Reading and checking them",
+    "score": "Scoring",
+    "build": "Building the results",
+    "keep": "Keeping the results",
+    "scored": "Scored, all of the attempt",
+    "not_assessable": "Found not assessable, all of the attempt",
+    "failed": "Failed, all of the attempt",
+    "sent": "Sending",
+    "confirmed": "Waiting for confirmation",
+}
+
+LOOKS: dict[str, str] = {
+    "study.viewed": "opened it",
+    "study.seen": "marked it as seen",
+    "study.unseen": "took back that it was seen",
+    "identity.revealed": "revealed whose it is",
+    "feedback.given": "gave feedback",
+    "feedback.corrected": "corrected feedback",
+}
+
+VERDICTS: dict[str, str] = {  # in the order of their keys, from 1
+    "confirmed_finding": "Confirmed finding",
+    "false_alarm": "False alarm",
+    "artefact": "Artefact",
+    "not_relevant": "Not relevant",
+    "wrong_study": "Wrong study",
+}
+
 TRIGGERS: dict[str, str] = {
     Trigger.QUIET_PERIOD: "no new image for a while",
     Trigger.LONGEST_WAIT: "something announced did not come in time",
