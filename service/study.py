@@ -65,6 +65,9 @@ class Priority(IntEnum):
 # What waited too long passes all but STAT: a backlog of overdue studies must not hold up an emergency.
 OVERDUE = Priority.STAT - 1
 
+# Seconds after which a study that no reader has seen stands before all but STAT; the setting's default.
+LONGEST_UNREAD_S = 86_400.0
+
 
 class Band(IntEnum):
     """Groups of the worklist, top first. What Vigil could not judge stands above what it ranked (I7)."""

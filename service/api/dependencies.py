@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
 from models.scores import ModelIdentity
@@ -66,7 +67,7 @@ def refuse_unknown_parameters(request: Request) -> None:
     RequestValidationError
         Answered as a problem document.
     """
-    named = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    named = _named(request.scope["route"].dependant)
     if set(request.query_params) - named:
         allowed = ", ".join(sorted(named)) or "none"
         raise RequestValidationError(
@@ -78,6 +79,12 @@ def refuse_unknown_parameters(request: Request) -> None:
                 }
             ]
         )
+
+
+def _named(dependant: Dependant) -> set[str]:
+    """Query parameters of a route and of all it depends on."""
+    own = {parameter.alias for parameter in dependant.query_params}
+    return own.union(*(_named(inner) for inner in dependant.dependencies))
 
 
 PartsOf = Annotated[Parts, Depends(_parts)]

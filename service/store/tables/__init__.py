@@ -5,6 +5,7 @@ configuration, one result per score and kind, one delivery per result and destin
 """
 
 from service.store.tables.base import SCHEMA, Base
+from service.store.tables.filters import SavedFilterRow
 from service.store.tables.identity import IdentityRow
 from service.store.tables.maps import MapRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
@@ -25,6 +26,7 @@ __all__ = [
     "PersonRow",
     "ResultRow",
     "RevisionRow",
+    "SavedFilterRow",
     "ScoreRow",
     "SessionRow",
     "StudyRow",

@@ -48,6 +48,9 @@ class StudyRow(Base):
     hold: Mapped[str | None]  # why nothing of it may be deleted
     waived: Mapped[str | None]  # why it may be deleted without every result confirmed
     parked_at: Mapped[datetime | None]  # a person put it aside: nobody scores it
+    seen_at: Mapped[datetime | None]  # a reader has seen it as it stands; a new state takes the mark away
+    seen_by: Mapped[str | None]
+    assigned_to: Mapped[str | None]  # account that has claimed it
 
     __table_args__ = (
         CheckConstraint(
