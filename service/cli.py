@@ -215,6 +215,7 @@ def api(api_port: ApiPort = None) -> None:
             settings=settings,
             model=active.identity(),
             follow=active.identity,
+            reference=active.reference,
             pictures=wiring.open_pictures(settings),
             volumes=wiring.open_volumes(settings),
         ),

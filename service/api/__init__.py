@@ -1,6 +1,6 @@
 """The HTTP application: the API under ``/api/v1``, the operations routes, and the pages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -10,9 +10,20 @@ from models.scores import ModelIdentity
 from service import __version__
 from service.access import Permission
 from service.active import ActiveModel
-from service.api import dicomweb, health, metrics, people, problems, signin, studies, viewer, worklist
+from service.api import (
+    dicomweb,
+    health,
+    metrics,
+    people,
+    problems,
+    reading,
+    signin,
+    studies,
+    viewer,
+    worklist,
+)
 from service.api.callers import require
-from service.api.dependencies import Parts
+from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.guard import Guard
 from service.cards import Cards
 from service.provision import Provision
@@ -21,6 +32,7 @@ from service.store import Store
 from service.store.objects import LocalObjects, Unchecked
 from service.volumes import Volumes
 from service.web import Pages
+from service.web.listing import Access, Listing
 
 
 class Application(FastAPI):
@@ -46,6 +58,7 @@ def create_app(
     pictures: LocalObjects | None = None,
     volumes: Volumes | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
+    reference: Callable[[], Sequence[float]] | None = None,
 ) -> FastAPI:
     """Application on a store.
 
@@ -62,6 +75,8 @@ def create_app(
         Scored series as one volume; unset: read from the spool of the settings.
     follow : callable, optional
         The model in service now, for answers and metrics.
+    reference : callable, optional
+        Raw scores of its reference group, for the list's histogram.
 
     Returns
     -------
@@ -80,9 +95,15 @@ def create_app(
     pages = Pages(
         store=store,
         disclaimer=parts.disclaimer,
-        stalled_s=settings.stalled_s,
         masking=settings.masking,
         card_of=Cards(active=ActiveModel(data=settings.data, chosen=settings.model)).of,
+    )
+    listing = Listing(
+        store=store,
+        settings=settings,
+        page=pages.page,
+        model=lambda: parts.model_now,
+        reference=reference,
     )
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(
@@ -94,11 +115,21 @@ def create_app(
         worklist.router,
         studies.router,
         viewer.router,
+        reading.router,
+        reading.shown,
         people.router,
         dicomweb.router,
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),
+        listing.router(
+            Access(
+                view=Depends(require(Permission.VIEW)),
+                read=Depends(require(Permission.READ)),
+                operate=Depends(require(Permission.OPERATE)),
+                strict=Depends(refuse_unknown_parameters),
+            )
+        ),
         signin.router(pages.page),
     ):
         app.include_router(router)

@@ -5,7 +5,7 @@ A problem names its remedy and never repeats what was sent: a rejected value may
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,7 +16,23 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from service.errors import AccountError, DatabaseError, TriageError, UnknownStudyError
+from service.errors import (
+    AccountError,
+    ConflictError,
+    DatabaseError,
+    StudyDeletedError,
+    TriageError,
+    UnknownStudyError,
+)
+from service.store.answers import KeyReusedError, TooManyKeysError
+from service.store.feedback import (
+    ForeignFeedbackError,
+    NoSuchPlaceError,
+    RevisionChangedError,
+    TooMuchFeedbackError,
+    UnknownFeedbackError,
+)
+from service.store.marks import NobodyToAssignError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -67,6 +83,20 @@ _STANDARD: Mapping[int, tuple[str, str, str]] = {
         "This address does not answer that method.",
         "Read with GET; see /openapi.json.",
     ),
+}
+
+# Errors of our own whose docstring says it all: what is wrong, and after the first full stop what to do.
+_TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
+    ConflictError: (HTTPStatus.PRECONDITION_FAILED, "changed-since"),
+    ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
+    KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
+    NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
+    NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
+    RevisionChangedError: (HTTPStatus.CONFLICT, "revision-changed"),
+    StudyDeletedError: (HTTPStatus.GONE, "study-deleted"),
+    TooManyKeysError: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-idempotency-keys"),
+    TooMuchFeedbackError: (HTTPStatus.CONFLICT, "too-much-feedback"),
+    UnknownFeedbackError: (HTTPStatus.NOT_FOUND, "unknown-feedback"),
 }
 
 RESPONSES: dict[int | str, dict[str, object]] = {
@@ -122,6 +152,13 @@ def account(error: AccountError) -> Problem:
     return problem(HTTPStatus.CONFLICT, "account", str(error), "Correct it and try again.")
 
 
+def told(error: TriageError) -> Problem:
+    """Problem of an error that says itself what to do."""
+    status, code = _TOLD[type(error)]
+    detail, _, remedy = (type(error).__doc__ or "").partition(". ")
+    return problem(status, code, f"{detail}.", remedy)
+
+
 def too_many_requests(wait_s: int) -> ProblemError:
     """Somebody asks more often than anybody needs to."""
     return ProblemError(
@@ -161,8 +198,14 @@ def install(
 
     @app.exception_handler(AccountError)
     @app.exception_handler(UnknownStudyError)
-    def _told(request: Request, error: TriageError) -> Response:
+    def _known(request: Request, error: TriageError) -> Response:
         return answer(request, account(error) if isinstance(error, AccountError) else unknown_study())
+
+    def _says_itself(request: Request, error: Exception) -> Response:
+        return answer(request, told(cast("TriageError", error)))
+
+    for kind in _TOLD:
+        app.add_exception_handler(kind, _says_itself)
 
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> Response:

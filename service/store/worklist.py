@@ -115,6 +115,8 @@ class WorklistRow:
     is_parked : bool
         A person put it aside; nobody scores it.
     results : tuple of ResultStatus
+    thumbnail : int or None
+        Frame of the heatmap that shows the strongest region; None where no pictures are kept.
     priority : Priority
     why : tuple of Why
         Why it stands where it stands.
@@ -149,6 +151,7 @@ class WorklistRow:
     flag: str | None
     is_parked: bool
     results: tuple[ResultStatus, ...]
+    thumbnail: int | None
     priority: Priority
     why: tuple[Why, ...]
     is_overdue: bool
@@ -366,6 +369,7 @@ def _row(
         flag=study.flag,
         is_parked=study.parked_at is not None,
         results=tuple(results),
+        thumbnail=_thumbnail(study, score) if score and standing is Band.RANKED else None,
         priority=Priority(study.priority),
         why=(),
         is_overdue=study.seen_at is None and study.received_at <= cutoff,
@@ -380,6 +384,15 @@ def _row(
 def _scored_series(score: ScoreRow) -> str:
     """Return the description of the series whose score it is."""
     return next((str(series["description"]) for series in score.series if series.get("is_scored")), "")
+
+
+def _thumbnail(study: StudyRow, score: ScoreRow) -> int | None:
+    """Return the frame of the strongest region; the middle one where no region stands out."""
+    is_gone = study.deleted_at is not None and (score.ended_at is None or score.ended_at <= study.deleted_at)
+    if not score.pictures or is_gone:
+        return None
+    frame = int(score.regions[0]["slice_index"]) if score.regions else score.pictures // 2
+    return min(frame, score.pictures - 1)
 
 
 def _results(session: Session, score_ids: Sequence[int]) -> dict[int, list[ResultStatus]]:

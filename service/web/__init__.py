@@ -1,4 +1,4 @@
-"""The pages: the list and one study. Rendered here, useful without script, nothing loaded from elsewhere."""
+"""The pages, rendered here: nothing is loaded from elsewhere, and all of them work without a script."""
 
 import re
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Query, Request, params
 from fastapi.responses import HTMLResponse
@@ -17,13 +17,12 @@ from service import __version__
 from service.access import Caller, Masking
 from service.errors import UnknownStudyError
 from service.store import Store
-from service.store.census import live_workers
-from service.store.worklist import KEY_PATTERN, worklist
+from service.store.worklist import KEY_PATTERN
 from service.study import Band, Whereabouts
-from service.web import present, study, words
+from service.web import links, present, study, words
+from service.web.shapes import SHAPES
 
 HERE = Path(__file__).parent
-PAGE_LENGTH = 200
 REFRESH_S = 5
 
 
@@ -50,6 +49,10 @@ def _environment() -> Environment:
         short=present.short,
         clock=present.clock,
         ago=present.ago,
+        span=present.span,
+        step=present.step,
+        basis_of=present.basis_of,
+        day=links.day,
         size=present.size,
         ticks=present.ticks,
         standing=present.standing,
@@ -59,7 +62,13 @@ def _environment() -> Environment:
         trigger=words.trigger,
     )
     environment.globals.update(
-        words=words, Band=Band, Whereabouts=Whereabouts, version=__version__, refresh_s=REFRESH_S
+        words=words,
+        shapes=SHAPES,
+        Band=Band,
+        Whereabouts=Whereabouts,
+        version=__version__,
+        refresh_s=REFRESH_S,
+        small_group=present.SMALL_GROUP,
     )
     return environment
 
@@ -73,8 +82,6 @@ class Pages:
     store : Store
     disclaimer : str
         Stands on every page.
-    stalled_s : float
-        Seconds without a heartbeat after which a worker counts as gone.
     masking : Masking
         How much of an identity a page shows.
     card_of : callable
@@ -83,15 +90,13 @@ class Pages:
 
     store: Store
     disclaimer: str
-    stalled_s: float
     masking: Masking
     card_of: Callable[[str], str | None]
     _templates: Environment = field(default_factory=_environment)
 
     def router(self, may_view: params.Depends) -> APIRouter:
-        """Routes of the two pages, behind a dependency that lets in who may view."""
+        """Routes of the pages of one study, behind a dependency that lets in who may view."""
         router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-        router.add_api_route("/", self.read_list, dependencies=[may_view])
         router.add_api_route("/studies/{key}", self.read_study, dependencies=[may_view])
         return router
 
@@ -99,27 +104,6 @@ class Pages:
     def static() -> StaticFiles:
         """The style sheet and the icon."""
         return StaticFiles(directory=HERE / "static")
-
-    def read_list(
-        self,
-        request: Request,
-        cursor: Annotated[str | None, Query(max_length=1000)] = None,
-        live: Literal["on", "off"] = "on",
-    ) -> HTMLResponse:
-        """The worklist."""
-        with self.store.transaction() as session:
-            found = worklist(session, cursor=cursor, limit=PAGE_LENGTH)
-            workers = live_workers(session, stalled_s=self.stalled_s)
-        bands = {band: [row for row in found.rows if row.band is band] for band in Band}
-        return self.page(
-            "worklist.html",
-            caller=request.state.caller,
-            found=found,
-            bands=bands,
-            workers=workers,
-            cursor=cursor,
-            refresh=live == "on",
-        )
 
     def read_study(
         self, request: Request, key: str, frame: Annotated[int | None, Query(ge=0, le=100_000)] = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from service.store.detail import Region
-from service.store.worklist import Assessment, ResultStatus
+from service.store.worklist import Assessment, ResultStatus, WorklistRow
 from service.study import ARRIVED, DeliveryStatus
 from service.web.words import KINDS, MARKS, STATUSES
 
@@ -75,6 +75,32 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s"
+
+
+def span(since: datetime, now: datetime) -> str:
+    """How long, coarsely: ``12 min``."""
+    return ago(since, now).removesuffix(" ago").replace("now", "0 s")
+
+
+def step(value: float) -> str:
+    """Class of a percentile's colour: ``c9`` is the most unusual tenth, ``c0`` the most usual."""
+    return f"c{9 - min(int(value // 10), 9)}"
+
+
+def basis_of(assessment: Assessment) -> tuple[str, str, str, int]:
+    """What a percentile stands on: two of one basis compare."""
+    return (
+        assessment.model.sha256,
+        assessment.calibration_sha256,
+        assessment.reference_group,
+        assessment.reference_n,
+    )
+
+
+def common_basis(rows: Iterable[WorklistRow]) -> tuple[str, str, str, int] | None:
+    """What all percentiles of a page stand on; None where they differ, or there are none."""
+    found = {basis_of(row.assessment) for row in rows if row.assessment}
+    return found.pop() if len(found) == 1 else None
 
 
 def size(count: int) -> str:

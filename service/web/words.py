@@ -2,6 +2,7 @@
 
 from models.errors import Reason
 from service.completeness import Trigger
+from service.store.order import Sort
 from service.study import (
     CANCELLED,
     COMMITMENT_FAILED,
@@ -16,6 +17,7 @@ from service.study import (
     STUDY_DELETED,
     Band,
     DeliveryStatus,
+    Priority,
     State,
     Whereabouts,
 )
@@ -185,6 +187,20 @@ TRIGGERS: dict[str, str] = {
     Trigger.COMMITMENT_REQUEST: "the modality asked to commit to all of it",
     Trigger.ARCHIVE_COUNT: "the archive holds as many images as came",
     "model_changed": "the model or its configuration changed",
+}
+
+PRIORITIES: dict[Priority, str] = {
+    Priority.STAT: "STAT",
+    Priority.URGENT: "urgent",
+    Priority.ROUTINE: "routine",
+    Priority.SCREENING: "screening",
+}
+
+SORTS: dict[Sort, str] = {
+    Sort.TRIAGE: "Triage order",
+    Sort.PERCENTILE: "Most unusual first",
+    Sort.OLDEST: "Oldest first",
+    Sort.NEWEST: "Newest first",
 }
 
 BANDS: dict[Band, str] = {

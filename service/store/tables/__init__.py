@@ -4,6 +4,7 @@ Unique keys carry the invariants: one revision per set of instances, one score p
 configuration, one result per score and kind, one delivery per result and destination (design §4).
 """
 
+from service.store.tables.actions import AnswerRow, FeedbackRow
 from service.store.tables.base import SCHEMA, Base
 from service.store.tables.filters import SavedFilterRow
 from service.store.tables.identity import IdentityRow
@@ -14,9 +15,11 @@ from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, Re
 
 __all__ = [
     "SCHEMA",
+    "AnswerRow",
     "AuditRow",
     "Base",
     "DeliveryRow",
+    "FeedbackRow",
     "HeartbeatRow",
     "IdentityRow",
     "InstanceRow",

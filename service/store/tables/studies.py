@@ -51,6 +51,9 @@ class StudyRow(Base):
     seen_at: Mapped[datetime | None]  # a reader has seen it as it stands; a new state takes the mark away
     seen_by: Mapped[str | None]
     assigned_to: Mapped[str | None]  # account that has claimed it
+    assigned_by: Mapped[str | None]
+    assigned_at: Mapped[datetime | None]
+    assignment_version: Mapped[int] = mapped_column(Integer, server_default="0")
 
     __table_args__ = (
         CheckConstraint(

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0013"
-down_revision = "0007"
+down_revision = "0012"
 
 
 def upgrade() -> None:
