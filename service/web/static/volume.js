@@ -7,6 +7,7 @@ const control = (name) => place.querySelector(`#${name}`);
 const { SLICE_TYPE, SHOW_RENDER } = niivue;
 const TRANSPARENT_BELOW = 1; // niivue's ZERO_TO_MAX_TRANSPARENT_BELOW_MIN, which it does not export: a value keeps its colour
 const PLANES = [SLICE_TYPE.MULTIPLANAR, SLICE_TYPE.AXIAL, SLICE_TYPE.CORONAL, SLICE_TYPE.SAGITTAL];
+const LARGE = 0.68; // of the width, for the plane of the slices
 const slices = Number(place.dataset.slices);
 
 function tell(text) {
@@ -23,7 +24,8 @@ function hasGraphics() {
 const viewer = new niivue.Niivue({
   backColor: [0, 0, 0, 1],
   crosshairColor: [1, 0.84, 0.37, 0.7],
-  crosshairWidth: 0.6,
+  crosshairWidth: 0.3,
+  crosshairGap: 12, // what lies under the cross is what people look at
   fontColor: [0.87, 0.9, 0.93, 1],
   isRadiologicalConvention: true, // the patient's right is on the left
   multiplanarShowRender: SHOW_RENDER.NEVER,
@@ -46,8 +48,9 @@ function stack() {
   return { along, indexOf };
 }
 
+// Of the scanner: niivue reckons within the grid of the volume unless it is told.
 function position() {
-  return [...viewer.frac2mm(viewer.scene.crosshairPos)].slice(0, 3);
+  return [...viewer.frac2mm(viewer.scene.crosshairPos, 0, true)].slice(0, 3);
 }
 
 // Move to a slice; `at` is a place in it, patient millimetres, LPS as DICOM has them (niivue has RAS).
@@ -56,13 +59,13 @@ function go({ slice, at }) {
   const from = at ? [-at[0], -at[1], at[2]] : position();
   const steps = slice - indexOf(from);
   const to = from.map((part, axis) => part + steps * along[axis]);
-  viewer.scene.crosshairPos = viewer.mm2frac(to);
+  viewer.scene.crosshairPos = viewer.mm2frac(to, 0, true);
   viewer.createOnLocationChange();
   viewer.drawScene();
 }
 
-function moved({ mm, values }) {
-  const slice = Math.min(Math.max(Math.round(stack().indexOf(mm)), 0), slices - 1);
+function moved({ values }) {
+  const slice = Math.min(Math.max(Math.round(stack().indexOf(position())), 0), slices - 1);
   control("slice").value = String(slice + 1);
   control("slice-said").textContent = `${slice + 1} of ${slices}`;
   const anomaly = values[1] ? `, map ${values[1].value.toFixed(2)}` : "";
@@ -87,6 +90,20 @@ function turn() {
   viewer.setSliceType(Number(control("planes-shown").value));
 }
 
+// Asked for by ourselves: niivue asks twice for what it loads by address, and takes an error for a volume.
+async function fetched(address) {
+  const answer = await fetch(address);
+  if (!answer.ok) throw new Error(String(answer.status));
+  return answer.arrayBuffer();
+}
+
+// The plane the slices were taken in stands large, all three beside it.
+function arrange() {
+  const along = stack().along.map(Math.abs);
+  viewer.opts.heroSliceType = [SLICE_TYPE.SAGITTAL, SLICE_TYPE.CORONAL, SLICE_TYPE.AXIAL][along.indexOf(Math.max(...along))];
+  viewer.opts.heroImageFraction = LARGE;
+}
+
 async function begin() {
   if (!hasGraphics()) {
     tell("This browser offers no WebGL 2, so there is no volume to turn. The pictures below show the same.");
@@ -96,16 +113,15 @@ async function begin() {
   place.hidden = false;
   try {
     await viewer.attachToCanvas(control("planes"));
-    await viewer.loadVolumes([
-      { url: place.dataset.volume, name: "volume.nii.gz", colormap: "gray" },
-      { url: place.dataset.map, name: "map.nii.gz", colormap: "viridis", opacity: 0.6, cal_min: 0.5, cal_max: 1 },
-    ]);
-    if (viewer.volumes.length !== 2) throw new Error("a volume is missing");
+    const [volume, map] = await Promise.all([fetched(place.dataset.volume), fetched(place.dataset.map)]);
+    viewer.addVolume(await niivue.NVImage.loadFromUrl({ url: volume, name: "volume.nii.gz", colormap: "gray" }));
+    viewer.addVolume(await niivue.NVImage.loadFromUrl({ url: map, name: "map.nii.gz", colormap: "viridis" }));
   } catch {
     place.hidden = true;
     tell("The volume cannot be had: its images may be gone, or others look at large ones. The pictures show the same.");
     return;
   }
+  arrange();
   viewer.onLocationChange = moved;
   for (const name of ["opacity", "threshold", "overlay"]) control(name).addEventListener("input", paint);
   control("slice").addEventListener("input", () => go({ slice: Number(control("slice").value) - 1 }));
