@@ -216,6 +216,7 @@ def api(api_port: ApiPort = None) -> None:
             model=active.identity(),
             follow=active.identity,
             reference=active.reference,
+            config_digest=wiring.config_digest(settings),
             pictures=wiring.open_pictures(settings),
             volumes=wiring.open_volumes(settings),
         ),

@@ -14,6 +14,7 @@ from service.api import (
     dicomweb,
     health,
     metrics,
+    operating,
     people,
     problems,
     reading,
@@ -24,6 +25,7 @@ from service.api import (
 )
 from service.api.callers import require
 from service.api.dependencies import Parts, refuse_unknown_parameters
+from service.api.entry import Entry
 from service.api.guard import Guard
 from service.cards import Cards
 from service.provision import Provision
@@ -41,7 +43,7 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Put the guard around everything, so that the answer to a defect carries its headers too."""
         parts: Parts = self.state.parts
-        return Guard(super().build_middleware_stack(), parts.settings.api_host)
+        return Guard(Entry(super().build_middleware_stack()), parts.settings.api_host)
 
     def openapi(self) -> dict[str, Any]:
         """Description of the API (OpenAPI 3.1)."""
@@ -59,6 +61,7 @@ def create_app(
     volumes: Volumes | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
     reference: Callable[[], Sequence[float]] | None = None,
+    config_digest: str | None = None,
 ) -> FastAPI:
     """Application on a store.
 
@@ -74,9 +77,11 @@ def create_app(
     volumes : Volumes, optional
         Scored series as one volume; unset: read from the spool of the settings.
     follow : callable, optional
-        The model in service now, for answers and metrics.
+        The model in service now, for answers, metrics and what is to be scored again.
     reference : callable, optional
         Raw scores of its reference group, for the list's histogram.
+    config_digest : str, optional
+        Of everything besides the model that shapes a result.
 
     Returns
     -------
@@ -88,6 +93,7 @@ def create_app(
         settings=settings,
         model=model,
         follow=follow,
+        config_digest=config_digest,
         pictures=pictures or Unchecked(settings.results_folder),
         volumes=volumes
         or Volumes(provision=Provision(spool_folder=settings.spool_folder), folder=settings.scratch_folder),
@@ -117,6 +123,7 @@ def create_app(
         viewer.router,
         reading.router,
         reading.shown,
+        operating.router,
         people.router,
         dicomweb.router,
         health.router,

@@ -34,6 +34,8 @@ class Parts:
         Where the heatmaps are.
     volumes : Volumes
         Scored series as one volume.
+    config_digest : str, optional
+        Of everything besides the model that shapes a result; without it nothing is scored from here.
     """
 
     store: Store
@@ -42,6 +44,7 @@ class Parts:
     pictures: LocalObjects
     volumes: Volumes
     follow: Callable[[], ModelIdentity] | None = None
+    config_digest: str | None = None
 
     @property
     def model_now(self) -> ModelIdentity | None:

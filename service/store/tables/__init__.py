@@ -6,6 +6,7 @@ configuration, one result per score and kind, one delivery per result and destin
 
 from service.store.tables.actions import AnswerRow, FeedbackRow
 from service.store.tables.base import SCHEMA, Base
+from service.store.tables.changes import ChangeRow, SecretRow
 from service.store.tables.filters import SavedFilterRow
 from service.store.tables.identity import IdentityRow
 from service.store.tables.maps import MapRow
@@ -18,6 +19,7 @@ __all__ = [
     "AnswerRow",
     "AuditRow",
     "Base",
+    "ChangeRow",
     "DeliveryRow",
     "FeedbackRow",
     "HeartbeatRow",
@@ -31,6 +33,7 @@ __all__ = [
     "RevisionRow",
     "SavedFilterRow",
     "ScoreRow",
+    "SecretRow",
     "SessionRow",
     "StudyRow",
     "TokenRow",

@@ -122,8 +122,12 @@ async function reveal() {
 }
 
 async function resend() {
-  await ask(address("resend"), "POST");
-  tell("The results are sent again. Read the page again to see how far they are.");
+  const changed = await ask(address("resend"), "POST", { body: { destination: null } });
+  tell(
+    changed.deliveries
+      ? `Sent again: ${changed.deliveries}. Read the page again to see how far they are.`
+      : "Nothing is sent again: nothing was sent, or it is on its way.",
+  );
 }
 
 // Neighbours in the list, as it was filtered when this study was opened from it
