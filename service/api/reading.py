@@ -14,7 +14,7 @@ from service.api.callers import require
 from service.api.dependencies import Key, PartsOf, refuse_unknown_parameters
 from service.api.once import ActOf, Versions, refuse_idempotency_key, tag
 from service.api.schemas import Body
-from service.store import audit, feedback, identities, marks, studies
+from service.store import feedback, identities, marks
 from service.store.people import LONGEST_NAME
 from service.study import State, Verdict
 
@@ -195,7 +195,5 @@ def correct_feedback(
 def reveal_identity(parts: PartsOf, caller: Reader, key: Key) -> schemas.Identity:
     """Show the whole identity of one study, whatever is masked; who did is on record."""
     with parts.store.transaction() as session:
-        studies.locked(session, key)
-        identity = identities.of_studies(session, [key]).get(key)
-        audit.append(session, "identity.revealed", actor=caller.name, study_key=key)
+        identity = identities.reveal(session, key, actor=caller.name)
     return schemas.Identity.model_validate(mask(identity, Masking.FULL))

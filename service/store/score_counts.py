@@ -7,8 +7,8 @@ from sqlalchemy import Float, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.orm import Session
 
-from service.store.tables import RevisionRow, ScoreRow, StudyRow
-from service.study import State
+from service.store.tables import ScoreRow, StudyRow
+from service.study import Band
 
 
 def count_scores(
@@ -30,22 +30,15 @@ def count_scores(
     list of int
         Below the first edge, between the edges, from the last edge on: one more than there are edges.
     """
-    newest = (
-        select(ScoreRow.study_score, ScoreRow.model_hash, ScoreRow.calibration_hash)
-        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
-        .join(StudyRow, StudyRow.id == RevisionRow.study_id)
-        .where(StudyRow.state == State.SCORED, StudyRow.received_at >= since)
-        .distinct(StudyRow.id)
-        .order_by(StudyRow.id, RevisionRow.number.desc(), ScoreRow.id.desc())
-        .subquery()
-    )
-    bucket = func.width_bucket(newest.c.study_score, cast(array(list(edges)), ARRAY(Float)))
+    bucket = func.width_bucket(StudyRow.study_score, cast(array(list(edges)), ARRAY(Float)))
     found = session.execute(
         select(bucket, func.count())
+        .join(ScoreRow, ScoreRow.id == StudyRow.score_id)
         .where(
-            newest.c.study_score.is_not(None),
-            newest.c.model_hash == model_sha256,
-            newest.c.calibration_hash == calibration_sha256,
+            StudyRow.band == Band.RANKED,
+            StudyRow.received_at >= since,
+            ScoreRow.model_hash == model_sha256,
+            ScoreRow.calibration_hash == calibration_sha256,
         )
         .group_by(bucket)
     )

@@ -56,6 +56,11 @@ class Histogram:
         """Studies of today that scored higher than every reference study."""
         return sum(item.today for item in self.bins if item.is_beyond)
 
+    @property
+    def within(self) -> int:
+        """Bins up to the highest reference score."""
+        return sum(not item.is_beyond for item in self.bins)
+
     def heights(self, name: str, tallest: float) -> list[float]:
         """Heights of the bars of ``today`` or ``reference``; the fullest is the tallest."""
         counts = [getattr(item, name) for item in self.bins]

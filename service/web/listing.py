@@ -1,20 +1,22 @@
 """The list: one page people live in. Plain links and forms; scripts make it live, and nothing needs them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Form, Query, Request, params
+from fastapi import APIRouter, Depends, Form, Path, Query, Request, params
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from models.scores import ModelIdentity
-from service.access import Caller, Permission
+from service.access import Caller, Masking, Permission, ShownIdentity, mask
+from service.errors import UnknownStudyError
 from service.filters import read_filters
+from service.replay import replay
 from service.settings import Settings
-from service.store import Store, saved_filters
+from service.store import Store, identities, marks, saved_filters
 from service.store.order import Sort, WorklistQuery
 from service.store.pulse import take_pulse
 from service.store.score_counts import count_scores
@@ -30,7 +32,8 @@ SEE_OTHER = 303
 
 Page = Callable[..., HTMLResponse]
 Text = Annotated[str, Form(max_length=saved_filters.LONGEST_QUERY)]
-Key = Annotated[str, Query(pattern=KEY_PATTERN)]
+OneKey = Annotated[str, Query(pattern=KEY_PATTERN)]
+Key = Annotated[str, Path(pattern=KEY_PATTERN)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +78,12 @@ class Listing:
         router.add_api_route(
             "/filters/{index}/remove", self.remove, methods=["POST"], dependencies=[access.view]
         )
+        for path, do, may in (
+            ("seen", self.mark_seen, access.read),
+            ("reveal", self.reveal, access.read),
+            ("rescore", self.rescore, access.operate),
+        ):
+            router.add_api_route(f"/studies/{{key}}/{path}", do, methods=["POST"], dependencies=[may])
         return router
 
     def show(
@@ -129,7 +138,9 @@ class Listing:
         return RedirectResponse(address(tidy(request.query_params)), SEE_OTHER)
 
     def update(
-        self, request: Request, key: Annotated[list[Key], Query(min_length=1, max_length=MOST_UPDATED)]
+        self,
+        request: Request,
+        key: Annotated[list[OneKey], Query(min_length=1, max_length=MOST_UPDATED)],
     ) -> HTMLResponse:
         """What may change of a row without it moving: state and deliveries."""
         with self.store.transaction() as session:
@@ -155,6 +166,43 @@ class Listing:
             saved_filters.remove(session, self._owner(request.state.caller), index)
         return RedirectResponse(inside(back), SEE_OTHER)
 
+    def mark_seen(self, request: Request, key: Key, back: Text = "/") -> Response:
+        """Note that the caller has looked at a study."""
+        with self.store.transaction() as session:
+            marks.mark_seen(session, key, actor=request.state.caller.name)
+        return self._done(request, key, back)
+
+    def reveal(self, request: Request, key: Key, back: Text = "/") -> Response:
+        """Show whom one study is about; the address does not say it, so it is the answer itself."""
+        with self.store.transaction() as session:
+            identity = identities.reveal(session, key, actor=request.state.caller.name)
+        return self._shown(request, key, back, mask(identity, Masking.FULL))
+
+    def rescore(self, request: Request, key: Key, back: Text = "/") -> Response:
+        """Give a study that failed another chance."""
+        replay(self.store, key)
+        return self._done(request, key, back)
+
+    def _done(self, request: Request, key: str, back: str) -> Response:
+        """Answer the changed row to a script, and the page that the form was on to a browser without one."""
+        if "hx-request" not in request.headers:
+            return RedirectResponse(inside(back), SEE_OTHER)
+        return self._shown(request, key, back)
+
+    def _shown(
+        self, request: Request, key: str, back: str, identity: ShownIdentity | None = None
+    ) -> HTMLResponse:
+        with self.store.transaction() as session:
+            row = self._row(session, key)
+        if row is None:
+            raise UnknownStudyError(UnknownStudyError.__doc__)
+        return self.page(
+            "row.html" if "hx-request" in request.headers else "one.html",
+            **self._row_context(request.state.caller, inside(back)),
+            row=replace(row, identity=identity) if identity else row,
+            common=None if row.assessment is None else present.basis_of(row.assessment),
+        )
+
     def _owner(self, caller: Caller) -> str:
         """Whose filters these are; in open access nobody has a name, and all share them."""
         return caller.name
@@ -167,11 +215,12 @@ class Listing:
             masking=self.settings.masking,
         )
 
-    @staticmethod
-    def _row_context(caller: Caller, here: str) -> Mapping[str, Any]:
+    def _row_context(self, caller: Caller, here: str) -> Mapping[str, Any]:
         return {
             "caller": caller,
+            "csrf": caller.csrf,
             "here": here,
+            "masking": self.settings.masking.value,
             "may_read": caller.may(Permission.READ),
             "may_operate": caller.may(Permission.OPERATE),
         }

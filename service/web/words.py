@@ -19,6 +19,7 @@ from service.study import (
     DeliveryStatus,
     Priority,
     State,
+    Verdict,
     Whereabouts,
 )
 
@@ -141,6 +142,12 @@ ACTIONS: dict[str, str] = {
     "pack.confirmed": "Pack written and read back",
     "pack.refused": "Pack missing or damaged, to be made again",
     "model.activated": "Another model was put in service",
+    "study.seen": "Seen by a reader",
+    "study.unseen": "Mark of having been seen taken back",
+    "study.assigned": "Given to a reader, or to nobody",
+    "feedback.given": "Judged by a reader",
+    "feedback.corrected": "Judgement corrected",
+    "identity.revealed": "Identity revealed to a reader",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",
 }
@@ -201,6 +208,14 @@ SORTS: dict[Sort, str] = {
     Sort.PERCENTILE: "Most unusual first",
     Sort.OLDEST: "Oldest first",
     Sort.NEWEST: "Newest first",
+}
+
+VERDICTS: dict[str, str] = {
+    Verdict.CONFIRMED_FINDING: "finding confirmed",
+    Verdict.FALSE_ALARM: "false alarm",
+    Verdict.ARTEFACT: "artefact",
+    Verdict.NOT_RELEVANT: "not relevant",
+    Verdict.WRONG_STUDY: "wrong study",
 }
 
 BANDS: dict[Band, str] = {

@@ -152,7 +152,8 @@ addEventListener("htmx:sseBeforeMessage", (event) => {
   } catch {
     return;
   }
-  (rowOf(notice.key) ? told.changed : told.fresh).add(notice.key);
+  const isNew = !rowOf(notice.key) && list().dataset.whole === "yes"; // else it may be of another page
+  (isNew ? told.fresh : told.changed).add(notice.key);
   soon();
 });
 
