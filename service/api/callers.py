@@ -75,6 +75,9 @@ def require(permission: Permission) -> Callable[..., Coroutine[Any, Any, Caller]
     return allowed
 
 
+Viewer = Annotated[Caller, Depends(require(Permission.VIEW))]
+
+
 def open_to_all() -> None:
     """Dependency of a route that asks nobody: it says so where others name their permission."""
 

@@ -12,10 +12,11 @@ from dicom_node.errors import UnreadableInstanceError
 from dicom_node.picture import encode_png, read_frame
 from service.access import Permission
 from service.api import schemas
-from service.api.callers import require
+from service.api.callers import Viewer, require
 from service.api.dependencies import Key, PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.errors import StorageError
+from service.store import looks
 from service.store.detail import picture_of, study_detail
 
 router = APIRouter(
@@ -28,10 +29,11 @@ MOST_FRAMES = 100_000
 
 
 @router.get("/{key}")
-def read_study(parts: PartsOf, key: Key) -> schemas.Study:
+def read_study(parts: PartsOf, caller: Viewer, key: Key) -> schemas.Study:
     """One study: revisions, scores, regions, series, results, deliveries and timeline."""
     with parts.store.transaction() as session:
         found = study_detail(session, key)
+        looks.viewed(session, key, actor=caller.name)
     return schemas.Study.model_validate(
         {
             "disclaimer": parts.disclaimer,
@@ -58,10 +60,14 @@ def read_study(parts: PartsOf, key: Key) -> schemas.Study:
     response_class=Response,
     responses={200: {"content": {"image/png": {}}, "description": "One frame, 8-bit RGB."}},
 )
-def read_picture(parts: PartsOf, key: Key, index: Annotated[int, InPath(ge=0, le=MOST_FRAMES)]) -> Response:
+def read_picture(
+    parts: PartsOf, caller: Viewer, key: Key, index: Annotated[int, InPath(ge=0, le=MOST_FRAMES)]
+) -> Response:
     """One frame of the stored heatmap, from 0. Only a scored study has any."""
     with parts.store.transaction() as session:
         stored = picture_of(session, key)
+        if stored is not None:
+            looks.viewed(session, key, actor=caller.name)
     if stored is None:
         raise ProblemError(
             HTTPStatus.NOT_FOUND,

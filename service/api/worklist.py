@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Query
 
 from service.access import Permission
 from service.api import schemas
-from service.api.callers import require
+from service.api.callers import Viewer, require
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
+from service.store import looks
 from service.store.worklist import worklist
 
 router = APIRouter(
@@ -23,12 +24,14 @@ MOST_ROWS = 1000
 @router.get("/worklist")
 def read_worklist(
     parts: PartsOf,
+    caller: Viewer,
     limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 200,
     offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
 ) -> schemas.Worklist:
     """Studies: those a person must judge, then the ranked ones, then those that still wait."""
     with parts.store.transaction() as session:
         found = worklist(session, limit=limit, offset=offset)
+        looks.queried(session, "worklist", {}, found=found.total, actor=caller.name)
     return schemas.Worklist(
         disclaimer=parts.disclaimer,
         at=datetime.now(UTC),

@@ -9,6 +9,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session, selectinload
 
 from service.errors import UnknownStudyError
+from service.store.looks import VIEWED
 from service.store.stages import Stage, stages_of
 from service.store.tables import (
     AuditRow,
@@ -299,7 +300,7 @@ def picture_of(session: Session, key: str) -> Picture | None:
 def _timeline(session: Session, key: str) -> tuple[Event, ...]:
     newest = session.scalars(
         select(AuditRow)
-        .where(AuditRow.study_key == key)
+        .where(AuditRow.study_key == key, AuditRow.action != VIEWED)  # what happened to it, not who looked
         .order_by(AuditRow.number.desc())
         .limit(TIMELINE_LIMIT)
     ).all()

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from service import __version__
 from service.errors import UnknownStudyError
-from service.store import Store
+from service.store import Store, looks
 from service.store.census import live_workers
 from service.store.detail import study_detail
 from service.store.worklist import KEY_PATTERN, worklist
@@ -101,6 +101,7 @@ class Pages:
         """The worklist."""
         with self.store.transaction() as session:
             found = worklist(session, limit=PAGE_LENGTH, offset=offset)
+            looks.queried(session, "worklist", {}, found=found.total, actor=request.state.caller.name)
             workers = live_workers(session, stalled_s=self.stalled_s)
         bands = {band: [row for row in found.rows if row.band is band] for band in Band}
         return self.page(
@@ -122,6 +123,7 @@ class Pages:
             raise UnknownStudyError(UnknownStudyError.__doc__)
         with self.store.transaction() as session:
             detail = study_detail(session, key)
+            looks.viewed(session, key, actor=request.state.caller.name)
         current = detail.current if detail.row.assessment else None
         thumbnails = (
             present.strip(current.pictures, current.regions) if current and detail.has_pictures else []

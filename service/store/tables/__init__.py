@@ -5,12 +5,13 @@ configuration, one result per score and kind, one delivery per result and destin
 """
 
 from service.store.tables.base import SCHEMA, Base
-from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
-from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
+from service.store.tables.people import InvitationRow, PersonRow, SessionRow, SignInRow, TokenRow
+from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 
 __all__ = [
     "SCHEMA",
+    "AuditExportRow",
     "AuditRow",
     "Base",
     "DeliveryRow",
@@ -23,6 +24,7 @@ __all__ = [
     "RevisionRow",
     "ScoreRow",
     "SessionRow",
+    "SignInRow",
     "StudyRow",
     "TokenRow",
 ]
