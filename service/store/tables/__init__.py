@@ -5,6 +5,7 @@ configuration, one result per score and kind, one delivery per result and destin
 """
 
 from service.store.tables.base import SCHEMA, Base
+from service.store.tables.identity import IdentityRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, SignInRow, TokenRow
 from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
@@ -16,6 +17,7 @@ __all__ = [
     "Base",
     "DeliveryRow",
     "HeartbeatRow",
+    "IdentityRow",
     "InstanceRow",
     "InvitationRow",
     "ParkedDestinationRow",
