@@ -9,10 +9,11 @@ from starlette.types import ASGIApp
 from models.scores import ModelIdentity
 from service import __version__
 from service.access import Permission
-from service.api import dicomweb, health, metrics, people, problems, signin, studies, worklist
+from service.api import dicomweb, health, metrics, people, problems, signin, single, studies, worklist
 from service.api.callers import require
 from service.api.dependencies import Parts
 from service.api.guard import Guard
+from service.provider import Provider
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects, Unchecked
@@ -56,6 +57,11 @@ def create_app(
     follow : callable, optional
         The model in service now, for answers and metrics.
 
+    Raises
+    ------
+    SettingsError
+        If the file of the identity provider does not say what it should.
+
     Returns
     -------
     FastAPI
@@ -67,6 +73,7 @@ def create_app(
         model=model,
         follow=follow,
         pictures=pictures or Unchecked(settings.results_folder),
+        provider=Provider.open(settings.oidc) if settings.oidc else None,
     )
     pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
@@ -84,6 +91,7 @@ def create_app(
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),
         signin.router(pages.page),
+        single.router(pages.page),
     ):
         app.include_router(router)
     app.mount("/static", pages.static())

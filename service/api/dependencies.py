@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
 
 from models.scores import ModelIdentity
+from service.provider import Provider
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
@@ -30,6 +31,8 @@ class Parts:
         The model in service now.
     pictures : LocalObjects
         Where the heatmaps are.
+    provider : Provider or None
+        Where people sign in, besides here.
     """
 
     store: Store
@@ -37,6 +40,7 @@ class Parts:
     model: ModelIdentity | None
     pictures: LocalObjects
     follow: Callable[[], ModelIdentity] | None = None
+    provider: Provider | None = None
 
     @property
     def model_now(self) -> ModelIdentity | None:
