@@ -298,11 +298,9 @@ def picture_of(session: Session, key: str) -> Picture | None:
 
 
 def _timeline(session: Session, key: str) -> tuple[Event, ...]:
+    happened = (AuditRow.study_key == key, AuditRow.action != VIEWED)  # what happened, not who looked
     newest = session.scalars(
-        select(AuditRow)
-        .where(AuditRow.study_key == key, AuditRow.action != VIEWED)  # what happened to it, not who looked
-        .order_by(AuditRow.number.desc())
-        .limit(TIMELINE_LIMIT)
+        select(AuditRow).where(*happened).order_by(AuditRow.number.desc()).limit(TIMELINE_LIMIT)
     ).all()
     return tuple(
         Event(
