@@ -225,7 +225,10 @@ def api(api_port: ApiPort = None) -> None:
         settings=settings,
         model=active.identity(),
         follow=active.identity,
+        reference=active.reference,
+        config_digest=wiring.config_digest(settings),
         pictures=wiring.open_pictures(settings),
+        volumes=wiring.open_volumes(settings),
     )
     with on_record(store, "api", settings):
         uvicorn.run(

@@ -47,6 +47,7 @@ from service.store.objects import AtHand, LocalObjects, ResultFolder, ResultObje
 from service.study import State
 from service.syslog import Receiver
 from service.triage import Triage
+from service.volumes import Volumes
 from service.witness import Witness
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
@@ -206,6 +207,19 @@ def open_pictures(settings: Settings) -> LocalObjects:
         return Unchecked(settings.results_folder)
     folder = ResultFolder(settings.results_folder)
     return AtHand(ResultStore(objects, open_scratch(settings), folder))
+
+
+def open_volumes(settings: Settings) -> Volumes:
+    """Return scored series as volumes, for a screen."""
+    objects = open_object_store(settings)
+    return Volumes(
+        provision=Provision(
+            spool_folder=settings.spool_folder,
+            objects=objects,
+            scratch=None if objects is None else open_scratch(settings),
+        ),
+        folder=settings.scratch_folder,
+    )
 
 
 def open_packing(settings: Settings, store: Store, spool: Spool, stop: Event) -> Packing:

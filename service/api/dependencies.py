@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
 from models.scores import ModelIdentity
@@ -13,6 +14,7 @@ from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
 from service.store.worklist import KEY_PATTERN
+from service.volumes import Volumes
 
 DISCLAIMER = "Anomaly ranking, not a diagnosis."
 
@@ -31,6 +33,10 @@ class Parts:
         The model in service now.
     pictures : LocalObjects
         Where the heatmaps are.
+    volumes : Volumes
+        Scored series as one volume.
+    config_digest : str, optional
+        Of everything besides the model that shapes a result; without it nothing is scored from here.
     provider : Provider or None
         Where people sign in, besides here.
     """
@@ -39,7 +45,9 @@ class Parts:
     settings: Settings
     model: ModelIdentity | None
     pictures: LocalObjects
+    volumes: Volumes
     follow: Callable[[], ModelIdentity] | None = None
+    config_digest: str | None = None
     provider: Provider | None = None
 
     @property
@@ -66,7 +74,7 @@ def refuse_unknown_parameters(request: Request) -> None:
     RequestValidationError
         Answered as a problem document.
     """
-    named = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    named = _named(request.scope["route"].dependant)
     if set(request.query_params) - named:
         allowed = ", ".join(sorted(named)) or "none"
         raise RequestValidationError(
@@ -78,6 +86,12 @@ def refuse_unknown_parameters(request: Request) -> None:
                 }
             ]
         )
+
+
+def _named(dependant: Dependant) -> set[str]:
+    """Query parameters of a route and of all it depends on."""
+    own = {parameter.alias for parameter in dependant.query_params}
+    return own.union(*(_named(inner) for inner in dependant.dependencies))
 
 
 PartsOf = Annotated[Parts, Depends(_parts)]

@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from fastapi import Path as InPath
 from fastapi.responses import Response
 
 from dicom_node.errors import UnreadableInstanceError
-from dicom_node.picture import encode_png, read_frame
+from dicom_node.picture import encode_png, read_frame, shrink
 from service.access import Permission
 from service.api import schemas
 from service.api.callers import Viewer, require
@@ -26,6 +26,7 @@ router = APIRouter(
 )
 
 MOST_FRAMES = 100_000
+SMALL = 192  # pixels: what a list shows, on a screen of two pixels to the point
 
 
 @router.get("/{key}")
@@ -61,7 +62,11 @@ def read_study(parts: PartsOf, caller: Viewer, key: Key) -> schemas.Study:
     responses={200: {"content": {"image/png": {}}, "description": "One frame, 8-bit RGB."}},
 )
 def read_picture(
-    parts: PartsOf, caller: Viewer, key: Key, index: Annotated[int, InPath(ge=0, le=MOST_FRAMES)]
+    parts: PartsOf,
+    caller: Viewer,
+    key: Key,
+    index: Annotated[int, InPath(ge=0, le=MOST_FRAMES)],
+    size: Annotated[Literal["full", "small"], Query(description="small: for a list.")] = "full",
 ) -> Response:
     """One frame of the stored heatmap, from 0. Only a scored study has any."""
     with parts.store.transaction() as session:
@@ -87,7 +92,8 @@ def read_picture(
         ) from error
     except (OSError, StorageError, UnreadableInstanceError) as error:
         raise _missing() from error
-    return Response(encode_png(frame), media_type="image/png")
+    shown = frame if size == "full" else shrink(frame, SMALL)
+    return Response(encode_png(shown), media_type="image/png")
 
 
 def _missing() -> ProblemError:

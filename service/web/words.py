@@ -2,6 +2,7 @@
 
 from models.errors import Reason
 from service.completeness import Trigger
+from service.store.order import Sort
 from service.study import (
     CANCELLED,
     COMMITMENT_FAILED,
@@ -16,7 +17,9 @@ from service.study import (
     STUDY_DELETED,
     Band,
     DeliveryStatus,
+    Priority,
     State,
+    Verdict,
     Whereabouts,
 )
 
@@ -139,8 +142,48 @@ ACTIONS: dict[str, str] = {
     "pack.confirmed": "Pack written and read back",
     "pack.refused": "Pack missing or damaged, to be made again",
     "model.activated": "Another model was put in service",
+    "study.seen": "Seen by a reader",
+    "study.unseen": "Mark of having been seen taken back",
+    "study.assigned": "Given to a reader, or to nobody",
+    "feedback.given": "Judged by a reader",
+    "feedback.corrected": "Judgement corrected",
+    "identity.revealed": "Identity revealed to a reader",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",
+}
+
+STAGES: dict[str, str] = {
+    "received": "Receiving",
+    "complete": "Waiting for more images",
+    "queued": "Making the job",
+    "claimed": "Waiting for a worker",
+    "fetch": "Fetching the images",
+    "read": "Reading and checking them",
+    "score": "Scoring",
+    "build": "Building the results",
+    "keep": "Keeping the results",
+    "scored": "Scored, all of the attempt",
+    "not_assessable": "Found not assessable, all of the attempt",
+    "failed": "Failed, all of the attempt",
+    "sent": "Sending",
+    "confirmed": "Waiting for confirmation",
+}
+
+LOOKS: dict[str, str] = {
+    "study.viewed": "opened it",
+    "study.seen": "marked it as seen",
+    "study.unseen": "took back that it was seen",
+    "identity.revealed": "revealed whose it is",
+    "feedback.given": "gave feedback",
+    "feedback.corrected": "corrected feedback",
+}
+
+VERDICTS: dict[str, str] = {  # in the order of their keys, from 1
+    "confirmed_finding": "Confirmed finding",
+    "false_alarm": "False alarm",
+    "artefact": "Artefact",
+    "not_relevant": "Not relevant",
+    "wrong_study": "Wrong study",
 }
 
 TRIGGERS: dict[str, str] = {
@@ -151,6 +194,28 @@ TRIGGERS: dict[str, str] = {
     Trigger.COMMITMENT_REQUEST: "the modality asked to commit to all of it",
     Trigger.ARCHIVE_COUNT: "the archive holds as many images as came",
     "model_changed": "the model or its configuration changed",
+}
+
+PRIORITIES: dict[Priority, str] = {
+    Priority.STAT: "STAT",
+    Priority.URGENT: "urgent",
+    Priority.ROUTINE: "routine",
+    Priority.SCREENING: "screening",
+}
+
+SORTS: dict[Sort, str] = {
+    Sort.TRIAGE: "Triage order",
+    Sort.PERCENTILE: "Most unusual first",
+    Sort.OLDEST: "Oldest first",
+    Sort.NEWEST: "Newest first",
+}
+
+VERDICTS: dict[str, str] = {
+    Verdict.CONFIRMED_FINDING: "finding confirmed",
+    Verdict.FALSE_ALARM: "false alarm",
+    Verdict.ARTEFACT: "artefact",
+    Verdict.NOT_RELEVANT: "not relevant",
+    Verdict.WRONG_STUDY: "wrong study",
 }
 
 BANDS: dict[Band, str] = {
