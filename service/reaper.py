@@ -14,7 +14,7 @@ from sqlalchemy import text
 from service import engine, urgency
 from service.engine import Pool
 from service.errors import SchemaError
-from service.store import Store, audit, census, deliveries, jobs
+from service.store import Store, audit, census, deliveries, jobs, sign_ins
 from service.store.migrations import require
 
 LOCK = 0x52_45_41_50  # "REAP"
@@ -64,6 +64,7 @@ class Reaper:
             for delivery_id in unsent:
                 priority, due = undelivered[delivery_id]
                 engine.enqueue(session, Pool.DELIVER, delivery_id, priority=priority, not_before=due)
+            sign_ins.sweep(session)
             urgency.age(session, longest_s=self.longest_queue_s)
             census.beat(session, ACTOR)
             if lost or unsent:

@@ -60,6 +60,30 @@ class Settings(BaseSettings):
         description="What the list shows of a patient: full, initials (with age and sex) or none.",
     )
 
+    oidc: Path | None = Field(
+        None,
+        description="YAML file of the identity provider where people sign in (OpenID Connect). "
+        "Unset: local accounts alone.",
+    )
+    proxies: str = Field(
+        "",
+        description="Addresses or networks of the proxies in front of the API, by comma, whose "
+        "X-Forwarded-For and X-Forwarded-Proto count. Unset: nobody's.",
+    )
+    audit_syslog: str | None = Field(
+        None,
+        pattern=r"^([^:\[\]]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}$",
+        description="HOST:PORT of the audit repository, which gets the audit trail as DICOM audit messages "
+        "by syslog over TLS. Unset: none.",
+    )
+    audit_syslog_authorities: Path | None = Field(
+        None, description="PEM file of the authorities of the audit repository. Unset: the system's."
+    )
+    audit_syslog_certificate: Path | None = Field(
+        None,
+        description="PEM file of our certificate and key for the audit repository. Unset: none is shown.",
+    )
+
     receiver: str = Field(
         "fast",
         pattern="^(fast|stock)$",

@@ -20,6 +20,7 @@ from models.scores import ModelIdentity
 from service import __version__
 from service.active import ActiveModel
 from service.admission import Admission
+from service.audit_export import AuditExport
 from service.clearing import Clearing
 from service.deliver import Delivery
 from service.errors import DatabaseError, SettingsError
@@ -38,14 +39,16 @@ from service.shares import Shares
 from service.storage import ObjectStore
 from service.storage.folder import FolderStore
 from service.storage.scratch import Scratch
-from service.store import Store
+from service.store import Store, configuration
 from service.store.embedded import EmbeddedDatabase
 from service.store.keeping import Ages
 from service.store.migrations import require
 from service.store.objects import AtHand, LocalObjects, ResultFolder, ResultObjects, ResultStore, Unchecked
 from service.study import State
+from service.syslog import Receiver
 from service.triage import Triage
 from service.volumes import Volumes
+from service.witness import Witness
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
 SHAPING = ("highdicom", "numpy", "pillow", "pydicom", "scipy")
@@ -268,6 +271,23 @@ def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
         ages=retention_ages(settings),
         quarantine_age=None if quarantine_days is None else timedelta(days=quarantine_days),
     )
+
+
+def open_witness(settings: Settings, store: Store) -> Witness:
+    """Record that the node runs; return what writes the audit trail's head down outside of the database."""
+    with store.transaction() as session:
+        configuration.started(session, "node", settings)
+    return Witness(store=store, folder=settings.data)
+
+
+def open_audit_export(settings: Settings, store: Store) -> AuditExport:
+    """Return what tells the audit repository."""
+    receiver = Receiver.open(
+        settings.audit_syslog or "",
+        authorities=settings.audit_syslog_authorities,
+        certificate=settings.audit_syslog_certificate,
+    )
+    return AuditExport(store=store, receiver=receiver)
 
 
 def open_puller(settings: Settings, spool: Spool, peers: Peers) -> Puller:

@@ -20,6 +20,7 @@ from service.api import (
     reading,
     resources,
     signin,
+    single,
     studies,
     viewer,
     worklist,
@@ -29,6 +30,7 @@ from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
 from service.api.guard import Guard
 from service.cards import Cards
+from service.provider import Provider
 from service.provision import Provision
 from service.settings import Settings
 from service.store import Store
@@ -90,6 +92,11 @@ def create_app(
     reference : callable, optional
         Raw scores of its reference group, for the list's histogram.
 
+    Raises
+    ------
+    SettingsError
+        If the file of the identity provider does not say what it should.
+
     Returns
     -------
     FastAPI
@@ -104,6 +111,7 @@ def create_app(
         card=card,
         destinations=destinations,
         pictures=pictures or Unchecked(settings.results_folder),
+        provider=Provider.open(settings.oidc) if settings.oidc else None,
         volumes=volumes
         or Volumes(provision=Provision(spool_folder=settings.spool_folder), folder=settings.scratch_folder),
     )
@@ -149,6 +157,7 @@ def create_app(
             )
         ),
         signin.router(pages.page),
+        single.router(pages.page),
     ):
         app.include_router(router)
     app.mount("/static", pages.static())

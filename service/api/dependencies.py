@@ -9,6 +9,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
 from models.scores import ModelIdentity
+from service.provider import Provider
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
@@ -40,6 +41,8 @@ class Parts:
         Model card of the model in service, Markdown.
     destinations : callable
         Names of the peers that are sent results.
+    provider : Provider or None
+        Where people sign in, besides here.
     """
 
     store: Store
@@ -51,6 +54,7 @@ class Parts:
     config_digest: str | None = None
     card: Callable[[], str] = str
     destinations: Callable[[], Sequence[str]] = tuple
+    provider: Provider | None = None
 
     @property
     def model_now(self) -> ModelIdentity | None:

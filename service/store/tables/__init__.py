@@ -10,13 +10,14 @@ from service.store.tables.changes import ChangeRow, SecretRow
 from service.store.tables.filters import SavedFilterRow
 from service.store.tables.identity import IdentityRow
 from service.store.tables.maps import MapRow
-from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
-from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
+from service.store.tables.people import InvitationRow, PersonRow, SessionRow, SignInRow, TokenRow
+from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 
 __all__ = [
     "SCHEMA",
     "AnswerRow",
+    "AuditExportRow",
     "AuditRow",
     "Base",
     "ChangeRow",
@@ -35,6 +36,7 @@ __all__ = [
     "ScoreRow",
     "SecretRow",
     "SessionRow",
+    "SignInRow",
     "StudyRow",
     "TokenRow",
 ]
