@@ -12,8 +12,7 @@ from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
 from service.store.worklist import KEY_PATTERN
-
-DISCLAIMER = "Anomaly ranking, not a diagnosis."
+from service.study import DISCLAIMER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

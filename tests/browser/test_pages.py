@@ -17,10 +17,9 @@ from models.scores import Scores
 from models.volume import Volume
 from service import __version__
 from service.api import create_app
-from service.api.dependencies import DISCLAIMER
 from service.settings import Settings
 from service.store import Store
-from service.study import DeliveryStatus, State
+from service.study import DISCLAIMER, DeliveryStatus, State
 from tests.phantoms import Phantom
 from tests.seeds import MODEL, MORNING, REGIONS, Seed, plant
 

@@ -5,6 +5,7 @@ configuration, one result per score and kind, one delivery per result and destin
 """
 
 from service.store.tables.base import SCHEMA, Base
+from service.store.tables.messages import ChannelRow, MessageRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
 from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
@@ -13,10 +14,12 @@ __all__ = [
     "SCHEMA",
     "AuditRow",
     "Base",
+    "ChannelRow",
     "DeliveryRow",
     "HeartbeatRow",
     "InstanceRow",
     "InvitationRow",
+    "MessageRow",
     "ParkedDestinationRow",
     "PersonRow",
     "ResultRow",
