@@ -77,20 +77,25 @@ class Identity:
     ----------
     name : str
         DICOM person name, components divided by ``^``.
-    patient_id, accession_number : str
+    patient_id, issuer, accession_number : str
+        The issuer is that of the patient id.
     birth_date : date or None
     age_years : float or None
         At the time of the study.
     sex : str
         ``M``, ``F``, ``O`` or empty.
+    study_uid : str
+        For messages and standards that demand it.
     """
 
     name: str = ""
     patient_id: str = ""
+    issuer: str = ""
     accession_number: str = ""
     birth_date: date | None = None
     age_years: float | None = None
     sex: str = ""
+    study_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

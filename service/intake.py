@@ -18,11 +18,12 @@ from dicom_node.keys import ReceivedHeader
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool, SpooledInstance
 from service import announce, urgency
+from service.access import Identity
 from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
 from service.engine import DATABASE_AWAY
 from service.inquiry import Inquiry
-from service.store import Store, audit, packs, reports, studies
+from service.store import Store, audit, identities, packs, reports, studies
 from service.store.studies import Arrival, PendingStudy
 from service.study import ENDED, PATIENT_CONFLICT
 
@@ -118,11 +119,14 @@ class Intake:
     def _register(self, key: str) -> None:
         with self.store.transaction() as session:
             known = studies.known_files(session, key)
+            is_unnamed = identities.is_lacking(session, key)
         here = self.spool.instances(key)  # after what is known: whoever clears the folder changes rows first
         if self.is_packing and here:
             with self.store.transaction() as session:
                 packs.came_again(session, key)
         new = [instance for instance in here if instance.file_name not in known]
+        if is_unnamed and not new and here:  # registered before there was a table of identities
+            new = here[:1]
         for start in range(0, len(new), BATCH):
             found = [_read(instance) for instance in new[start : start + BATCH]]
             with self.store.transaction() as session:
@@ -133,6 +137,10 @@ class Intake:
                 )
                 arrivals = [self._arrival(one, own, devices) for one in found]
                 outcome = studies.register(session, key, arrivals)
+                for one, arrival in zip(found, arrivals, strict=True):
+                    if one.header is not None and not arrival.is_own:
+                        identities.note(session, key, _identity(one.header))
+                        break  # the others say the same, or the study gets its flag
                 if outcome.is_new:
                     audit.append(
                         session, "study.received", actor=ACTOR, study_key=key, sender=arrivals[0].sender
@@ -242,6 +250,20 @@ class _Found:
     instance: SpooledInstance
     header: ReceivedHeader | None
     sha256: str
+
+
+def _identity(header: ReceivedHeader) -> Identity:
+    person = header.person
+    return Identity(
+        name=person.name,
+        patient_id=person.patient_id,
+        issuer=person.issuer,
+        accession_number=header.accession_number,
+        birth_date=person.birth_date,
+        age_years=person.age_years,
+        sex=person.sex,
+        study_uid=header.study_uid,
+    )
 
 
 def _read(instance: SpooledInstance) -> _Found:

@@ -24,7 +24,7 @@ from service.replay import replay
 from service.retention import LOCK, Retention
 from service.settings import load_settings
 from service.storage.folder import FolderStore
-from service.store import Store, keeping
+from service.store import Store, identities, keeping
 from service.store.detail import study_detail
 from service.store.objects import ResultFolder, ResultStore
 from service.store.tables import DeliveryRow, InstanceRow, ScoreRow
@@ -99,6 +99,8 @@ def received(machines: Machines) -> list[Path]:
 
 def test_a_confirmed_study_past_its_age_goes_with_everything_and_its_rows_stay(machines: Machines) -> None:
     size = sum(path.stat().st_size for path in received(machines))
+    with machines.store.transaction() as session:
+        assert not identities.is_lacking(session, machines.study().key)
 
     removed = retention(machines).run(IN_A_WEEK)
 
@@ -106,6 +108,8 @@ def test_a_confirmed_study_past_its_age_goes_with_everything_and_its_rows_stay(m
     assert received(machines) == machines.packs() == machines.results() == []
     study = machines.study()
     assert (study.state, study.bytes_are) == (State.NOT_ASSESSABLE, Whereabouts.DELETED)
+    with machines.store.transaction() as session:
+        assert identities.is_lacking(session, study.key)
     assert machines.actions()[-2:] == ["study.deleting", "study.deleted"]
     with machines.store.transaction() as session:
         proof = next(

@@ -5,6 +5,7 @@ configuration, one result per score and kind, one delivery per result and destin
 """
 
 from service.store.tables.base import SCHEMA, Base
+from service.store.tables.identity import IdentityRow
 from service.store.tables.messages import ChannelRow, MessageRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
 from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
@@ -17,6 +18,7 @@ __all__ = [
     "ChannelRow",
     "DeliveryRow",
     "HeartbeatRow",
+    "IdentityRow",
     "InstanceRow",
     "InvitationRow",
     "MessageRow",

@@ -1,0 +1,46 @@
+"""Whom a study is about. Nothing here is ever logged; `service.access` decides how much of it is shown."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, exists, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.access import Identity
+from service.store.tables import IdentityRow, StudyRow
+
+_TEXTS = ("study_uid", "name", "patient_id", "issuer", "accession_number", "sex")
+_NUMBERS = ("birth_date", "age_years")
+
+
+def note(session: Session, key: str, identity: Identity) -> None:
+    """Store whom a study is about; what its images said before stays, what they left out is filled."""
+    values = {name: getattr(identity, name) for name in (*_TEXTS, *_NUMBERS)}
+    study_id = select(StudyRow.id).where(StudyRow.key == key).scalar_subquery()
+    added = insert(IdentityRow).values(study_id=study_id, **values)
+    kept = {
+        name: func.coalesce(func.nullif(getattr(IdentityRow, name), ""), added.excluded[name])
+        for name in _TEXTS
+    } | {name: func.coalesce(getattr(IdentityRow, name), added.excluded[name]) for name in _NUMBERS}
+    session.execute(added.on_conflict_do_update(index_elements=["study_id"], set_=kept))
+
+
+def is_lacking(session: Session, key: str) -> bool:
+    """Whether a study is known, and not whom it is about."""
+    is_noted = exists().where(IdentityRow.study_id == StudyRow.id)
+    return bool(session.scalar(select(exists().where(StudyRow.key == key, ~is_noted))))
+
+
+def of_studies(session: Session, keys: Sequence[str]) -> dict[str, Identity]:
+    """Whom studies are about, by key; those that nothing is known of are left out."""
+    rows = session.execute(
+        select(StudyRow.key, IdentityRow)
+        .join(IdentityRow, IdentityRow.study_id == StudyRow.id)
+        .where(StudyRow.key.in_(keys))
+    )
+    return {key: Identity(**{name: getattr(row, name) for name in (*_TEXTS, *_NUMBERS)}) for key, row in rows}
+
+
+def forget(session: Session, study_id: int) -> None:
+    """Remove whom a study was about."""
+    session.execute(delete(IdentityRow).where(IdentityRow.study_id == study_id))
