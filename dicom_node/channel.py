@@ -10,14 +10,15 @@ An address stands here and nowhere else: nothing that is received can make Vigil
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from dicom_node.peer import Certificate, Name, Profile, Timeouts, is_loopback
 
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]{1,500}$")]
+Hd = Annotated[str, StringConstraints(strip_whitespace=True, max_length=180)]  # name of a system in MSH
 
 
 class Event(StrEnum):
@@ -83,7 +84,55 @@ class WebhookChannel(WebChannel):
     events: frozenset[Event] = frozenset(Event)
 
 
-Channel = WebhookChannel
+class Hl7Role(StrEnum):
+    """What a system that speaks HL7 v2 does."""
+
+    RESULTS = "results"  # is sent what was found
+    ORDERS = "orders"  # may tell us how urgent a study is
+
+
+class Hl7Channel(_Channel):
+    """HL7 v2.5.1 over MLLP.
+
+    Attributes
+    ----------
+    roles : frozenset of Hl7Role
+    host : str
+        Address or host name; for a system that only sends orders also a network.
+    port : int, optional
+        Needed by whoever is sent results.
+    events : frozenset of Event
+    facility, receiving_application, receiving_facility : str
+        MSH-4, MSH-5 and MSH-6.
+    accession_field : int
+        Field of OBR that takes the accession number: 2, 3, 18 or 19.
+    """
+
+    protocol: Literal["hl7"]
+    roles: Annotated[frozenset[Hl7Role], Field(min_length=1)] = frozenset({Hl7Role.RESULTS})
+    host: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=253)]
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    events: frozenset[Event] = OF_STUDIES
+    facility: Hd = ""
+    receiving_application: Hd = ""
+    receiving_facility: Hd = ""
+    accession_field: Literal[2, 3, 18, 19] = 18
+
+    @property
+    def told(self) -> frozenset[Event]:
+        """What the channel is told: nothing where it only sends orders."""
+        return self.events if Hl7Role.RESULTS in self.roles else frozenset()
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if Event.DELIVERED in self.events:
+            raise ValueError("HL7 has no message for result.delivered")
+        if Hl7Role.RESULTS in self.roles and (self.port is None or "/" in self.host):
+            raise ValueError("a channel that is sent results needs one host and a port")
+        return self
+
+
+Channel = Annotated[WebhookChannel | Hl7Channel, Field(discriminator="protocol")]
 
 
 def encrypted(url: str) -> str:

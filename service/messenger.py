@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 from dicom_node.channel import Event
 from dicom_node.errors import DeliveryError, DestinationRefusedError
 from service import engine
+from service.access import Identity
 from service.engine import Pool
 from service.errors import Answer, answer_to
 from service.messages import Message, Sender
-from service.store import Store, audit, outbox
+from service.store import Store, audit, identities, outbox
 from service.store.outbox import Outgoing
 from service.store.reports import Told
 from service.study import MessageStatus
@@ -101,6 +102,7 @@ class Messenger:
                 sequence=row_id,
                 event=Event(message.event),
                 told=Told.of(message.content),
+                identity=self._identity(message.lane) if sender.names_patient else None,
             )
         )
         with self.store.transaction() as session:
@@ -141,6 +143,10 @@ class Messenger:
             is_over=is_over,
             exc_info=error,
         )
+
+    def _identity(self, key: str) -> Identity | None:
+        with self.store.transaction() as session:
+            return identities.of_studies(session, [key]).get(key)
 
     def _pass_on(self, row_id: int) -> None:
         """Let the next of the lane go where this one turned out stale."""

@@ -1,12 +1,18 @@
-"""Receivers of messages that answer as told: real HTTP servers on free ports."""
+"""Receivers of messages that answer as told: real servers on free ports."""
 
+import asyncio
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import hl7
+from hl7.mllp import start_hl7_server
 
 RESET, HANG = -1, -2  # in place of a status
 
@@ -96,3 +102,74 @@ def http_receiver() -> Iterator[HttpReceiver]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@dataclass
+class Hl7Receiver:
+    """An MLLP server of python-hl7, which nobody here wrote, and what came.
+
+    Attributes
+    ----------
+    answers : list of str
+        MSA-1 for one message after the other, then AA; HANG_UP closes, SILENCE says nothing, JUNK is no HL7,
+        STRANGER acknowledges another message. After a colon: code of an ERR segment.
+    """
+
+    port: int = 0
+    answers: list[str] = field(default_factory=list)
+    received: list[hl7.Message] = field(default_factory=list)
+
+    async def take(self, reader: Any, writer: Any) -> None:
+        try:
+            while True:
+                message = await reader.readmessage()
+                self.received.append(message)
+                code, _, error = (self.answers.pop(0) if self.answers else "AA").partition(":")
+                if code == "HANG_UP":
+                    break
+                if code == "SILENCE":
+                    await asyncio.sleep(5)
+                    break
+                if code == "JUNK":
+                    writer.writeblock(b"who are you?")
+                    continue
+                answer = message.create_ack("AA" if code == "STRANGER" else code)
+                if code == "STRANGER":
+                    answer.assign_field("OTHER", "MSA", 1, 2)
+                text = f"{answer}" + (f"ERR|||{error}\r" if error else "")
+                writer.writeblock(text.encode())
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the sender has gone
+        finally:
+            writer.close()
+
+
+@contextmanager
+def hl7_receiver(context: ssl.SSLContext | None = None) -> Iterator[Hl7Receiver]:
+    """Run a receiver on a free port of this machine, in a loop and a thread of its own."""
+    receiver = Hl7Receiver()
+    loop = asyncio.new_event_loop()
+
+    async def start() -> asyncio.Server:
+        return await start_hl7_server(receiver.take, "127.0.0.1", 0, encoding="utf-8", ssl=context)
+
+    server = loop.run_until_complete(start())
+    receiver.port = server.sockets[0].getsockname()[1]
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def stop() -> None:
+        server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    try:
+        yield receiver
+    finally:
+        asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -5,12 +5,14 @@ from typing import Any
 
 from dicom_node.channel import Channel
 from dicom_node.peers import Peers
+from service.messages.hl7v2.channel import Hl7Sender
 from service.messages.message import Message, Sender
 from service.messages.webhook import Webhook
 
 __all__ = ["SENDERS", "Message", "Sender", "Senders"]
 
 SENDERS: Mapping[str, Callable[[Any], Sender]] = {
+    "hl7": Hl7Sender,
     "webhook": Webhook,
 }
 

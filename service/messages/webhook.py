@@ -34,6 +34,8 @@ class Webhook:
     channel : WebhookChannel
     """
 
+    names_patient = False
+
     def __init__(self, channel: WebhookChannel) -> None:
         self._channel = channel
         self._site = Site(url=channel.url, timeouts=channel.timeouts, certificate=channel.certificate)

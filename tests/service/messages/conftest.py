@@ -1,11 +1,12 @@
 import base64
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
 from dicom_node.channel import Event
+from service.access import Identity
 from service.messages import Message
 from service.store.reports import Report, Told
 from service.store.worklist import Assessment, Model
@@ -48,13 +49,28 @@ def report(state: State = State.SCORED, *, percentile: float = 0.9, reason: str 
     )
 
 
-def message(event: Event = Event.SCORED, told: Report | None = None) -> Message:
+PATIENT = Identity(
+    name="Doe^Jane^M^Dr^Jr",
+    patient_id="P-17",
+    issuer="HOSPITAL",
+    accession_number="ACC-1",
+    birth_date=date(1971, 2, 3),
+    age_years=55.0,
+    sex="F",
+    study_uid="1.2.840.99.1",
+)
+
+
+def message(
+    event: Event = Event.SCORED, told: Report | None = None, identity: Identity | None = None
+) -> Message:
     """Message about a report; its id is of the length the outbox gives."""
     return Message(
         message_id="A2B3C4D5E6F7A2B3C4D5",
         sequence=11,
         event=event,
         told=Told(report=told or report(), happened_at=RUN_AT),
+        identity=identity,
     )
 
 
