@@ -84,6 +84,56 @@ class WebhookChannel(WebChannel):
     events: frozenset[Event] = frozenset(Event)
 
 
+class OAuth(Profile):
+    """How a token is had (RFC 6749, client credentials).
+
+    Attributes
+    ----------
+    token_url : str
+    client_id : str
+    client_secret : Path
+        File whose one line is the secret.
+    scope : str
+        Empty: the server's own.
+    """
+
+    token_url: Url
+    client_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    client_secret: Path
+    scope: Annotated[str, StringConstraints(max_length=500)] = ""
+
+    @field_validator("token_url")
+    @classmethod
+    def _is_encrypted(cls, value: str) -> str:
+        return encrypted(value)
+
+
+class FhirChannel(WebChannel):
+    """A FHIR R4 server that takes transactions at its base address.
+
+    Attributes
+    ----------
+    authorization : Path, optional
+        File whose one line is the value of the HTTP header *Authorization*.
+    oauth : OAuth, optional
+        Instead of it.
+    events : frozenset of Event
+    """
+
+    protocol: Literal["fhir"]
+    authorization: Path | None = None
+    oauth: OAuth | None = None
+    events: frozenset[Event] = OF_STUDIES
+
+    @model_validator(mode="after")
+    def _is_let_in_one_way(self) -> Self:
+        if self.authorization is not None and self.oauth is not None:
+            raise ValueError("takes authorization or oauth, not both")
+        if Event.DELIVERED in self.events:
+            raise ValueError("FHIR has no resource for result.delivered")
+        return self
+
+
 class Hl7Role(StrEnum):
     """What a system that speaks HL7 v2 does."""
 
@@ -132,7 +182,7 @@ class Hl7Channel(_Channel):
         return self
 
 
-Channel = Annotated[WebhookChannel | Hl7Channel, Field(discriminator="protocol")]
+Channel = Annotated[WebhookChannel | FhirChannel | Hl7Channel, Field(discriminator="protocol")]
 
 
 def encrypted(url: str) -> str:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 from models.scores import ModelIdentity
 from service import __version__
 from service.access import Permission
-from service.api import dicomweb, health, metrics, people, problems, signin, studies, worklist
+from service.api import dicomweb, fhir, health, metrics, people, problems, signin, studies, worklist
 from service.api.callers import require
 from service.api.dependencies import Parts
 from service.api.guard import Guard
@@ -80,6 +80,7 @@ def create_app(
         studies.router,
         people.router,
         dicomweb.router,
+        fhir.router,
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),

@@ -20,7 +20,7 @@ from dicom_node.spool import QUARANTINE
 from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
-from service.store import packs
+from service.store import outbox, packs
 from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
@@ -104,6 +104,7 @@ class _Census(Collector):
             packing = packs.waiting(session)
             workers = live_workers(session, stalled_s=self._parts.settings.stalled_s)
             seen = beats(session)
+            messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
@@ -128,6 +129,11 @@ class _Census(Collector):
         looked = {(name,): age_s for name, age_s in seen.items()}
         yield _gauge("vigil_loop_age_seconds", "Seconds since a loop looked last.", looked, "loop")
         yield _gauge("vigil_workers", "Worker processes with a fresh heartbeat.", {(): float(workers)})
+        told = {(channel, status.value): float(count) for (channel, status), count in messages.items()}
+        yield _gauge("vigil_messages", "Messages by channel and status.", told, "channel", "status")
+        untold = {(channel,): age_s for channel, age_s in oldest_messages.items()}
+        meaning = "Age of the oldest message that waits, by channel."
+        yield _gauge("vigil_oldest_message_seconds", meaning, untold, "channel")
         head = {(): float(census.audit_number)}
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from dicom_node.channel import Channel
 from dicom_node.peers import Peers
+from service.messages.fhir.channel import FhirSender
 from service.messages.hl7v2.channel import Hl7Sender
 from service.messages.message import Message, Sender
 from service.messages.webhook import Webhook
@@ -12,6 +13,7 @@ from service.messages.webhook import Webhook
 __all__ = ["SENDERS", "Message", "Sender", "Senders"]
 
 SENDERS: Mapping[str, Callable[[Any], Sender]] = {
+    "fhir": FhirSender,
     "hl7": Hl7Sender,
     "webhook": Webhook,
 }

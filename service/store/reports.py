@@ -68,6 +68,37 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownStudy:
+    """A study as other systems ask for it.
+
+    Attributes
+    ----------
+    key : str
+    modality : str
+    report : Report or None
+        Of the newest score; None where there is none yet.
+    number : int
+        Grows with every study.
+    instances : int or None
+        Received so far; None where it does not matter.
+    is_complete : bool
+        Whether every instance that came is part of a revision.
+    """
+
+    key: str
+    modality: str
+    report: Report | None
+    number: int = 0
+    instances: int | None = None
+    is_complete: bool = True
+
+    @property
+    def holds(self) -> bool:
+        """Whether the report is about all that came."""
+        return self.is_complete and self.report is not None and self.report.is_current
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What one message is about.
 

@@ -57,6 +57,7 @@ def address(route: APIRoute) -> str:
     path = route.path
     for name, value in (
         ("key", KEY), ("index", "0"), ("study", "1.2"), ("name", "nobody"), ("token_id", "99999"),
+        ("kind", "Task"), ("number", "99999"),
     ):  # fmt: skip
         path = path.replace(f"{{{name}}}", value)
     assert "{" not in path, f"say what {path} is asked with"
