@@ -12,6 +12,7 @@ from service.access import Permission
 from service.active import ActiveModel
 from service.api import (
     dicomweb,
+    fhir,
     health,
     metrics,
     operating,
@@ -145,6 +146,7 @@ def create_app(
         resources.router,
         people.router,
         dicomweb.router,
+        fhir.router,
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),

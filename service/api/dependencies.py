@@ -14,9 +14,8 @@ from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
 from service.store.worklist import KEY_PATTERN
+from service.study import DISCLAIMER
 from service.volumes import Volumes
-
-DISCLAIMER = "Anomaly ranking, not a diagnosis."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
