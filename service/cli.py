@@ -209,13 +209,15 @@ def api(api_port: ApiPort = None) -> None:
     with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
         require(store)
     active = wiring.active_model(settings)
+    pictures = wiring.open_pictures(settings)
     uvicorn.run(
         create_app(
             store=store,
             settings=settings,
             model=active.identity(),
             follow=active.identity,
-            pictures=wiring.open_pictures(settings),
+            pictures=pictures,
+            holdings=wiring.open_holdings(settings, pictures),
         ),
         host=settings.api_host,
         port=settings.api_port,

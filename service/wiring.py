@@ -23,6 +23,7 @@ from service.admission import Admission
 from service.clearing import Clearing
 from service.deliver import Delivery
 from service.errors import DatabaseError, SettingsError
+from service.holdings import Holdings
 from service.inquiry import Inquiry
 from service.intake import Intake
 from service.meters import Meters
@@ -203,6 +204,17 @@ def open_pictures(settings: Settings) -> LocalObjects:
         return Unchecked(settings.results_folder)
     folder = ResultFolder(settings.results_folder)
     return AtHand(ResultStore(objects, open_scratch(settings), folder))
+
+
+def open_holdings(settings: Settings, pictures: LocalObjects) -> Holdings:
+    """Return DICOM objects for whoever asks for single ones."""
+    objects = open_object_store(settings)
+    return Holdings(
+        spool_folder=settings.spool_folder,
+        results=pictures,
+        objects=objects,
+        scratch=None if objects is None else open_scratch(settings),
+    )
 
 
 def open_packing(settings: Settings, store: Store, spool: Spool, stop: Event) -> Packing:

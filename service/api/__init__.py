@@ -9,10 +9,23 @@ from starlette.types import ASGIApp
 from models.scores import ModelIdentity
 from service import __version__
 from service.access import Permission
-from service.api import dicomweb, health, metrics, people, problems, signin, studies, worklist
+from service.api import (
+    dicomweb,
+    dicomweb_pictures,
+    dicomweb_retrieve,
+    dicomweb_search,
+    health,
+    metrics,
+    people,
+    problems,
+    signin,
+    studies,
+    worklist,
+)
 from service.api.callers import require
 from service.api.dependencies import Parts
 from service.api.guard import Guard
+from service.holdings import Holdings
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects, Unchecked
@@ -40,6 +53,7 @@ def create_app(
     settings: Settings,
     model: ModelIdentity | None = None,
     pictures: LocalObjects | None = None,
+    holdings: Holdings | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
 ) -> FastAPI:
     """Application on a store.
@@ -53,6 +67,8 @@ def create_app(
         The model in service; its disclaimer stands on every page.
     pictures : LocalObjects, optional
         Where the heatmaps are; unset: the results folder of the settings.
+    holdings : Holdings, optional
+        Where DICOM objects are; unset: the folders of the settings.
     follow : callable, optional
         The model in service now, for answers and metrics.
 
@@ -61,12 +77,14 @@ def create_app(
     FastAPI
         Serve it with the access log off.
     """
+    shown = pictures or Unchecked(settings.results_folder)
     parts = Parts(
         store=store,
         settings=settings,
         model=model,
         follow=follow,
-        pictures=pictures or Unchecked(settings.results_folder),
+        pictures=shown,
+        holdings=holdings or Holdings(spool_folder=settings.spool_folder, results=shown),
     )
     pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
@@ -80,6 +98,9 @@ def create_app(
         studies.router,
         people.router,
         dicomweb.router,
+        dicomweb_search.router,
+        dicomweb_retrieve.router,
+        dicomweb_pictures.router,
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),

@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Request
 from fastapi.exceptions import RequestValidationError
 
 from models.scores import ModelIdentity
+from service.holdings import Holdings
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
@@ -30,12 +31,15 @@ class Parts:
         The model in service now.
     pictures : LocalObjects
         Where the heatmaps are.
+    holdings : Holdings
+        Where DICOM objects are.
     """
 
     store: Store
     settings: Settings
     model: ModelIdentity | None
     pictures: LocalObjects
+    holdings: Holdings
     follow: Callable[[], ModelIdentity] | None = None
 
     @property

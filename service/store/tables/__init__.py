@@ -9,6 +9,7 @@ from service.store.tables.identity import IdentityRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
 from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.store.tables.web import ListedInstanceRow, ListedSeriesRow, ListedStudyRow
 
 __all__ = [
     "SCHEMA",
@@ -19,6 +20,9 @@ __all__ = [
     "IdentityRow",
     "InstanceRow",
     "InvitationRow",
+    "ListedInstanceRow",
+    "ListedSeriesRow",
+    "ListedStudyRow",
     "ParkedDestinationRow",
     "PersonRow",
     "ResultRow",

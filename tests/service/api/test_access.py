@@ -56,7 +56,8 @@ def address(route: APIRoute) -> str:
     """Address of a route with something in place of its parameters."""
     path = route.path
     for name, value in (
-        ("key", KEY), ("index", "0"), ("study", "1.2"), ("name", "nobody"), ("token_id", "99999"),
+        ("key", KEY), ("index", "0"), ("study", "1.2"), ("series", "1.3"), ("instance", "1.4"),
+        ("frames", "1"), ("trail:path", "00282000"), ("name", "nobody"), ("token_id", "99999"),
     ):  # fmt: skip
         path = path.replace(f"{{{name}}}", value)
     assert "{" not in path, f"say what {path} is asked with"
