@@ -24,7 +24,7 @@ from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
 from service.engine import DATABASE_AWAY
 from service.inquiry import Inquiry
-from service.store import Store, audit, identities, listings, packs, studies
+from service.store import Store, audit, dicom_index, identities, packs, studies
 from service.store.studies import Arrival, PendingStudy
 from service.study import PATIENT_CONFLICT
 
@@ -142,7 +142,7 @@ class Intake:
                     if one.header is not None and not arrival.is_own:
                         identities.note(session, key, _identity(one.header))
                         break  # the others say the same, or the study gets its flag
-                listings.note_received(
+                dicom_index.note_received(
                     session, key, {one.instance.file_name: one.listing for one in found if one.listing}
                 )
                 if outcome.is_new:

@@ -13,7 +13,7 @@ from dicom_node.spool import Spool
 from dicom_node.web.listing import read_listing
 from service.intake import Intake
 from service.settings import Settings
-from service.store import Store, listings
+from service.store import Store, dicom_index
 from service.store.objects import ResultFolder
 from service.store.tables import ResultRow, RevisionRow, ScoreRow, StudyRow
 
@@ -74,4 +74,4 @@ class Archive:
             session.flush()
             if is_listed:
                 path = self.settings.results_folder / stored.path
-                listings.note_result(session, study_id, row.id, read_listing(BytesIO(path.read_bytes())))
+                dicom_index.note_result(session, study_id, row.id, read_listing(BytesIO(path.read_bytes())))

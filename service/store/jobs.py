@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from dicom_node.web.listing import Listing
-from service.store import listings
+from service.store import dicom_index
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import PARKED, DeliveryStatus, PackState, State, Whereabouts, move
 
@@ -332,7 +332,7 @@ def record(
         deliveries += row.deliveries
         if result.listing is not None:
             session.flush()
-            listings.note_result(session, study.id, row.id, result.listing)
+            dicom_index.note_result(session, study.id, row.id, result.listing)
     study.state = move(study.state, outcome.state)
     study.reason, study.detail, study.ended_at = outcome.reason, outcome.detail, now
     session.flush()
