@@ -199,7 +199,7 @@ def api(api_port: ApiPort = None) -> None:
     """Serve the API and pages: one role, for many machines."""
     import uvicorn
 
-    from service import wiring
+    from service import reception, wiring
     from service.api import create_app
     from service.store.migrations import require
 
@@ -210,6 +210,7 @@ def api(api_port: ApiPort = None) -> None:
         require(store)
     active = wiring.active_model(settings)
     pictures = wiring.open_pictures(settings)
+    peers = reception.open_peers(settings)
     uvicorn.run(
         create_app(
             store=store,
@@ -218,6 +219,9 @@ def api(api_port: ApiPort = None) -> None:
             follow=active.identity,
             pictures=pictures,
             holdings=wiring.open_holdings(settings, pictures),
+            config_digest=wiring.config_digest(settings),
+            card=active.card,
+            destinations=lambda: [peer.name for peer in peers.destinations],
         ),
         host=settings.api_host,
         port=settings.api_port,

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from dicom_node.kinds import ResultKind, read_kinds
 from service.access import Masking
 from service.errors import SettingsError
+from service.study import LONGEST_UNREAD_S
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -168,6 +169,12 @@ class Settings(BaseSettings):
         14_400.0,
         gt=0,
         description="Seconds of waiting after which a study passes all but STAT; it climbs there in steps.",
+    )
+    longest_unread_s: float = Field(
+        LONGEST_UNREAD_S,
+        gt=0,
+        description="Seconds after which a study that no reader has seen stands before all but STAT on the "
+        "list, the longest waiting first.",
     )
     stalled_s: float = Field(
         30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."

@@ -1,6 +1,6 @@
 """The HTTP application: the API under ``/api/v1``, the operations routes, and the pages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -16,14 +16,18 @@ from service.api import (
     dicomweb_search,
     health,
     metrics,
+    operating,
     people,
     problems,
+    reading,
+    resources,
     signin,
     studies,
     worklist,
 )
 from service.api.callers import require
 from service.api.dependencies import Parts
+from service.api.entry import Entry
 from service.api.guard import Guard
 from service.holdings import Holdings
 from service.settings import Settings
@@ -38,7 +42,7 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Put the guard around everything, so that the answer to a defect carries its headers too."""
         parts: Parts = self.state.parts
-        return Guard(super().build_middleware_stack(), parts.settings.api_host)
+        return Guard(Entry(super().build_middleware_stack()), parts.settings.api_host)
 
     def openapi(self) -> dict[str, Any]:
         """Description of the API (OpenAPI 3.1)."""
@@ -55,6 +59,9 @@ def create_app(
     pictures: LocalObjects | None = None,
     holdings: Holdings | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
+    config_digest: str | None = None,
+    card: Callable[[], str] = str,
+    destinations: Callable[[], Sequence[str]] = tuple,
 ) -> FastAPI:
     """Application on a store.
 
@@ -70,7 +77,13 @@ def create_app(
     holdings : Holdings, optional
         Where DICOM objects are; unset: the folders of the settings.
     follow : callable, optional
-        The model in service now, for answers and metrics.
+        The model in service now, for answers, metrics and what is to be scored again.
+    config_digest : str, optional
+        Of everything besides the model that shapes a result.
+    card : callable, optional
+        Model card of the model in service, Markdown.
+    destinations : callable, optional
+        Names of the peers that are sent results.
 
     Returns
     -------
@@ -85,6 +98,9 @@ def create_app(
         follow=follow,
         pictures=shown,
         holdings=holdings or Holdings(spool_folder=settings.spool_folder, results=shown),
+        config_digest=config_digest,
+        card=card,
+        destinations=destinations,
     )
     pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
@@ -96,6 +112,10 @@ def create_app(
     for router in (
         worklist.router,
         studies.router,
+        reading.router,
+        reading.shown,
+        operating.router,
+        resources.router,
         people.router,
         dicomweb.router,
         dicomweb_search.router,

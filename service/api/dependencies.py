@@ -1,10 +1,11 @@
 """What routes are handed: the store and the facts of this process, and the strict reading of a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
 from models.scores import ModelIdentity
@@ -33,6 +34,12 @@ class Parts:
         Where the heatmaps are.
     holdings : Holdings
         Where DICOM objects are.
+    config_digest : str, optional
+        Of everything besides the model that shapes a result; without it nothing is scored from here.
+    card : callable
+        Model card of the model in service, Markdown.
+    destinations : callable
+        Names of the peers that are sent results.
     """
 
     store: Store
@@ -41,6 +48,9 @@ class Parts:
     pictures: LocalObjects
     holdings: Holdings
     follow: Callable[[], ModelIdentity] | None = None
+    config_digest: str | None = None
+    card: Callable[[], str] = str
+    destinations: Callable[[], Sequence[str]] = tuple
 
     @property
     def model_now(self) -> ModelIdentity | None:
@@ -66,7 +76,7 @@ def refuse_unknown_parameters(request: Request) -> None:
     RequestValidationError
         Answered as a problem document.
     """
-    named = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    named = _named(request.scope["route"].dependant)
     if set(request.query_params) - named:
         allowed = ", ".join(sorted(named)) or "none"
         raise RequestValidationError(
@@ -78,6 +88,12 @@ def refuse_unknown_parameters(request: Request) -> None:
                 }
             ]
         )
+
+
+def _named(dependant: Dependant) -> set[str]:
+    """Query parameters of a route and of all it depends on."""
+    own = {parameter.alias for parameter in dependant.query_params}
+    return own.union(*(_named(inner) for inner in dependant.dependencies))
 
 
 PartsOf = Annotated[Parts, Depends(_parts)]

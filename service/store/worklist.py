@@ -9,13 +9,16 @@ study is pending again and its old percentile is not shown as if it still held. 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Row, Select, Subquery, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
+from service.access import Masking, ShownIdentity, mask
+from service.store.order import EVERYTHING, WorklistQuery, conditions
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import PARKED, Band, DeliveryStatus, State, band
+from service.study import LONGEST_UNREAD_S, PARKED, Band, DeliveryStatus, Priority, State, band
+from service.why import Why
 
 KEY_PATTERN = "^[a-z2-7]{20}$"  # a study's pseudonym: 20 characters of base32, lower case
 
@@ -112,6 +115,19 @@ class WorklistRow:
     is_parked : bool
         A person put it aside; nobody scores it.
     results : tuple of ResultStatus
+    priority : Priority
+    why : tuple of Why
+        Why it stands where it stands.
+    is_overdue : bool
+        It waits longer than the limit and no reader has seen it.
+    identity : ShownIdentity
+        What the list may show of it.
+    seen_at, seen_by
+        Which reader saw it as it stands, and when.
+    assigned_to : str or None
+        Account that has claimed it.
+    feedback : str or None
+        Newest verdict of a reader.
     """
 
     rank: int | None
@@ -133,6 +149,14 @@ class WorklistRow:
     flag: str | None
     is_parked: bool
     results: tuple[ResultStatus, ...]
+    priority: Priority
+    why: tuple[Why, ...]
+    is_overdue: bool
+    identity: ShownIdentity
+    seen_at: datetime | None
+    seen_by: str | None
+    assigned_to: str | None
+    feedback: str | None
 
     @property
     def percentile(self) -> float | None:
@@ -148,34 +172,83 @@ class Worklist:
     ----------
     rows : tuple of WorklistRow
     total : int
-        Studies on the whole list.
+        Studies that the query is about.
     counts : dict of State to int
-        Studies by state, every state named.
+        All studies by state, every state named.
+    next, previous : str or None
+        Cursors of the pages after and before this one.
+    at : datetime
+        When who waits too long was decided, for all pages of one cursor.
+    event : int
+        Newest change notice before this page was read.
     """
 
     rows: tuple[WorklistRow, ...]
     total: int
     counts: dict[State, int]
+    next: str | None
+    previous: str | None
+    at: datetime
+    event: int
 
 
-def worklist(session: Session, *, limit: int = 200, offset: int = 0) -> Worklist:
-    """Studies in the order a person should look at them; three queries whatever the length.
+def worklist(
+    session: Session,
+    query: WorklistQuery = EVERYTHING,
+    *,
+    cursor: str | None = None,
+    limit: int = 200,
+    longest_unread_s: float = LONGEST_UNREAD_S,
+    masking: Masking = Masking.NONE,
+) -> Worklist:
+    """Studies in the order a person should look at them.
 
     Parameters
     ----------
     session : Session
-    limit, offset : int
-        The page; ranks are those of the whole list.
+    query : WorklistQuery
+    cursor : str, optional
+        Of a page before; unset: the first page.
+    limit : int
+    longest_unread_s : float
+        Seconds after which an unseen study is overdue.
+    masking : Masking
+        How much of an identity each row shows.
+
+    Raises
+    ------
+    CursorError
+        If the cursor was not made here, or for another query.
     """
-    rows = _rows(session, session.execute(_listed().limit(limit).offset(offset)).all())
+    offset = int(cursor or 0)
+    wanted = conditions(query)
+    at = datetime.now(UTC)
+    found = session.execute(_listed().where(*wanted).limit(limit).offset(offset)).all()
+    rows = _rows(session, found, at - timedelta(seconds=longest_unread_s), masking)
     counted = session.execute(select(StudyRow.state, func.count()).group_by(StudyRow.state))
     counts = dict.fromkeys(State, 0) | dict(counted.all())
-    return Worklist(rows=rows, total=sum(counts.values()), counts=counts)
+    total = session.scalar(select(func.count()).select_from(StudyRow).where(*wanted)) or 0
+    return Worklist(
+        rows=rows,
+        total=total,
+        counts=counts,
+        next=str(offset + limit) if offset + limit < total else None,
+        previous=str(max(offset - limit, 0)) if offset else None,
+        at=at,
+        event=0,
+    )
 
 
-def worklist_row(session: Session, key: str) -> WorklistRow | None:
+def worklist_row(
+    session: Session,
+    key: str,
+    *,
+    longest_unread_s: float = LONGEST_UNREAD_S,
+    masking: Masking = Masking.NONE,
+) -> WorklistRow | None:
     """One study as it stands on the list, with its rank there; None where nobody knows the key."""
-    rows = _rows(session, session.execute(_listed().where(StudyRow.key == key)).all())
+    cutoff = datetime.now(UTC) - timedelta(seconds=longest_unread_s)
+    rows = _rows(session, session.execute(_listed().where(StudyRow.key == key)).all(), cutoff, masking)
     return rows[0] if rows else None
 
 
@@ -250,18 +323,27 @@ def _listed() -> Select[StudyRow, ScoreRow | None, int, int | None]:
 
 
 def _rows(
-    session: Session, found: Sequence[Row[StudyRow, ScoreRow | None, int, int | None]]
+    session: Session,
+    found: Sequence[Row[StudyRow, ScoreRow | None, int, int | None]],
+    cutoff: datetime,
+    masking: Masking,
 ) -> tuple[WorklistRow, ...]:
     """Turn database rows into values, with the results of all of them in one query."""
     results = _results(session, [score.id for _, score, _, _ in found if score is not None])
     return tuple(
-        _row(study, score, Band(standing), rank, results[score.id] if score else [])
+        _row(study, score, Band(standing), rank, results[score.id] if score else [], cutoff, masking)
         for study, score, standing, rank in found
     )
 
 
 def _row(
-    study: StudyRow, score: ScoreRow | None, standing: Band, rank: int | None, results: list[ResultStatus]
+    study: StudyRow,
+    score: ScoreRow | None,
+    standing: Band,
+    rank: int | None,
+    results: list[ResultStatus],
+    cutoff: datetime,
+    masking: Masking,
 ) -> WorklistRow:
     waiting_since = study.completed_at or study.last_instance_at
     return WorklistRow(
@@ -284,6 +366,14 @@ def _row(
         flag=study.flag,
         is_parked=study.parked_at is not None,
         results=tuple(results),
+        priority=Priority(study.priority),
+        why=(),
+        is_overdue=study.seen_at is None and study.received_at <= cutoff,
+        identity=mask(None, masking),
+        seen_at=study.seen_at.astimezone(UTC) if study.seen_at else None,
+        seen_by=study.seen_by,
+        assigned_to=study.assigned_to,
+        feedback=None,
     )
 
 

@@ -95,12 +95,12 @@ class Pages:
     def read_list(
         self,
         request: Request,
-        offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
+        cursor: Annotated[str | None, Query(max_length=1000)] = None,
         live: Literal["on", "off"] = "on",
     ) -> HTMLResponse:
         """The worklist."""
         with self.store.transaction() as session:
-            found = worklist(session, limit=PAGE_LENGTH, offset=offset)
+            found = worklist(session, cursor=cursor, limit=PAGE_LENGTH)
             workers = live_workers(session, stalled_s=self.stalled_s)
         bands = {band: [row for row in found.rows if row.band is band] for band in Band}
         return self.page(
@@ -109,8 +109,7 @@ class Pages:
             found=found,
             bands=bands,
             workers=workers,
-            offset=offset,
-            page_length=PAGE_LENGTH,
+            cursor=cursor,
             refresh=live == "on",
         )
 

@@ -4,7 +4,9 @@ Unique keys carry the invariants: one revision per set of instances, one score p
 configuration, one result per score and kind, one delivery per result and destination (design §4).
 """
 
+from service.store.tables.actions import AnswerRow, FeedbackRow
 from service.store.tables.base import SCHEMA, Base
+from service.store.tables.changes import ChangeRow, SecretRow
 from service.store.tables.identity import IdentityRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
 from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
@@ -13,9 +15,12 @@ from service.store.tables.web import ListedInstanceRow, ListedSeriesRow, ListedS
 
 __all__ = [
     "SCHEMA",
+    "AnswerRow",
     "AuditRow",
     "Base",
+    "ChangeRow",
     "DeliveryRow",
+    "FeedbackRow",
     "HeartbeatRow",
     "IdentityRow",
     "InstanceRow",
@@ -28,6 +33,7 @@ __all__ = [
     "ResultRow",
     "RevisionRow",
     "ScoreRow",
+    "SecretRow",
     "SessionRow",
     "StudyRow",
     "TokenRow",

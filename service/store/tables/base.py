@@ -13,7 +13,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-from service.study import DeliveryStatus, PackState, State, Whereabouts
+from service.study import DeliveryStatus, PackState, State, Verdict, Whereabouts
 
 SCHEMA = "vigil"
 
@@ -50,5 +50,6 @@ class Base(DeclarativeBase):
         State: _coded(State),
         DeliveryStatus: _coded(DeliveryStatus),
         PackState: _coded(PackState),
+        Verdict: _coded(Verdict),
         Whereabouts: _coded(Whereabouts),
     }

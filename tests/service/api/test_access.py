@@ -58,6 +58,7 @@ def address(route: APIRoute) -> str:
     for name, value in (
         ("key", KEY), ("index", "0"), ("study", "1.2"), ("series", "1.3"), ("instance", "1.4"),
         ("frames", "1"), ("trail:path", "00282000"), ("name", "nobody"), ("token_id", "99999"),
+        ("number", "1"), ("sha256", "0" * 64),
     ):  # fmt: skip
         path = path.replace(f"{{{name}}}", value)
     assert "{" not in path, f"say what {path} is asked with"

@@ -1,0 +1,48 @@
+"""The worklist's filters in a query string, for the API and the page alike."""
+
+from typing import Annotated, Literal
+
+from fastapi import Query
+from pydantic import AwareDatetime
+
+from service.store.order import Sort, WorklistQuery
+from service.study import Band, Priority, State
+
+LONGEST = 200  # characters of a filter
+
+BandName = Literal["unjudged", "ranked", "pending"]
+PriorityName = Literal["stat", "urgent", "routine", "screening"]
+Words = Annotated[str | None, Query(max_length=LONGEST)]
+
+
+def read_filters(
+    band: Annotated[BandName | None, Query()] = None,
+    state: Annotated[State | None, Query()] = None,
+    modality: Words = None,
+    sender: Words = None,
+    priority: Annotated[PriorityName | None, Query()] = None,
+    model: Words = None,
+    received_from: Annotated[AwareDatetime | None, Query()] = None,
+    received_to: Annotated[AwareDatetime | None, Query()] = None,
+    percentile_below: Annotated[float | None, Query(gt=0, le=100)] = None,
+    seen: Annotated[bool | None, Query()] = None,
+    assigned_to: Words = None,
+    text: Words = None,
+    sort: Annotated[Sort, Query()] = Sort.TRIAGE,
+) -> WorklistQuery:
+    """Dependency: what a query string asks for."""
+    return WorklistQuery(
+        band=None if band is None else Band[band.upper()],
+        state=state,
+        modality=modality,
+        sender=sender,
+        priority=None if priority is None else Priority[priority.upper()],
+        model=model,
+        received_from=received_from,
+        received_to=received_to,
+        percentile_below=percentile_below,
+        seen=seen,
+        assigned_to=assigned_to,
+        text=text,
+        sort=sort,
+    )
