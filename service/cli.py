@@ -232,6 +232,7 @@ def api(api_port: ApiPort = None) -> None:
     with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
         require(store)
     active = wiring.active_model(settings)
+    pictures = wiring.open_pictures(settings)
     peers = reception.open_peers(settings)
     app = create_app(
         store=store,
@@ -242,7 +243,8 @@ def api(api_port: ApiPort = None) -> None:
         card=active.card,
         destinations=lambda: [peer.name for peer in peers.destinations],
         reference=active.reference,
-        pictures=wiring.open_pictures(settings),
+        pictures=pictures,
+        holdings=wiring.open_holdings(settings, pictures),
         volumes=wiring.open_volumes(settings),
     )
     with on_record(store, "api", settings):

@@ -25,6 +25,7 @@ from service.audit_export import AuditExport
 from service.clearing import Clearing
 from service.deliver import Delivery
 from service.errors import DatabaseError, SettingsError
+from service.holdings import Holdings
 from service.inquiry import Inquiry
 from service.intake import Intake
 from service.messages import Senders
@@ -222,6 +223,17 @@ def open_volumes(settings: Settings) -> Volumes:
             scratch=None if objects is None else open_scratch(settings),
         ),
         folder=settings.scratch_folder,
+    )
+
+
+def open_holdings(settings: Settings, pictures: LocalObjects) -> Holdings:
+    """Return DICOM objects for whoever asks for single ones."""
+    objects = open_object_store(settings)
+    return Holdings(
+        spool_folder=settings.spool_folder,
+        results=pictures,
+        objects=objects,
+        scratch=None if objects is None else open_scratch(settings),
     )
 
 

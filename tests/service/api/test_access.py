@@ -61,7 +61,8 @@ def address(route: APIRoute) -> str:
     """Address of a route with something in place of its parameters."""
     path = route.path
     for name, value in (
-        ("key", KEY), ("index", "0"), ("study", "1.2"), ("name", "nobody"), ("token_id", "99999"),
+        ("key", KEY), ("index", "0"), ("study", "1.2"), ("series", "1.3"), ("instance", "1.4"),
+        ("frames", "1"), ("trail:path", "00282000"), ("name", "nobody"), ("token_id", "99999"),
         ("number", "1"), ("sha256", "0" * 64),
         ("kind", "Task"),
     ):  # fmt: skip
