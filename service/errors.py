@@ -14,6 +14,7 @@ TriageError
 │   ├── ForgedCursorError
 │   └── StaleCursorError
 ├── StudyDeletedError       the study's bytes are gone; it has to be sent again
+├── ConflictError           somebody changed it first; look again
 └── StorageError            coded: `code` becomes the reason of what ends by it
     ├── StorageAwayError    tried again; the operator makes VIGIL_STORE reachable
     ├── ObjectMissingError  the pack is made again where the received files still are
@@ -84,6 +85,10 @@ class StudyDeletedError(TriageError):
     """The study was deleted; its rows tell when and why. Have it sent again: it then counts as new."""
 
 
+class ConflictError(TriageError):
+    """Somebody changed it since you looked. Load it again and decide anew."""
+
+
 class StorageError(TriageError):
     """A stored object cannot be used. See the more specific error."""
 
@@ -124,6 +129,10 @@ class ScratchFullError(StorageError):
     """The study does not fit into the worker's scratch space. Raise VIGIL_SCRATCH_MB, or free its disk."""
 
     code = "scratch_full"
+
+
+class ViewerBusyError(TriageError):
+    """Others look at large volumes. Try again in a moment."""
 
 
 class Answer(StrEnum):

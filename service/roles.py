@@ -16,8 +16,9 @@ from service.settings import Settings
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
 from service.store.migrations import upgrade
+from service.stored import open_object_store
 from service.supervisor import Role
-from service.wiring import database_url, log_folder, open_artefact, open_object_store
+from service.wiring import database_url, log_folder, open_artefact
 
 READY_TIMEOUT_S = 60.0
 

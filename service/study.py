@@ -25,6 +25,7 @@ class Pool(StrEnum):
 
     INFER = "infer"
     DELIVER = "deliver"
+    MESSAGE = "message"  # what is told besides DICOM; the process of deliveries works on it too
 
 
 class DeliveryStatus(StrEnum):
@@ -34,6 +35,15 @@ class DeliveryStatus(StrEnum):
     DELIVERED = "delivered"  # the destination answered success
     STORED = "stored"  # the destination committed to keep it
     UNDELIVERED = "undelivered"  # retries are used up or the destination refused; a person decides
+
+
+class MessageStatus(StrEnum):
+    """Where one message stands with its channel."""
+
+    WAITING = "waiting"  # to be sent, or to be sent again
+    SENT = "sent"  # the receiver acknowledged it
+    DEAD = "dead"  # retries are used up or the receiver refused; a person decides
+    STALE = "stale"  # a newer message of the same study went out before: this one would undo it
 
 
 class PackState(StrEnum):
@@ -60,6 +70,16 @@ class Priority(IntEnum):
     ROUTINE = 10
     URGENT = 20
     STAT = 30
+
+
+class Verdict(StrEnum):
+    """What a reader says of a study that Vigil judged."""
+
+    CONFIRMED_FINDING = "confirmed_finding"  # there is something, and a person looked at it
+    FALSE_ALARM = "false_alarm"  # nothing there
+    ARTEFACT = "artefact"  # of the imaging, not of the patient
+    NOT_RELEVANT = "not_relevant"  # unusual, and of no use to know
+    WRONG_STUDY = "wrong_study"  # the model should not have been given it
 
 
 # What waited too long passes all but STAT: a backlog of overdue studies must not hold up an emergency.
@@ -109,7 +129,14 @@ DELIVERY_MOVES: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
     DeliveryStatus.DELIVERED: frozenset(
         {DeliveryStatus.STORED, DeliveryStatus.WAITING, DeliveryStatus.UNDELIVERED}
     ),
+    DeliveryStatus.STORED: frozenset({DeliveryStatus.WAITING}),  # a person has it sent again
     DeliveryStatus.UNDELIVERED: frozenset({DeliveryStatus.WAITING}),
+}
+
+MESSAGE_MOVES: dict[MessageStatus, frozenset[MessageStatus]] = {
+    MessageStatus.WAITING: frozenset({MessageStatus.SENT, MessageStatus.DEAD, MessageStatus.STALE}),
+    MessageStatus.DEAD: frozenset({MessageStatus.WAITING}),
+    MessageStatus.SENT: frozenset({MessageStatus.WAITING}),  # a person wants it sent again
 }
 
 ENDED = frozenset({State.SCORED, State.NOT_ASSESSABLE, State.FAILED})
@@ -159,3 +186,6 @@ PATIENT_CONFLICT = "patient_conflict"
 
 # Deliveries that count as "the destination has it".
 ARRIVED = frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.STORED})
+
+# Stands in everything with numbers that leaves Vigil.
+DISCLAIMER = "Anomaly ranking, not a diagnosis."

@@ -63,6 +63,9 @@ class StudyRow(Base):
     seen_by: Mapped[str | None]
     first_seen_at: Mapped[datetime | None]  # by any reader; stays
     assigned_to: Mapped[str | None]  # account that has claimed it
+    assigned_by: Mapped[str | None]
+    assigned_at: Mapped[datetime | None]
+    assignment_version: Mapped[int] = mapped_column(Integer, server_default="0")
 
     __table_args__ = (
         CheckConstraint(

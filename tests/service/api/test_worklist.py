@@ -4,10 +4,9 @@ import pytest
 
 from service.access import Identity, Masking
 from service.api import create_app
-from service.api.dependencies import DISCLAIMER
 from service.settings import Settings
 from service.store import Store, identities
-from service.study import DeliveryStatus, Priority, State
+from service.study import DISCLAIMER, DeliveryStatus, Priority, State
 from tests.seeds import CALIBRATION_SHA256, GROUP, MODEL, MODEL_SHA256, MORNING, Seed, plant
 from tests.web_client import TestClient
 
