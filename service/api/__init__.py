@@ -93,7 +93,13 @@ def create_app(
         destinations=destinations,
         pictures=pictures or Unchecked(settings.results_folder),
     )
-    pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
+    pages = Pages(
+        store=store,
+        disclaimer=parts.disclaimer,
+        stalled_s=settings.stalled_s,
+        longest_unread_s=settings.longest_unread_s,
+        masking=settings.masking,
+    )
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(
         title="Vigil", version=__version__, docs_url=None, redoc_url=None, responses=problems.RESPONSES
