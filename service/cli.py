@@ -199,7 +199,7 @@ def api(api_port: ApiPort = None) -> None:
     """Serve the API and pages: one role, for many machines."""
     import uvicorn
 
-    from service import wiring
+    from service import reception, wiring
     from service.api import create_app
     from service.store.migrations import require
 
@@ -209,12 +209,16 @@ def api(api_port: ApiPort = None) -> None:
     with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
         require(store)
     active = wiring.active_model(settings)
+    peers = reception.open_peers(settings)
     uvicorn.run(
         create_app(
             store=store,
             settings=settings,
             model=active.identity(),
             follow=active.identity,
+            config_digest=wiring.config_digest(settings),
+            card=active.card,
+            destinations=lambda: [peer.name for peer in peers.destinations],
             reference=active.reference,
             pictures=wiring.open_pictures(settings),
         ),

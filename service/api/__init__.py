@@ -9,9 +9,22 @@ from starlette.types import ASGIApp
 from models.scores import ModelIdentity
 from service import __version__
 from service.access import Permission
-from service.api import dicomweb, health, metrics, people, problems, reading, signin, studies, worklist
+from service.api import (
+    dicomweb,
+    health,
+    metrics,
+    operating,
+    people,
+    problems,
+    reading,
+    resources,
+    signin,
+    studies,
+    worklist,
+)
 from service.api.callers import require
 from service.api.dependencies import Parts, refuse_unknown_parameters
+from service.api.entry import Entry
 from service.api.guard import Guard
 from service.settings import Settings
 from service.store import Store
@@ -26,7 +39,7 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Put the guard around everything, so that the answer to a defect carries its headers too."""
         parts: Parts = self.state.parts
-        return Guard(super().build_middleware_stack(), parts.settings.api_host)
+        return Guard(Entry(super().build_middleware_stack()), parts.settings.api_host)
 
     def openapi(self) -> dict[str, Any]:
         """Description of the API (OpenAPI 3.1)."""
@@ -42,6 +55,9 @@ def create_app(
     model: ModelIdentity | None = None,
     pictures: LocalObjects | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
+    config_digest: str | None = None,
+    card: Callable[[], str] = str,
+    destinations: Callable[[], Sequence[str]] = tuple,
     reference: Callable[[], Sequence[float]] | None = None,
 ) -> FastAPI:
     """Application on a store.
@@ -56,7 +72,13 @@ def create_app(
     pictures : LocalObjects, optional
         Where the heatmaps are; unset: the results folder of the settings.
     follow : callable, optional
-        The model in service now, for answers and metrics.
+        The model in service now, for answers, metrics and what is to be scored again.
+    config_digest : str, optional
+        Of everything besides the model that shapes a result.
+    card : callable, optional
+        Model card of the model in service, Markdown.
+    destinations : callable, optional
+        Names of the peers that are sent results.
     reference : callable, optional
         Raw scores of its reference group, for the list's histogram.
 
@@ -70,6 +92,9 @@ def create_app(
         settings=settings,
         model=model,
         follow=follow,
+        config_digest=config_digest,
+        card=card,
+        destinations=destinations,
         pictures=pictures or Unchecked(settings.results_folder),
     )
     pages = Pages(
@@ -96,6 +121,8 @@ def create_app(
         studies.router,
         reading.router,
         reading.shown,
+        operating.router,
+        resources.router,
         people.router,
         dicomweb.router,
         health.router,

@@ -1,6 +1,6 @@
 """What routes are handed: the store and the facts of this process, and the strict reading of a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -31,6 +31,12 @@ class Parts:
         The model in service now.
     pictures : LocalObjects
         Where the heatmaps are.
+    config_digest : str, optional
+        Of everything besides the model that shapes a result; without it nothing is scored from here.
+    card : callable
+        Model card of the model in service, Markdown.
+    destinations : callable
+        Names of the peers that are sent results.
     """
 
     store: Store
@@ -38,6 +44,9 @@ class Parts:
     model: ModelIdentity | None
     pictures: LocalObjects
     follow: Callable[[], ModelIdentity] | None = None
+    config_digest: str | None = None
+    card: Callable[[], str] = str
+    destinations: Callable[[], Sequence[str]] = tuple
 
     @property
     def model_now(self) -> ModelIdentity | None:

@@ -3,9 +3,9 @@
 A problem names its remedy and never repeats what was sent: a rejected value may hold an identity (I9).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -35,7 +35,11 @@ from service.store.feedback import (
     UnknownFeedbackError,
 )
 from service.store.marks import NobodyToAssignError
+<<<<<<< HEAD
 from service.store.saved_filters import TooManyFiltersError
+=======
+from service.store.revival import NothingToSendError
+>>>>>>> wl-actions
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -86,20 +90,28 @@ _STANDARD: Mapping[int, tuple[str, str, str]] = {
         "This address does not answer that method.",
         "Read with GET; see /openapi.json.",
     ),
+    413: (
+        "too-large",
+        "The body is larger than anything this address takes.",
+        "Send less at once.",
+    ),
 }
 
 # Errors of our own whose docstring says it all: what is wrong, and after the first full stop what to do.
 _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     ConflictError: (HTTPStatus.PRECONDITION_FAILED, "changed-since"),
+    ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
     ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
     KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
     StaleCursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
     ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
     TooManyFiltersError: (HTTPStatus.CONFLICT, "too-many-filters"),
     NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
+    NothingToSendError: (HTTPStatus.NOT_FOUND, "nothing-to-send"),
     NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
     RevisionChangedError: (HTTPStatus.CONFLICT, "revision-changed"),
     StudyDeletedError: (HTTPStatus.GONE, "study-deleted"),
+    StaleCursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
     TooManyKeysError: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-idempotency-keys"),
     TooMuchFeedbackError: (HTTPStatus.CONFLICT, "too-much-feedback"),
     UnknownFeedbackError: (HTTPStatus.NOT_FOUND, "unknown-feedback"),
@@ -264,9 +276,15 @@ def database_down() -> Problem:
     )
 
 
+def _place(item: Mapping[str, Any]) -> Sequence[object]:
+    """Where something is wrong, in our own names: the name of a field nobody knows is the caller's text."""
+    place: Sequence[object] = item["loc"]
+    return place[:-1][:2] if item["type"] == "extra_forbidden" else place[:2]
+
+
 def _invalid_problem(error: RequestValidationError) -> Problem:
     faults = [
-        Fault(where=".".join(str(part) for part in item["loc"][:2]), problem=str(item["msg"]))
+        Fault(where=".".join(str(part) for part in _place(item)), problem=str(item["msg"]))
         for item in error.errors()
     ]
     return problem(

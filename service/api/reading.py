@@ -23,7 +23,7 @@ router = APIRouter(
     tags=["reading"],
     dependencies=[Depends(require(Permission.READ)), Depends(refuse_unknown_parameters)],
 )
-# What people have done is for all to see who see the list.
+# What people have done is for all to see who see the list; a note, which may name a patient, is not.
 shown = APIRouter(
     prefix="/api/v1/studies",
     tags=["reading"],
@@ -35,6 +35,7 @@ LARGEST = 2**31 - 1
 TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
 
 Reader = Annotated[Caller, Depends(require(Permission.READ))]
+Viewer = Annotated[Caller, Depends(require(Permission.VIEW))]
 Number = Annotated[int, InPath(ge=1, le=LARGEST, description="Of the feedback, within its study.")]
 
 
@@ -96,7 +97,7 @@ class Feedback(Body):
     number: int = Field(description="Within the study.")
     version: int = Field(description="As the ETag says it; each correction is one more.")
     verdict: Verdict
-    note: str
+    note: str = Field(description="Empty for a caller who may not read: it may name a patient.")
     region: int | None
     slice_index: int | None
     by: str
@@ -107,6 +108,12 @@ class Feedback(Body):
     calibration_hash: str | None
     study_score: float | None
     percentile: float | None
+
+
+def shown_to(caller: Caller, found: feedback.Feedback) -> Feedback:
+    """Return feedback as a caller may see it: a note, which may name a patient, is for readers."""
+    body = Feedback.model_validate(found)
+    return body if caller.may(Permission.READ) else body.model_copy(update={"note": ""})
 
 
 @router.post("/{key}/seen")
@@ -159,19 +166,19 @@ def give_feedback(act: ActOf, key: Key, said: Give) -> Feedback:
 
 
 @shown.get("/{key}/feedback")
-def list_feedback(parts: PartsOf, key: Key) -> list[Feedback]:
+def list_feedback(parts: PartsOf, caller: Viewer, key: Key) -> list[Feedback]:
     """What was said of a study, each in its newest version, newest first."""
     with parts.store.transaction() as session:
-        return [Feedback.model_validate(one) for one in feedback.of_study(session, key)]
+        return [shown_to(caller, one) for one in feedback.of_study(session, key)]
 
 
 @shown.get("/{key}/feedback/{number}")
-def read_feedback(parts: PartsOf, response: Response, key: Key, number: Number) -> Feedback:
+def read_feedback(parts: PartsOf, caller: Viewer, response: Response, key: Key, number: Number) -> Feedback:
     """One feedback in its newest version; the ETag names it."""
     with parts.store.transaction() as session:
         found = feedback.one(session, key, number)
     tag(response, found.version)
-    return Feedback.model_validate(found)
+    return shown_to(caller, found)
 
 
 @router.put("/{key}/feedback/{number}")

@@ -329,7 +329,6 @@ def record(
         deliveries += row.deliveries
     study.state = move(study.state, outcome.state)
     study.reason, study.detail, study.ended_at = outcome.reason, outcome.detail, now
-    study.seen_at, study.seen_by = None, None  # what was seen was said before
     session.flush()
     return [delivery.id for delivery in deliveries]
 

@@ -57,7 +57,7 @@ def address(route: APIRoute) -> str:
     path = route.path
     for name, value in (
         ("key", KEY), ("index", "0"), ("study", "1.2"), ("name", "nobody"), ("token_id", "99999"),
-        ("number", "1"),
+        ("number", "1"), ("sha256", "0" * 64),
     ):  # fmt: skip
         path = path.replace(f"{{{name}}}", value)
     assert "{" not in path, f"say what {path} is asked with"

@@ -101,6 +101,17 @@ def feedback() -> None:
         CREATE TRIGGER feedback_append_only BEFORE UPDATE OR DELETE ON vigil.feedback
         FOR EACH STATEMENT EXECUTE FUNCTION vigil.refuse_feedback_change()
     """)
+    op.execute("""
+        CREATE FUNCTION vigil.note_feedback() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM vigil.note_change(key, 'feedback') FROM vigil.study WHERE id = NEW.study_id;
+            RETURN NULL;
+        END $$
+    """)
+    op.execute("""
+        CREATE TRIGGER feedback_is_given AFTER INSERT ON vigil.feedback
+        FOR EACH ROW EXECUTE FUNCTION vigil.note_feedback()
+    """)
 
 
 def let_a_stored_result_be_sent_again() -> None:
