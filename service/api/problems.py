@@ -35,11 +35,8 @@ from service.store.feedback import (
     UnknownFeedbackError,
 )
 from service.store.marks import NobodyToAssignError
-<<<<<<< HEAD
-from service.store.saved_filters import TooManyFiltersError
-=======
 from service.store.revival import NothingToSendError
->>>>>>> wl-actions
+from service.store.saved_filters import TooManyFiltersError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -103,8 +100,6 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
     ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
     KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
-    StaleCursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
-    ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
     TooManyFiltersError: (HTTPStatus.CONFLICT, "too-many-filters"),
     NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
     NothingToSendError: (HTTPStatus.NOT_FOUND, "nothing-to-send"),

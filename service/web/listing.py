@@ -183,7 +183,8 @@ class Listing:
 
     def rescore(self, request: Request, key: Key, back: Text = "/") -> Response:
         """Give a study that failed another chance."""
-        replay(self.store, key)
+        with self.store.transaction() as session:
+            replay(session, key, actor=request.state.caller.name)
         return self._done(request, key, back)
 
     def _done(self, request: Request, key: str, back: str) -> Response:
