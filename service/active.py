@@ -73,7 +73,7 @@ class ActiveModel:
     def mark(self) -> str:
         """A text that changes when another model is to serve, or the folder of this one changed."""
         found = hashlib.sha256()
-        for path in (self.data / POINTER, (self._folder() or Path()) / MANIFEST):
+        for path in (self.data / POINTER, (self.folder() or Path()) / MANIFEST):
             try:
                 found.update(path.read_bytes())
             except OSError:
@@ -150,7 +150,8 @@ class ActiveModel:
         self.identity()
         return self._reference
 
-    def _folder(self) -> Path | None:
+    def folder(self) -> Path | None:
+        """Folder of the artefact that is named to serve; None where none is, and the shipped one does."""
         if self.chosen is not None:
             return self.chosen
         try:

@@ -221,6 +221,7 @@ def api(api_port: ApiPort = None) -> None:
             destinations=lambda: [peer.name for peer in peers.destinations],
             reference=active.reference,
             pictures=wiring.open_pictures(settings),
+            volumes=wiring.open_volumes(settings),
         ),
         host=settings.api_host,
         port=settings.api_port,

@@ -45,6 +45,7 @@ from service.store.migrations import require
 from service.store.objects import AtHand, LocalObjects, ResultFolder, ResultObjects, ResultStore, Unchecked
 from service.study import State
 from service.triage import Triage
+from service.volumes import Volumes
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
 SHAPING = ("highdicom", "numpy", "pillow", "pydicom", "scipy")
@@ -203,6 +204,19 @@ def open_pictures(settings: Settings) -> LocalObjects:
         return Unchecked(settings.results_folder)
     folder = ResultFolder(settings.results_folder)
     return AtHand(ResultStore(objects, open_scratch(settings), folder))
+
+
+def open_volumes(settings: Settings) -> Volumes:
+    """Return scored series as volumes, for a screen."""
+    objects = open_object_store(settings)
+    return Volumes(
+        provision=Provision(
+            spool_folder=settings.spool_folder,
+            objects=objects,
+            scratch=None if objects is None else open_scratch(settings),
+        ),
+        folder=settings.scratch_folder,
+    )
 
 
 def open_packing(settings: Settings, store: Store, spool: Spool, stop: Event) -> Packing:

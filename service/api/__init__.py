@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from models.scores import ModelIdentity
 from service import __version__
 from service.access import Permission
+from service.active import ActiveModel
 from service.api import (
     dicomweb,
     health,
@@ -20,15 +21,19 @@ from service.api import (
     resources,
     signin,
     studies,
+    viewer,
     worklist,
 )
 from service.api.callers import require
 from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
 from service.api.guard import Guard
+from service.cards import Cards
+from service.provision import Provision
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects, Unchecked
+from service.volumes import Volumes
 from service.web import Pages
 from service.web.listing import Access, Listing
 
@@ -54,6 +59,7 @@ def create_app(
     settings: Settings,
     model: ModelIdentity | None = None,
     pictures: LocalObjects | None = None,
+    volumes: Volumes | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
     config_digest: str | None = None,
     card: Callable[[], str] = str,
@@ -71,6 +77,8 @@ def create_app(
         The model in service; its disclaimer stands on every page.
     pictures : LocalObjects, optional
         Where the heatmaps are; unset: the results folder of the settings.
+    volumes : Volumes, optional
+        Scored series as one volume; unset: read from the spool of the settings.
     follow : callable, optional
         The model in service now, for answers, metrics and what is to be scored again.
     config_digest : str, optional
@@ -96,12 +104,15 @@ def create_app(
         card=card,
         destinations=destinations,
         pictures=pictures or Unchecked(settings.results_folder),
+        volumes=volumes
+        or Volumes(provision=Provision(spool_folder=settings.spool_folder), folder=settings.scratch_folder),
     )
     pages = Pages(
         store=store,
         disclaimer=parts.disclaimer,
         longest_unread_s=settings.longest_unread_s,
         masking=settings.masking,
+        card_of=Cards(active=ActiveModel(data=settings.data, chosen=settings.model)).of,
     )
     listing = Listing(
         store=store,
@@ -119,6 +130,7 @@ def create_app(
     for router in (
         worklist.router,
         studies.router,
+        viewer.router,
         reading.router,
         reading.shown,
         operating.router,

@@ -13,6 +13,7 @@ from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
 from service.store.worklist import KEY_PATTERN
+from service.volumes import Volumes
 
 DISCLAIMER = "Anomaly ranking, not a diagnosis."
 
@@ -31,6 +32,8 @@ class Parts:
         The model in service now.
     pictures : LocalObjects
         Where the heatmaps are.
+    volumes : Volumes
+        Scored series as one volume.
     config_digest : str, optional
         Of everything besides the model that shapes a result; without it nothing is scored from here.
     card : callable
@@ -43,6 +46,7 @@ class Parts:
     settings: Settings
     model: ModelIdentity | None
     pictures: LocalObjects
+    volumes: Volumes
     follow: Callable[[], ModelIdentity] | None = None
     config_digest: str | None = None
     card: Callable[[], str] = str

@@ -1,6 +1,7 @@
 """The pages, rendered here: nothing is loaded from elsewhere, and all of them work without a script."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -13,13 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 
 from service import __version__, why
-from service.access import Masking
+from service.access import Caller, Masking
 from service.errors import UnknownStudyError
 from service.store import Store
-from service.store.detail import study_detail
 from service.store.worklist import KEY_PATTERN
 from service.study import Band, Whereabouts
-from service.web import links, present, words
+from service.web import links, present, study, words
 from service.web.shapes import SHAPES
 
 HERE = Path(__file__).parent
@@ -56,6 +56,7 @@ def _environment() -> Environment:
         size=present.size,
         ticks=present.ticks,
         standing=present.standing,
+        duration=present.duration,
         caution=present.caution,
         reason=words.reason,
         trigger=words.trigger,
@@ -83,12 +84,15 @@ class Pages:
         Stands on every page.
     longest_unread_s, masking
         As for the list (`service.store.worklist.worklist`).
+    card_of : callable
+        Hash of a model to the Markdown of its card; None where this machine has none.
     """
 
     store: Store
     disclaimer: str
     longest_unread_s: float
     masking: Masking
+    card_of: Callable[[str], str | None]
     _templates: Environment = field(default_factory=_environment)
 
     def router(self, may_view: params.Depends) -> APIRouter:
@@ -108,23 +112,18 @@ class Pages:
         """One study; `frame` is the picture shown large, from 0."""
         if not re.fullmatch(KEY_PATTERN, key):
             raise UnknownStudyError(UnknownStudyError.__doc__)
+        caller: Caller = request.state.caller
         with self.store.transaction() as session:
-            detail = study_detail(session, key, longest_unread_s=self.longest_unread_s, masking=self.masking)
-        current = detail.current if detail.row.assessment else None
-        thumbnails = (
-            present.strip(current.pictures, current.regions) if current and detail.has_pictures else []
-        )
-        first = thumbnails[0].frame if thumbnails else 0
-        return self.page(
-            "study.html",
-            caller=request.state.caller,
-            detail=detail,
-            row=detail.row,
-            current=detail.current,
-            thumbnails=thumbnails,
-            frame=min(first if frame is None else frame, max(current.pictures - 1, 0)) if current else 0,
-            refresh=detail.row.band is Band.PENDING,
-        )
+            shown = study.gather(
+                session,
+                key,
+                caller=caller,
+                frame=frame,
+                longest_unread_s=self.longest_unread_s,
+                masking=self.masking,
+                card_of=self.card_of,
+            )
+        return self.page("study.html", caller=caller, **shown)
 
     def problem(self, told: Told) -> HTMLResponse:
         """Page that says what went wrong and what to do."""

@@ -63,6 +63,16 @@ def ago(at: datetime, now: datetime) -> str:
     return f"{seconds} s ago" if seconds > 0 else "now"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 12 ms, 3.4 s, 2 min 5 s."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
 def span(since: datetime, now: datetime) -> str:
     """How long, coarsely: ``12 min``."""
     return ago(since, now).removesuffix(" ago").replace("now", "0 s")

@@ -112,6 +112,40 @@ ACTIONS: dict[str, str] = {
     "result.undelivered": "Result not delivered",
 }
 
+STAGES: dict[str, str] = {
+    "received": "Receiving",
+    "complete": "Waiting for more images",
+    "queued": "Making the job",
+    "claimed": "Waiting for a worker",
+    "fetch": "Fetching the images",
+    "read": "Reading and checking them",
+    "score": "Scoring",
+    "build": "Building the results",
+    "keep": "Keeping the results",
+    "scored": "Scored, all of the attempt",
+    "not_assessable": "Found not assessable, all of the attempt",
+    "failed": "Failed, all of the attempt",
+    "sent": "Sending",
+    "confirmed": "Waiting for confirmation",
+}
+
+LOOKS: dict[str, str] = {
+    "study.viewed": "opened it",
+    "study.seen": "marked it as seen",
+    "study.unseen": "took back that it was seen",
+    "identity.revealed": "revealed whose it is",
+    "feedback.given": "gave feedback",
+    "feedback.corrected": "corrected feedback",
+}
+
+VERDICTS: dict[str, str] = {  # in the order of their keys, from 1
+    Verdict.CONFIRMED_FINDING: "Confirmed finding",
+    Verdict.FALSE_ALARM: "False alarm",
+    Verdict.ARTEFACT: "Artefact",
+    Verdict.NOT_RELEVANT: "Not relevant",
+    Verdict.WRONG_STUDY: "Wrong study",
+}
+
 TRIGGERS: dict[str, str] = {
     Trigger.QUIET_PERIOD: "no new image for a while",
     Trigger.LONGEST_WAIT: "something announced did not come in time",
@@ -134,14 +168,6 @@ SORTS: dict[Sort, str] = {
     Sort.PERCENTILE: "Most unusual first",
     Sort.OLDEST: "Oldest first",
     Sort.NEWEST: "Newest first",
-}
-
-VERDICTS: dict[str, str] = {
-    Verdict.CONFIRMED_FINDING: "finding confirmed",
-    Verdict.FALSE_ALARM: "false alarm",
-    Verdict.ARTEFACT: "artefact",
-    Verdict.NOT_RELEVANT: "not relevant",
-    Verdict.WRONG_STUDY: "wrong study",
 }
 
 BANDS: dict[Band, str] = {

@@ -9,6 +9,7 @@ from service.store.tables.base import SCHEMA, Base
 from service.store.tables.changes import ChangeRow, SecretRow
 from service.store.tables.filters import SavedFilterRow
 from service.store.tables.identity import IdentityRow
+from service.store.tables.maps import MapRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
 from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
@@ -25,6 +26,7 @@ __all__ = [
     "IdentityRow",
     "InstanceRow",
     "InvitationRow",
+    "MapRow",
     "ParkedDestinationRow",
     "PersonRow",
     "ResultRow",
