@@ -187,13 +187,15 @@ addEventListener("htmx:afterSwap", (event) => {
   }
 });
 
-addEventListener("htmx:responseError", (event) => {
-  one("#news").textContent = `That did not work (${event.detail.xhr.status}). Nothing was changed.`;
-});
+function failed(event) {
+  const isReading = event.detail.elt.id === "reload";
+  one("#news").textContent = isReading
+    ? `The list could not be read again; this is how it was: ${one("#read-at").textContent}.`
+    : "That did not work. Nothing was changed.";
+}
 
-addEventListener("htmx:sendError", () => {
-  one("#news").textContent = "The server did not answer. Nothing was changed.";
-});
+addEventListener("htmx:responseError", failed);
+addEventListener("htmx:sendError", failed);
 
 addEventListener("pointermove", (event) => {
   if (list()?.contains(event.target)) pointedAt = performance.now();
