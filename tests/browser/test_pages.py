@@ -197,7 +197,10 @@ def test_three_studies_are_triaged_by_keys_alone(page: Page, store: Store) -> No
     assert [key for _, key in audited(store, "study.seen")] == [first, second]
 
 
-NEW = [replace(UNUSUAL, name=f"new {number}", p_value=0.01 * number) for number in range(1, 5)]
+NEW = [
+    replace(UNUSUAL, name=f"new {number}", p_value=0.01 * number, pictures=0, results={})
+    for number in range(1, 5)
+]
 
 
 def planted_while_open(page: Page, store: Store, *seeds: Seed) -> None:

@@ -204,6 +204,15 @@ addEventListener("visibilitychange", soon);
 addEventListener("scrollend", soon);
 addEventListener("focusout", soon);
 
+// A picture that is kept elsewhere or lost leaves its place empty.
+addEventListener(
+  "error",
+  (event) => {
+    if (event.target instanceof HTMLImageElement) event.target.hidden = true;
+  },
+  true,
+);
+
 addEventListener("DOMContentLoaded", () => {
   document.addEventListener("keydown", pressed);
   const show = one("#show-keys");
