@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from service import __version__, why
 from service.access import Caller, Masking
 from service.errors import UnknownStudyError
-from service.store import Store
+from service.store import Store, looks
 from service.store.worklist import KEY_PATTERN
 from service.study import Band, Whereabouts
 from service.web import links, present, study, words
@@ -123,6 +123,7 @@ class Pages:
                 masking=self.masking,
                 card_of=self.card_of,
             )
+            looks.viewed(session, key, actor=caller.name)
         return self.page("study.html", caller=caller, **shown)
 
     def problem(self, told: Told) -> HTMLResponse:

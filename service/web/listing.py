@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 from models.scores import ModelIdentity
 from service.access import Caller, Masking, Permission, ShownIdentity, mask
 from service.errors import UnknownStudyError
-from service.filters import read_filters
+from service.filters import asked, read_filters
 from service.replay import replay
 from service.settings import Settings
-from service.store import Store, identities, marks, saved_filters
+from service.store import Store, identities, looks, marks, saved_filters
 from service.store.order import Sort, WorklistQuery
 from service.store.pulse import take_pulse
 from service.store.rows import WorklistRow
@@ -108,6 +108,7 @@ class Listing:
                 longest_unread_s=self.settings.longest_unread_s,
                 masking=self.settings.masking,
             )
+            looks.queried(session, "worklist", asked(query), found=found.total, actor=caller.name)
             context = {
                 "pulse": take_pulse(session, stalled_s=self.settings.stalled_s),
                 "saved": saved_filters.of_owner(session, self._owner(caller)),
