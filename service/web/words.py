@@ -174,7 +174,7 @@ SORTS: dict[Sort, str] = {
 
 BANDS: dict[Band, str] = {
     Band.UNJUDGED: "Needs a person: not assessable or failed",
-    Band.RANKED: "Ranked, most unusual first",
+    Band.RANKED: "Ranked: read from the top",
     Band.PENDING: "Pending: not scored yet",
 }
 
