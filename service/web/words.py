@@ -178,14 +178,6 @@ LOOKS: dict[str, str] = {
     "feedback.corrected": "corrected feedback",
 }
 
-VERDICTS: dict[str, str] = {  # in the order of their keys, from 1
-    "confirmed_finding": "Confirmed finding",
-    "false_alarm": "False alarm",
-    "artefact": "Artefact",
-    "not_relevant": "Not relevant",
-    "wrong_study": "Wrong study",
-}
-
 TRIGGERS: dict[str, str] = {
     Trigger.QUIET_PERIOD: "no new image for a while",
     Trigger.LONGEST_WAIT: "something announced did not come in time",
