@@ -12,13 +12,19 @@ from service.access import Permission
 from service.active import ActiveModel
 from service.api import (
     dicomweb,
+    dicomweb_pictures,
+    dicomweb_retrieve,
+    dicomweb_search,
+    fhir,
     health,
     metrics,
     operating,
     people,
     problems,
     reading,
+    resources,
     signin,
+    single,
     studies,
     viewer,
     worklist,
@@ -28,6 +34,8 @@ from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
 from service.api.guard import Guard
 from service.cards import Cards
+from service.holdings import Holdings
+from service.provider import Provider
 from service.provision import Provision
 from service.settings import Settings
 from service.store import Store
@@ -59,9 +67,12 @@ def create_app(
     model: ModelIdentity | None = None,
     pictures: LocalObjects | None = None,
     volumes: Volumes | None = None,
+    holdings: Holdings | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
-    reference: Callable[[], Sequence[float]] | None = None,
     config_digest: str | None = None,
+    card: Callable[[], str] = str,
+    destinations: Callable[[], Sequence[str]] = tuple,
+    reference: Callable[[], Sequence[float]] | None = None,
 ) -> FastAPI:
     """Application on a store.
 
@@ -76,31 +87,48 @@ def create_app(
         Where the heatmaps are; unset: the results folder of the settings.
     volumes : Volumes, optional
         Scored series as one volume; unset: read from the spool of the settings.
+    holdings : Holdings, optional
+        Where DICOM objects are; unset: the folders of the settings.
     follow : callable, optional
         The model in service now, for answers, metrics and what is to be scored again.
-    reference : callable, optional
-        Raw scores of its reference group, for the list's histogram.
     config_digest : str, optional
         Of everything besides the model that shapes a result.
+    card : callable, optional
+        Model card of the model in service, Markdown.
+    destinations : callable, optional
+        Names of the peers that are sent results.
+    reference : callable, optional
+        Raw scores of its reference group, for the list's histogram.
+
+    Raises
+    ------
+    SettingsError
+        If the file of the identity provider does not say what it should.
 
     Returns
     -------
     FastAPI
         Serve it with the access log off.
     """
+    shown = pictures or Unchecked(settings.results_folder)
     parts = Parts(
         store=store,
         settings=settings,
         model=model,
         follow=follow,
         config_digest=config_digest,
-        pictures=pictures or Unchecked(settings.results_folder),
+        card=card,
+        destinations=destinations,
+        pictures=shown,
+        provider=Provider.open(settings.oidc) if settings.oidc else None,
+        holdings=holdings or Holdings(spool_folder=settings.spool_folder, results=shown),
         volumes=volumes
         or Volumes(provision=Provision(spool_folder=settings.spool_folder), folder=settings.scratch_folder),
     )
     pages = Pages(
         store=store,
         disclaimer=parts.disclaimer,
+        longest_unread_s=settings.longest_unread_s,
         masking=settings.masking,
         card_of=Cards(active=ActiveModel(data=settings.data, chosen=settings.model)).of,
     )
@@ -124,8 +152,13 @@ def create_app(
         reading.router,
         reading.shown,
         operating.router,
+        resources.router,
         people.router,
         dicomweb.router,
+        fhir.router,
+        dicomweb_search.router,
+        dicomweb_retrieve.router,
+        dicomweb_pictures.router,
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),
@@ -138,6 +171,7 @@ def create_app(
             )
         ),
         signin.router(pages.page),
+        single.router(pages.page),
     ):
         app.include_router(router)
     app.mount("/static", pages.static())

@@ -1,6 +1,6 @@
 """What routes are handed: the store and the facts of this process, and the strict reading of a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -9,13 +9,14 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
 from models.scores import ModelIdentity
+from service.holdings import Holdings
+from service.provider import Provider
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
 from service.store.worklist import KEY_PATTERN
+from service.study import DISCLAIMER
 from service.volumes import Volumes
-
-DISCLAIMER = "Anomaly ranking, not a diagnosis."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +35,16 @@ class Parts:
         Where the heatmaps are.
     volumes : Volumes
         Scored series as one volume.
+    holdings : Holdings
+        Where DICOM objects are.
     config_digest : str, optional
         Of everything besides the model that shapes a result; without it nothing is scored from here.
+    card : callable
+        Model card of the model in service, Markdown.
+    destinations : callable
+        Names of the peers that are sent results.
+    provider : Provider or None
+        Where people sign in, besides here.
     """
 
     store: Store
@@ -43,8 +52,12 @@ class Parts:
     model: ModelIdentity | None
     pictures: LocalObjects
     volumes: Volumes
+    holdings: Holdings
     follow: Callable[[], ModelIdentity] | None = None
     config_digest: str | None = None
+    card: Callable[[], str] = str
+    destinations: Callable[[], Sequence[str]] = tuple
+    provider: Provider | None = None
 
     @property
     def model_now(self) -> ModelIdentity | None:

@@ -13,12 +13,12 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.responses import Response, StreamingResponse
 
 from service.access import Permission
-from service.api.callers import require
+from service.api.callers import Viewer, require
 from service.api.dependencies import Key, PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.errors import StorageError, ViewerBusyError
 from service.nifti import MEDIA_TYPE
-from service.store import jobs, maps
+from service.store import jobs, looks, maps
 from service.store.maps import Viewed
 from service.volumes import MOST_VOXELS
 
@@ -39,10 +39,11 @@ IfNoneMatch = Annotated[str | None, Header(max_length=1000)]
 
 
 @router.get("/{key}/volume.nii.gz", response_class=Response, responses=_ANSWERS)
-def read_volume(parts: PartsOf, key: Key, if_none_match: IfNoneMatch = None) -> Response:
+def read_volume(parts: PartsOf, caller: Viewer, key: Key, if_none_match: IfNoneMatch = None) -> Response:
     """The scored series as one volume, 16 bits, made from what was received."""
     with parts.store.transaction() as session:
         found = _viewed(maps.viewed(session, key))
+        looks.viewed(session, key, actor=caller.name)
         job = jobs.as_read(session, found.score_id)
     tag = hashlib.sha256(f"{found.content_hash} {found.series}".encode()).hexdigest()
     if _is_known(if_none_match, tag):
@@ -63,10 +64,11 @@ def read_volume(parts: PartsOf, key: Key, if_none_match: IfNoneMatch = None) -> 
 
 
 @router.get("/{key}/map.nii.gz", response_class=Response, responses=_ANSWERS)
-def read_map(parts: PartsOf, key: Key, if_none_match: IfNoneMatch = None) -> Response:
+def read_map(parts: PartsOf, caller: Viewer, key: Key, if_none_match: IfNoneMatch = None) -> Response:
     """The anomaly map on the same grid, 8 bits, 0 to 1."""
     with parts.store.transaction() as session:
         found = _viewed(maps.viewed(session, key))
+        looks.viewed(session, key, actor=caller.name)
     stored = found.map
     if _is_known(if_none_match, stored.sha256):
         return _unchanged(stored.sha256)

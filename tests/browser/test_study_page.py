@@ -206,13 +206,13 @@ def test_feedback_is_one_key_and_another_corrects_it(page: Page, rows: Store, vi
     page.keyboard.press("2")
     expect(page.locator("#answer")).to_have_text("You said that already: false alarm.")
     page.keyboard.press("1")
-    expect(page.locator("#answer")).to_have_text("Corrected to: finding confirmed.")
-    expect(page.get_by_role("button", name="Finding confirmed")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#answer")).to_have_text("Corrected to: confirmed finding.")
+    expect(page.get_by_role("button", name="Confirmed finding")).to_have_attribute("aria-pressed", "true")
 
     assert verdicts(rows) == [("false_alarm", 1), ("confirmed_finding", 2)]
     assert acts(rows, viewed) == ["feedback.given", "feedback.corrected"]
     page.reload()
-    expect(page.locator("#given")).to_have_text(re.compile("You said at .*: finding confirmed"))
+    expect(page.locator("#given")).to_have_text(re.compile("You said at .*: confirmed finding"))
 
 
 def test_seen_is_said_and_taken_back_by_a_key_and_never_by_looking(
