@@ -46,7 +46,9 @@ def test_what_is_no_number_counts_as_the_least(odd: float) -> None:
 
 
 def test_a_volume_of_nothing_is_dark() -> None:
-    assert not np.asarray(read(list(nifti.of_voxels(np.full((2, 2, 2), np.nan, np.float32), AFFINE))).dataobj).any()
+    assert not np.asarray(
+        read(list(nifti.of_voxels(np.full((2, 2, 2), np.nan, np.float32), AFFINE))).dataobj
+    ).any()
 
 
 def test_a_map_lies_on_the_grid_of_its_volume_and_is_never_above_its_value() -> None:
