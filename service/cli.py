@@ -21,6 +21,7 @@ from models.errors import ModelError
 from service import orders_cli
 from service.audit_cli import audit_app
 from service.errors import TriageError
+from service.messages_cli import messages_app
 from service.models_cli import models_app
 from service.peers_cli import pack, peers_app, pull
 from service.people_cli import people_app, tokens_app
@@ -43,6 +44,7 @@ db_app = typer.Typer(help="The database schema.", no_args_is_help=True)
 app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
+app.add_typer(messages_app, name="messages")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
 app.add_typer(retention_app, name="retention")
@@ -163,8 +165,10 @@ def node(
 
 @app.command()
 def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) -> None:
-    """Score or deliver: one role, for many machines."""
+    """Score, or deliver results and messages, or messages alone: one role, for many machines."""
     from service import wiring
+    from service.deliver import Delivery
+    from service.messenger import Messenger
     from service.meters import Meters
     from service.store.configuration import on_record
     from service.worker import Ended, run_worker
@@ -172,12 +176,21 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     _ignore_hangup()
     settings = begin()
     store = wiring.open_store(settings)
-    url, reaper = wiring.database_url(settings), wiring.open_reaper(settings, store)
+    url = wiring.database_url(settings)
     exits = {Ended.TOLD: 0, Ended.LOST: EXIT_FAILED, Ended.REFUSED: EXIT_REMEDY}
-    if pool is Pool.DELIVER:
-        delivery = wiring.open_delivery(settings, store)
+    if pool is not Pool.INFER:
+        messenger = wiring.open_messenger(settings, store)
+        messenger.follow()
+        work: dict[Pool, Delivery | Messenger] = {Pool.MESSAGE: messenger}
+        if pool is Pool.DELIVER:
+            work = {Pool.DELIVER: wiring.open_delivery(settings, store), **work}
         with on_record(store, pool.value, settings):
-            ended = run_worker(pool, delivery, slots=delivery.slots, database_url=url, reaper=reaper)
+            ended = run_worker(
+                work,
+                slots=sum(part.slots for part in work.values()),
+                database_url=url,
+                reaper=wiring.open_reaper(settings, store, besides=messenger.follow),
+            )
         sys.exit(exits[ended])
     meters = Meters()
     if settings.worker_metrics_port is not None:
@@ -190,11 +203,10 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
         triage = wiring.open_triage(settings, store, serving)
         with on_record(store, pool.value, settings):
             ended = run_worker(
-                pool,
-                triage,
+                {pool: triage},
                 slots=settings.infer_jobs,
                 database_url=url,
-                reaper=reaper,
+                reaper=wiring.open_reaper(settings, store),
                 on_abandon=triage.abandon,
             )
     finally:
@@ -209,7 +221,7 @@ def api(api_port: ApiPort = None) -> None:
     """Serve the API and pages: one role, for many machines."""
     import uvicorn
 
-    from service import wiring
+    from service import reception, wiring
     from service.api import create_app
     from service.store.configuration import on_record
     from service.store.migrations import require
@@ -220,13 +232,16 @@ def api(api_port: ApiPort = None) -> None:
     with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
         require(store)
     active = wiring.active_model(settings)
+    peers = reception.open_peers(settings)
     app = create_app(
         store=store,
         settings=settings,
         model=active.identity(),
         follow=active.identity,
-        reference=active.reference,
         config_digest=wiring.config_digest(settings),
+        card=active.card,
+        destinations=lambda: [peer.name for peer in peers.destinations],
+        reference=active.reference,
         pictures=wiring.open_pictures(settings),
         volumes=wiring.open_volumes(settings),
     )

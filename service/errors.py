@@ -10,6 +10,9 @@ TriageError
 ├── RoleFailedError         a role cannot start; its message says why
 ├── AccountError            an account or a token cannot be made or changed; the message says why
 ├── UnknownStudyError       no study has this key
+├── CursorError             a page of the list cannot be found; start at the first
+│   ├── ForgedCursorError
+│   └── StaleCursorError
 ├── StudyDeletedError       the study's bytes are gone; it has to be sent again
 ├── ConflictError           somebody changed it first; look again
 └── StorageError            coded: `code` becomes the reason of what ends by it
@@ -60,6 +63,18 @@ class RoleFailedError(TriageError):
 
 class AccountError(TriageError):
     """The account cannot be made or changed. The message says why."""
+
+
+class CursorError(TriageError):
+    """The page of the list cannot be found. Start at the first page."""
+
+
+class ForgedCursorError(CursorError):
+    """The cursor was not made here. Take one from `next` or `previous` of an answer, as it stands."""
+
+
+class StaleCursorError(CursorError):
+    """The cursor belongs to other filters, another order or another day. Start at the first page."""
 
 
 class UnknownStudyError(TriageError):

@@ -17,15 +17,15 @@ from dicom_node.identity import device_uid, result_series_uid, series_key
 from dicom_node.keys import ReceivedHeader
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool, SpooledInstance
-from service import urgency
+from service import announce, urgency
 from service.access import Identity
 from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
 from service.engine import DATABASE_AWAY
 from service.inquiry import Inquiry
-from service.store import Store, audit, identities, packs, studies
+from service.store import Store, audit, identities, packs, reports, studies
 from service.store.studies import Arrival, PendingStudy
-from service.study import PATIENT_CONFLICT
+from service.study import ENDED, PATIENT_CONFLICT
 
 ACTOR = "node"
 # File systems stamp folders in ticks of some milliseconds: a folder this young may change under its stamp.
@@ -199,9 +199,12 @@ class Intake:
         with self.store.transaction() as session:
             if urgent is not None:
                 urgency.raise_priority(session, key, urgent, actor=ACTOR)
+            before = reports.newest_report(session, key)
             revision = studies.complete(session, key, completed_by=trigger, now=now)
             if revision is None:
                 return
+            if before is not None and before.is_current and before.state in ENDED:
+                announce.announce_superseded(session, before)
             if self.is_packing:
                 packs.want(session, revision.id)
                 audit.append(session, "study.completed", actor=ACTOR, study_key=key, revision=revision.number)

@@ -119,8 +119,9 @@ def print_study(detail: StudyDetail) -> None:
 def list_dead_letters(session: Session, *, limit: int, as_json: bool) -> None:
     """Print what was given up, newest first, with its reason."""
     from service.store.dead_letters import dead_letters
+    from service.store.paging import Place
 
-    letters = dead_letters(session, limit=limit)
+    letters = dead_letters(session, Place(of="dead letters", limit=limit)).items
     if as_json:
         out_json({"failed": [asdict(letter) for letter in letters]})
         return

@@ -27,9 +27,9 @@ from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from dicom_node.peer import is_loopback
 from service.access import Role
 from service.errors import SettingsError, TriageError
-from service.settings import is_loopback
 
 # Signatures of a private key alone: `none` proves nothing, and with HS256 the client's secret would forge.
 ALGORITHMS = [

@@ -1,7 +1,6 @@
 """Every setting of Vigil, in one place. The only reader of the environment."""
 
 import os
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -9,6 +8,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dicom_node.kinds import ResultKind, read_kinds
+from dicom_node.peer import is_loopback
 from service.access import Masking
 from service.errors import SettingsError
 from service.study import LONGEST_UNREAD_S
@@ -197,6 +197,7 @@ class Settings(BaseSettings):
     longest_unread_s: float = Field(
         LONGEST_UNREAD_S,
         gt=0,
+        le=315_360_000,
         description="Seconds after which a study that no reader has seen stands before all but STAT on the "
         "list, the longest waiting first.",
     )
@@ -318,16 +319,6 @@ class Settings(BaseSettings):
         """Variables that make a child process see the same settings."""
         values = self.model_dump(mode="json", exclude_none=True)
         return {**os.environ, **{f"VIGIL_{name.upper()}": str(value) for name, value in values.items()}}
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -23,7 +23,7 @@ from models.errors import DeviceMemoryError, ServerAwayError, ServerRefusedError
 from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
 from models.scratch import Scratch
-from service import __version__, engine, nifti
+from service import __version__, announce, engine, nifti
 from service.engine import DATABASE_AWAY, Pool
 from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayError, StorageError
 from service.provision import Provision
@@ -301,6 +301,7 @@ class Triage:
                 config_digest=self.config_digest,
                 results={result.kind: result.sha256 for result in outcome.results},
             )
+            announce.announce_end(session, job.score_id)
         log.info("study ended", study=job.study_key, state=outcome.state.value, reason=outcome.reason)
 
     def _for_this_model(self, job: InferenceJob, model: ModelIdentity) -> InferenceJob | None:

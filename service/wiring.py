@@ -4,6 +4,7 @@ import atexit
 import hashlib
 import json
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,8 @@ from service.deliver import Delivery
 from service.errors import DatabaseError, SettingsError
 from service.inquiry import Inquiry
 from service.intake import Intake
+from service.messages import Senders
+from service.messenger import Messenger
 from service.meters import Meters
 from service.packing import Packing
 from service.provision import Provision
@@ -361,9 +364,25 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
     )
 
 
-def open_reaper(settings: Settings, store: Store) -> Reaper:
+def open_messenger(settings: Settings, store: Store) -> Messenger:
+    """Return what tells other systems."""
+    peers = open_peers(settings)
+    return Messenger(
+        store=store,
+        senders=Senders(peers),
+        channels=lambda: {channel.name: channel.told for channel in peers.channels},
+        attempts=settings.deliver_attempts,
+    )
+
+
+def open_reaper(settings: Settings, store: Store, *, besides: Callable[[], None] = lambda: None) -> Reaper:
     """Return the loop that brings back the work of dead workers."""
-    return Reaper(store=store, stalled_s=settings.stalled_s, longest_queue_s=settings.longest_queue_s)
+    return Reaper(
+        store=store,
+        stalled_s=settings.stalled_s,
+        longest_queue_s=settings.longest_queue_s,
+        besides=besides,
+    )
 
 
 def log_folder(settings: Settings) -> Path:

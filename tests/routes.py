@@ -10,7 +10,15 @@ from service.api.callers import open_to_all, require
 
 KEY = "a" * 20
 NEEDS = {require(permission): permission for permission in Permission}
-PLACES = {"index": "0", "study": "1.2", "name": "nobody", "token_id": "99999", "number": "1"}
+PLACES = {
+    "index": "0",
+    "study": "1.2",
+    "name": "nobody",
+    "token_id": "99999",
+    "number": "1",
+    "sha256": "0" * 64,
+    "kind": "Task",
+}
 
 
 def routes(app: Any) -> Iterator[tuple[APIRoute, str]]:

@@ -12,12 +12,14 @@ from service.access import Permission
 from service.active import ActiveModel
 from service.api import (
     dicomweb,
+    fhir,
     health,
     metrics,
     operating,
     people,
     problems,
     reading,
+    resources,
     signin,
     single,
     studies,
@@ -62,8 +64,10 @@ def create_app(
     pictures: LocalObjects | None = None,
     volumes: Volumes | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
-    reference: Callable[[], Sequence[float]] | None = None,
     config_digest: str | None = None,
+    card: Callable[[], str] = str,
+    destinations: Callable[[], Sequence[str]] = tuple,
+    reference: Callable[[], Sequence[float]] | None = None,
 ) -> FastAPI:
     """Application on a store.
 
@@ -80,10 +84,14 @@ def create_app(
         Scored series as one volume; unset: read from the spool of the settings.
     follow : callable, optional
         The model in service now, for answers, metrics and what is to be scored again.
-    reference : callable, optional
-        Raw scores of its reference group, for the list's histogram.
     config_digest : str, optional
         Of everything besides the model that shapes a result.
+    card : callable, optional
+        Model card of the model in service, Markdown.
+    destinations : callable, optional
+        Names of the peers that are sent results.
+    reference : callable, optional
+        Raw scores of its reference group, for the list's histogram.
 
     Raises
     ------
@@ -101,6 +109,8 @@ def create_app(
         model=model,
         follow=follow,
         config_digest=config_digest,
+        card=card,
+        destinations=destinations,
         pictures=pictures or Unchecked(settings.results_folder),
         provider=Provider.open(settings.oidc) if settings.oidc else None,
         volumes=volumes
@@ -109,6 +119,7 @@ def create_app(
     pages = Pages(
         store=store,
         disclaimer=parts.disclaimer,
+        longest_unread_s=settings.longest_unread_s,
         masking=settings.masking,
         card_of=Cards(active=ActiveModel(data=settings.data, chosen=settings.model)).of,
     )
@@ -132,8 +143,10 @@ def create_app(
         reading.router,
         reading.shown,
         operating.router,
+        resources.router,
         people.router,
         dicomweb.router,
+        fhir.router,
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),

@@ -1,6 +1,6 @@
 """What routes are handed: the store and the facts of this process, and the strict reading of a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -14,9 +14,8 @@ from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
 from service.store.worklist import KEY_PATTERN
+from service.study import DISCLAIMER
 from service.volumes import Volumes
-
-DISCLAIMER = "Anomaly ranking, not a diagnosis."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +36,10 @@ class Parts:
         Scored series as one volume.
     config_digest : str, optional
         Of everything besides the model that shapes a result; without it nothing is scored from here.
+    card : callable
+        Model card of the model in service, Markdown.
+    destinations : callable
+        Names of the peers that are sent results.
     provider : Provider or None
         Where people sign in, besides here.
     """
@@ -48,6 +51,8 @@ class Parts:
     volumes: Volumes
     follow: Callable[[], ModelIdentity] | None = None
     config_digest: str | None = None
+    card: Callable[[], str] = str
+    destinations: Callable[[], Sequence[str]] = tuple
     provider: Provider | None = None
 
     @property

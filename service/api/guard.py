@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dicom_node.peer import is_loopback
 from service.api.problems import MEDIA_TYPE, problem
-from service.settings import is_loopback
 
 HEADERS: MutableMapping[str, str] = {
     "Content-Security-Policy": (

@@ -20,6 +20,8 @@ from service.errors import (
     AccountError,
     ConflictError,
     DatabaseError,
+    ForgedCursorError,
+    StaleCursorError,
     StudyDeletedError,
     TriageError,
     UnknownStudyError,
@@ -34,6 +36,7 @@ from service.store.feedback import (
 )
 from service.store.marks import NobodyToAssignError
 from service.store.revival import NothingToSendError
+from service.store.saved_filters import TooManyFiltersError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -94,13 +97,16 @@ _STANDARD: Mapping[int, tuple[str, str, str]] = {
 # Errors of our own whose docstring says it all: what is wrong, and after the first full stop what to do.
 _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     ConflictError: (HTTPStatus.PRECONDITION_FAILED, "changed-since"),
+    ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
     ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
     KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
+    TooManyFiltersError: (HTTPStatus.CONFLICT, "too-many-filters"),
     NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
     NothingToSendError: (HTTPStatus.NOT_FOUND, "nothing-to-send"),
     NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
     RevisionChangedError: (HTTPStatus.CONFLICT, "revision-changed"),
     StudyDeletedError: (HTTPStatus.GONE, "study-deleted"),
+    StaleCursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
     TooManyKeysError: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-idempotency-keys"),
     TooMuchFeedbackError: (HTTPStatus.CONFLICT, "too-much-feedback"),
     UnknownFeedbackError: (HTTPStatus.NOT_FOUND, "unknown-feedback"),

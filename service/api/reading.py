@@ -23,7 +23,7 @@ router = APIRouter(
     tags=["reading"],
     dependencies=[Depends(require(Permission.READ)), Depends(refuse_unknown_parameters)],
 )
-# What people have done is for all to see who see the list.
+# What people have done is for all to see who see the list; a note, which may name a patient, is not.
 shown = APIRouter(
     prefix="/api/v1/studies",
     tags=["reading"],
@@ -96,7 +96,7 @@ class Feedback(Body):
     number: int = Field(description="Within the study.")
     version: int = Field(description="As the ETag says it; each correction is one more.")
     verdict: Verdict
-    note: str
+    note: str = Field(description="Empty for a caller who may not read: it may name a patient.")
     region: int | None
     slice_index: int | None
     by: str
@@ -107,6 +107,12 @@ class Feedback(Body):
     calibration_hash: str | None
     study_score: float | None
     percentile: float | None
+
+
+def shown_to(caller: Caller, found: feedback.Feedback) -> Feedback:
+    """Return feedback as a caller may see it: a note, which may name a patient, is for readers."""
+    body = Feedback.model_validate(found)
+    return body if caller.may(Permission.READ) else body.model_copy(update={"note": ""})
 
 
 @router.post("/{key}/seen")
@@ -163,7 +169,7 @@ def give_feedback(act: ActOf, key: Key, said: Give) -> Feedback:
 def list_feedback(parts: PartsOf, caller: Viewer, key: Key) -> list[Feedback]:
     """What was said of a study, each in its newest version, newest first."""
     with parts.store.transaction() as session:
-        found = [Feedback.model_validate(one) for one in feedback.of_study(session, key)]
+        found = [shown_to(caller, one) for one in feedback.of_study(session, key)]
         looks.viewed(session, key, actor=caller.name)
     return found
 
@@ -175,7 +181,7 @@ def read_feedback(parts: PartsOf, caller: Viewer, response: Response, key: Key, 
         found = feedback.one(session, key, number)
         looks.viewed(session, key, actor=caller.name)
     tag(response, found.version)
-    return Feedback.model_validate(found)
+    return shown_to(caller, found)
 
 
 @router.put("/{key}/feedback/{number}")

@@ -17,7 +17,8 @@ from service.api.dependencies import Key, PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.errors import StorageError
 from service.store import looks
-from service.store.detail import picture_of, study_detail
+from service.store.detail import study_detail
+from service.store.pictures import picture_of
 
 router = APIRouter(
     prefix="/api/v1/studies",
@@ -33,7 +34,12 @@ SMALL = 192  # pixels: what a list shows, on a screen of two pixels to the point
 def read_study(parts: PartsOf, caller: Viewer, key: Key) -> schemas.Study:
     """One study: revisions, scores, regions, series, results, deliveries and timeline."""
     with parts.store.transaction() as session:
-        found = study_detail(session, key)
+        found = study_detail(
+            session,
+            key,
+            longest_unread_s=parts.settings.longest_unread_s,
+            masking=parts.settings.masking,
+        )
         looks.viewed(session, key, actor=caller.name)
     return schemas.Study.model_validate(
         {

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, aliased
 
 from service.errors import ConflictError, TriageError, UnknownStudyError
 from service.store import audit, studies
+from service.store.paging import Page, Place, read_page
 from service.store.tables import FeedbackRow, RevisionRow, ScoreRow, StudyRow
 from service.study import State, Verdict
 
@@ -223,6 +224,38 @@ def of_study(session: Session, key: str) -> tuple[Feedback, ...]:
         .order_by(FeedbackRow.number.desc())
     )
     return tuple(_feedback(key, row) for row in rows)
+
+
+def listed(
+    session: Session,
+    place: Place,
+    *,
+    study: str | None = None,
+    verdict: Verdict | None = None,
+    by: str | None = None,
+    model: str | None = None,
+) -> Page[Feedback]:
+    """Return feedback on all studies in its newest version, newest first.
+
+    Raises
+    ------
+    CursorError
+        If the cursor is not one of this listing.
+    """
+    filters = (
+        (StudyRow.key, study),
+        (FeedbackRow.verdict, verdict),
+        (FeedbackRow.by, by),
+        (FeedbackRow.model_hash, model),
+    )
+    query = (
+        select(FeedbackRow, StudyRow.key, FeedbackRow.id)
+        .join(StudyRow, StudyRow.id == FeedbackRow.study_id)
+        .where(is_newest_version(), *(column == value for column, value in filters if value is not None))
+    )
+    page = read_page(session, query, [FeedbackRow.id], place)
+    items = tuple(_feedback(key, row) for row, key, _ in page.items)
+    return Page(items=items, next=page.next, previous=page.previous)
 
 
 def newest_verdicts(session: Session, study_ids: Sequence[int]) -> dict[int, Verdict]:

@@ -6,7 +6,7 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.access import Identity
+from service.access import Identity, Masking, ShownIdentity, mask
 from service.store import audit, studies
 from service.store.tables import IdentityRow, StudyRow
 
@@ -40,6 +40,13 @@ def of_studies(session: Session, keys: Sequence[str]) -> dict[str, Identity]:
         .where(StudyRow.key.in_(keys))
     )
     return {key: Identity(**{name: getattr(row, name) for name in (*_TEXTS, *_NUMBERS)}) for key, row in rows}
+
+
+def shown(session: Session, keys: Sequence[str], masking: Masking) -> dict[str, ShownIdentity]:
+    """What may be shown of whom studies are about, by key."""
+    if masking is Masking.NONE:
+        return {}
+    return {key: mask(identity, masking) for key, identity in of_studies(session, keys).items()}
 
 
 def reveal(session: Session, key: str, *, actor: str) -> Identity | None:

@@ -25,8 +25,8 @@ class Told:
     actor, action : str
     study_key : str or None
     detail : dict of str to JSON value
-    hash : str
-        Of this row and all before it.
+    previous, hash : str
+        Of all rows before it, and of this one with them.
     """
 
     number: int
@@ -35,6 +35,7 @@ class Told:
     action: str
     study_key: str | None
     detail: dict[str, Any]
+    previous: str
     hash: str
 
 
@@ -80,6 +81,12 @@ def read(session: Session, query: TrailQuery, *, limit: int) -> list[Told]:
         wanted.append(AuditRow.number < query.before)
     newest = select(AuditRow).where(*wanted).order_by(AuditRow.number.desc()).limit(limit)
     return [_told(row) for row in session.scalars(newest)]
+
+
+def one(session: Session, number: int) -> Told | None:
+    """One row; None where there is none."""
+    row = session.get(AuditRow, number)
+    return _told(row) if row else None
 
 
 def claim(session: Session, name: str) -> int | None:
@@ -140,5 +147,6 @@ def _told(row: AuditRow) -> Told:
         action=row.action,
         study_key=row.study_key,
         detail=row.detail,
+        previous=row.previous,
         hash=row.hash,
     )

@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 
-from service import __version__
+from service import __version__, why
 from service.access import Caller, Masking
 from service.errors import UnknownStudyError
 from service.store import Store, looks
@@ -44,7 +44,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percentile=present.percentile,
+        percentile=why.percentile,
         number=present.number,
         short=present.short,
         clock=present.clock,
@@ -82,14 +82,15 @@ class Pages:
     store : Store
     disclaimer : str
         Stands on every page.
-    masking : Masking
-        How much of an identity a page shows.
+    longest_unread_s, masking
+        As for the list (`service.store.worklist.worklist`).
     card_of : callable
         Hash of a model to the Markdown of its card; None where this machine has none.
     """
 
     store: Store
     disclaimer: str
+    longest_unread_s: float
     masking: Masking
     card_of: Callable[[str], str | None]
     _templates: Environment = field(default_factory=_environment)
@@ -114,7 +115,13 @@ class Pages:
         caller: Caller = request.state.caller
         with self.store.transaction() as session:
             shown = study.gather(
-                session, key, caller=caller, frame=frame, masking=self.masking, card_of=self.card_of
+                session,
+                key,
+                caller=caller,
+                frame=frame,
+                longest_unread_s=self.longest_unread_s,
+                masking=self.masking,
+                card_of=self.card_of,
             )
             looks.viewed(session, key, actor=caller.name)
         return self.page("study.html", caller=caller, **shown)

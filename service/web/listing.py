@@ -19,8 +19,10 @@ from service.settings import Settings
 from service.store import Store, identities, looks, marks, saved_filters
 from service.store.order import Sort, WorklistQuery
 from service.store.pulse import take_pulse
+from service.store.rows import WorklistRow
 from service.store.score_counts import count_scores
-from service.store.worklist import KEY_PATTERN, Worklist, WorklistRow, worklist, worklist_row
+from service.store.thumbnails import thumbnails
+from service.store.worklist import KEY_PATTERN, Worklist, worklist, worklist_row
 from service.study import Band, Priority, State
 from service.web import present, words
 from service.web.histogram import Histogram, edges_of, histogram
@@ -111,6 +113,7 @@ class Listing:
                 "pulse": take_pulse(session, stalled_s=self.settings.stalled_s),
                 "saved": saved_filters.of_owner(session, self._owner(caller)),
                 "histogram": self._histogram(session, model),
+                "thumbnails": thumbnails(session, [row.key for row in found.rows]),
             }
         return self.page(
             "worklist.html",
@@ -181,7 +184,8 @@ class Listing:
 
     def rescore(self, request: Request, key: Key, back: Text = "/") -> Response:
         """Give a study that failed another chance."""
-        replay(self.store, key)
+        with self.store.transaction() as session:
+            replay(session, key, actor=request.state.caller.name)
         return self._done(request, key, back)
 
     def _done(self, request: Request, key: str, back: str) -> Response:
@@ -195,12 +199,14 @@ class Listing:
     ) -> HTMLResponse:
         with self.store.transaction() as session:
             row = self._row(session, key)
+            pictures = thumbnails(session, [key])
         if row is None:
             raise UnknownStudyError(UnknownStudyError.__doc__)
         return self.page(
             "row.html" if "hx-request" in request.headers else "one.html",
             **self._row_context(request.state.caller, inside(back)),
             row=replace(row, identity=identity) if identity else row,
+            thumbnails=pictures,
             common=None if row.assessment is None else present.basis_of(row.assessment),
         )
 

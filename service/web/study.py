@@ -44,6 +44,7 @@ def gather(
     *,
     caller: Caller,
     frame: int | None,
+    longest_unread_s: float,
     masking: Masking,
     card_of: Callable[[str], str | None],
 ) -> dict[str, Any]:
@@ -57,8 +58,8 @@ def gather(
         Who looks; what they may not do is not offered.
     frame : int or None
         Picture to show large, from 0; None: the most telling one.
-    masking : Masking
-        How much of the identity may stand in the page.
+    longest_unread_s, masking
+        As for the list (`service.store.worklist.worklist`).
     card_of : callable
         Hash of a model to the Markdown of its card.
 
@@ -67,7 +68,7 @@ def gather(
     UnknownStudyError
         If no study has this key.
     """
-    detail = study_detail(session, key)
+    detail = study_detail(session, key, longest_unread_s=longest_unread_s, masking=masking)
     viewed = maps.viewed(session, key)
     is_scored = detail.row.assessment is not None
     current = detail.current if is_scored else None

@@ -23,7 +23,7 @@ from service.store.tables import AuditRow, StudyRow
 from service.study import DeliveryStatus, Priority, State
 from tests.browser.conftest import Serve
 from tests.phantoms import Phantom
-from tests.seeds import MODEL, MORNING, REGIONS, Seed, plant
+from tests.seeds import MODEL, MORNING, NEVER_OVERDUE_S, REGIONS, Seed, plant
 
 pytestmark = [pytest.mark.browser, pytest.mark.postgres, pytest.mark.slow]
 
@@ -112,7 +112,7 @@ def heatmap() -> BuiltResult:
 @pytest.fixture(scope="module")
 def address(database_url: str, serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the application, served for real; each test plants its own studies."""
-    settings = Settings(data=tmp_path_factory.mktemp("data"), access="open")
+    settings = Settings(data=tmp_path_factory.mktemp("data"), access="open", longest_unread_s=NEVER_OVERDUE_S)
     stored = settings.results_folder / UNUSUAL.key / "sc.dcm"
     stored.parent.mkdir(parents=True)
     stored.write_bytes(encode(heatmap().dataset))

@@ -14,6 +14,7 @@ from service.replay import replay
 from service.store import Store, audit, deliveries, jobs, studies
 from service.store.dead_letters import dead_letters
 from service.store.objects import Unchecked
+from service.store.paging import Place
 from service.store.tables import AuditRow, DeliveryRow, ScoreRow, StudyRow
 from service.store.worklist import worklist
 from service.study import OVERDUE, Band, DeliveryStatus, Priority, State
@@ -24,6 +25,8 @@ from tests.service.test_jobs import SCORED
 from tests.service.test_studies import KEY, NOON, arrival
 
 pytestmark = pytest.mark.postgres
+
+ALL = Place(of="dead letters", limit=10)
 
 
 @pytest.fixture
@@ -122,7 +125,7 @@ def test_a_cancelled_study_is_failed_and_says_so_and_can_be_replayed(store: Stor
         assert jobs.record(session, in_hand, SCORED, lambda _: ["pacs"]) is None
         assert engine.depth(session)[Pool.INFER].waiting == 0
         row = worklist(session).rows[0]
-        (letter,) = dead_letters(session, limit=10)
+        (letter,) = dead_letters(session, ALL).items
     assert (row.state, row.reason, row.band) == (State.FAILED, "cancelled", Band.UNJUDGED)
     assert (letter.key, letter.what, letter.reason) == (KEY, "study", "cancelled")
     assert Reaper(store=store, stalled_s=30).step() == 0
@@ -136,7 +139,7 @@ def test_deliveries_that_wait_are_cancelled_and_replayed(store: Store, score_id:
     assert ordered(store, orders.cancel, KEY) == orders.Ordered(changed=True, deliveries=2)
 
     with store.transaction() as session:
-        letters = dead_letters(session, limit=10)
+        letters = dead_letters(session, ALL).items
         assert engine.depth(session)[Pool.DELIVER].waiting == 0
         assert session.scalars(select(StudyRow.state)).one() is State.SCORED
     assert {(letter.what, letter.reason) for letter in letters} == {
@@ -247,7 +250,7 @@ def test_what_was_given_up_is_listed_newest_first(store: Store) -> None:
         )
 
     with store.transaction() as session:
-        letters = dead_letters(session, limit=10)
+        letters = dead_letters(session, ALL).items
 
     assert [(letter.what, letter.reason) for letter in letters] == [
         ("sr to pacs", "The destination does not answer."),
