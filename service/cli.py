@@ -221,7 +221,7 @@ def api(api_port: ApiPort = None) -> None:
     """Serve the API and pages: one role, for many machines."""
     import uvicorn
 
-    from service import reception, wiring
+    from service import reception, stored, wiring
     from service.api import create_app
     from service.store.configuration import on_record
     from service.store.migrations import require
@@ -232,6 +232,7 @@ def api(api_port: ApiPort = None) -> None:
     with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
         require(store)
     active = wiring.active_model(settings)
+    pictures = stored.open_pictures(settings)
     peers = reception.open_peers(settings)
     app = create_app(
         store=store,
@@ -242,8 +243,9 @@ def api(api_port: ApiPort = None) -> None:
         card=active.card,
         destinations=lambda: [peer.name for peer in peers.destinations],
         reference=active.reference,
-        pictures=wiring.open_pictures(settings),
-        volumes=wiring.open_volumes(settings),
+        pictures=pictures,
+        holdings=stored.open_holdings(settings, pictures),
+        volumes=stored.open_volumes(settings),
     )
     with on_record(store, "api", settings):
         uvicorn.run(

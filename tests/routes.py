@@ -18,6 +18,10 @@ PLACES = {
     "number": "1",
     "sha256": "0" * 64,
     "kind": "Task",
+    "series": "1.3",
+    "instance": "1.4",
+    "frames": "1",
+    "trail:path": "00282000",
 }
 
 

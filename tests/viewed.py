@@ -41,7 +41,11 @@ class Head(Phantom):
 
 
 HEAD = Head(
-    shape=(24, 56, 48), spacing_mm=(6.0, 3.0, 3.0), bright=(15, 20, 30), name="viewed", origin_mm=(-70, -80, -60)
+    shape=(24, 56, 48),
+    spacing_mm=(6.0, 3.0, 3.0),
+    bright=(15, 20, 30),
+    name="viewed",
+    origin_mm=(-70, -80, -60),
 )
 
 
@@ -88,7 +92,12 @@ class Pointer:
 
 
 def score(
-    store: Store, settings: Settings, phantom: Phantom = HEAD, *, names: bytes = b"Phantom^One", **changes: str
+    store: Store,
+    settings: Settings,
+    phantom: Phantom = HEAD,
+    *,
+    names: bytes = b"Phantom^One",
+    **changes: str,
 ) -> str:
     """Receive a phantom, have a worker score it, and return its key.
 

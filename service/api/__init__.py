@@ -13,6 +13,9 @@ from service.active import ActiveModel
 from service.api import (
     administration,
     dicomweb,
+    dicomweb_pictures,
+    dicomweb_retrieve,
+    dicomweb_search,
     fhir,
     health,
     metrics,
@@ -32,6 +35,7 @@ from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
 from service.api.guard import Guard
 from service.cards import Cards
+from service.holdings import Holdings
 from service.provider import Provider
 from service.provision import Provision
 from service.settings import Settings
@@ -64,6 +68,7 @@ def create_app(
     model: ModelIdentity | None = None,
     pictures: LocalObjects | None = None,
     volumes: Volumes | None = None,
+    holdings: Holdings | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
     config_digest: str | None = None,
     card: Callable[[], str] = str,
@@ -83,6 +88,8 @@ def create_app(
         Where the heatmaps are; unset: the results folder of the settings.
     volumes : Volumes, optional
         Scored series as one volume; unset: read from the spool of the settings.
+    holdings : Holdings, optional
+        Where DICOM objects are; unset: the folders of the settings.
     follow : callable, optional
         The model in service now, for answers, metrics and what is to be scored again.
     config_digest : str, optional
@@ -104,6 +111,7 @@ def create_app(
     FastAPI
         Serve it with the access log off.
     """
+    shown = pictures or Unchecked(settings.results_folder)
     parts = Parts(
         store=store,
         settings=settings,
@@ -112,8 +120,9 @@ def create_app(
         config_digest=config_digest,
         card=card,
         destinations=destinations,
-        pictures=pictures or Unchecked(settings.results_folder),
+        pictures=shown,
         provider=Provider.open(settings.oidc) if settings.oidc else None,
+        holdings=holdings or Holdings(spool_folder=settings.spool_folder, results=shown),
         volumes=volumes
         or Volumes(provision=Provision(spool_folder=settings.spool_folder), folder=settings.scratch_folder),
     )
@@ -148,6 +157,9 @@ def create_app(
         people.router,
         dicomweb.router,
         fhir.router,
+        dicomweb_search.router,
+        dicomweb_retrieve.router,
+        dicomweb_pictures.router,
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),

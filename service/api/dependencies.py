@@ -9,6 +9,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
 from models.scores import ModelIdentity
+from service.holdings import Holdings
 from service.provider import Provider
 from service.settings import Settings
 from service.store import Store
@@ -34,6 +35,8 @@ class Parts:
         Where the heatmaps are.
     volumes : Volumes
         Scored series as one volume.
+    holdings : Holdings
+        Where DICOM objects are.
     config_digest : str, optional
         Of everything besides the model that shapes a result; without it nothing is scored from here.
     card : callable
@@ -49,6 +52,7 @@ class Parts:
     model: ModelIdentity | None
     pictures: LocalObjects
     volumes: Volumes
+    holdings: Holdings
     follow: Callable[[], ModelIdentity] | None = None
     config_digest: str | None = None
     card: Callable[[], str] = str

@@ -9,7 +9,8 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.store import maps
+from dicom_node.web.listing import Listing
+from service.store import dicom_index, maps
 from service.store.maps import StoredMap
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import PARKED, DeliveryStatus, PackState, State, Whereabouts, move
@@ -96,6 +97,7 @@ class StoredResult:
     path: str
     sha256: str
     bytes: int
+    listing: Listing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +339,9 @@ def record(
         ]
         session.add(row)
         deliveries += row.deliveries
+        if result.listing is not None:
+            session.flush()
+            dicom_index.note_result(session, study.id, row.id, result.listing)
     study.state = move(study.state, outcome.state)
     study.reason, study.detail, study.ended_at = outcome.reason, outcome.detail, now
     session.flush()

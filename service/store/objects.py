@@ -1,6 +1,7 @@
 """Result objects: ``<study key>/<sha256>.dcm``, durable before their rows are, checked when they are read."""
 
 import hashlib
+import io
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from dicom_node.draft import open_draft
 from dicom_node.durable import sync_folder
 from dicom_node.pack import Readable
+from dicom_node.web.listing import listing_of
 from service.errors import ObjectDamagedError, ObjectMissingError, ScratchFullError
 from service.storage import CHUNK, ObjectStore, keep
 from service.storage.scratch import Scratch
@@ -271,6 +273,7 @@ def _stored(study_key: str, result: "BuiltResult", content: bytes) -> StoredResu
         path=f"{study_key}/{sha256[:32]}.dcm",
         sha256=sha256,
         bytes=len(content),
+        listing=listing_of(io.BytesIO(content)),
     )
 
 

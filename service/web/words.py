@@ -101,6 +101,8 @@ ACTIONS: dict[str, str] = {
     "study.deleted": "Images, pack and result objects deleted",
     "pack.confirmed": "Pack written and read back",
     "pack.refused": "Pack missing or damaged, to be made again",
+    "dicomweb.searched": "Searched over DICOMweb",
+    "dicomweb.retrieved": "Fetched over DICOMweb",
     "model.activated": "Another model was put in service",
     "study.seen": "Seen by a reader",
     "study.unseen": "Mark of having been seen taken back",

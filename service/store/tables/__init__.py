@@ -14,6 +14,7 @@ from service.store.tables.messages import ChannelRow, MessageRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, SignInRow, TokenRow
 from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.store.tables.web import ListedInstanceRow, ListedSeriesRow, ListedStudyRow
 
 __all__ = [
     "SCHEMA",
@@ -29,6 +30,9 @@ __all__ = [
     "IdentityRow",
     "InstanceRow",
     "InvitationRow",
+    "ListedInstanceRow",
+    "ListedSeriesRow",
+    "ListedStudyRow",
     "MapRow",
     "MessageRow",
     "ParkedDestinationRow",
