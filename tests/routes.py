@@ -10,7 +10,7 @@ from service.api.callers import open_to_all, require
 
 KEY = "a" * 20
 NEEDS = {require(permission): permission for permission in Permission}
-PLACES = {
+PLACES = {  # what stands in place of parameters
     "index": "0",
     "study": "1.2",
     "name": "nobody",
