@@ -11,6 +11,7 @@ from service import __version__
 from service.access import Permission
 from service.active import ActiveModel
 from service.api import (
+    administration,
     dicomweb,
     dicomweb_pictures,
     dicomweb_retrieve,
@@ -176,6 +177,7 @@ def create_app(
         ),
         signin.router(pages.page),
         single.router(pages.page),
+        administration.router(pages.page),
     ):
         app.include_router(router)
     app.mount("/static", pages.static())

@@ -112,6 +112,21 @@ ACTIONS: dict[str, str] = {
     "identity.revealed": "Identity revealed to a reader",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",
+    "study.viewed": "Opened",
+    "list.queried": "List asked for",
+    "person.invited": "One-time link made",
+    "person.added": "Account made",
+    "person.password_changed": "Password changed",
+    "person.role_changed": "Role changed",
+    "person.ended": "Account ended",
+    "person.signed_in": "Signed in",
+    "person.sign_in_failed": "Sign-in failed",
+    "person.signed_out": "Signed out",
+    "token.made": "Token made",
+    "token.revoked": "Token revoked",
+    "service.started": "Role of the service began",
+    "service.stopped": "Role of the service ended",
+    "configuration.changed": "Settings are not as they were",
 }
 
 STAGES: dict[str, str] = {
@@ -174,7 +189,7 @@ SORTS: dict[Sort, str] = {
 
 BANDS: dict[Band, str] = {
     Band.UNJUDGED: "Needs a person: not assessable or failed",
-    Band.RANKED: "Ranked, most unusual first",
+    Band.RANKED: "Ranked: read from the top",
     Band.PENDING: "Pending: not scored yet",
 }
 
