@@ -22,6 +22,7 @@ QUEUE = 256  # notices a watcher may be behind
 POLL_S = 2.0  # where no NOTIFY comes through, as behind a pooler of connections
 GATHER_S = 0.2  # a burst of changes becomes one look
 LOOK = 1000  # notices at a time
+THREAD = "changes"
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +87,7 @@ class Hub:
                 raise too_many_watchers()
             self._watchers.add(watcher)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, args=(told,), name="changes", daemon=True)
+                self._thread = threading.Thread(target=self._run, args=(told,), name=THREAD, daemon=True)
                 self._thread.start()
 
     def leave(self, watcher: Watcher) -> None:

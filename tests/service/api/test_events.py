@@ -28,6 +28,18 @@ URL = "/api/v1/events"
 TIMEOUT_S = 20.0
 
 
+@pytest.fixture(autouse=True)
+def _looks_end_with_their_watchers(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing looks at the database once nobody watches."""
+    monkeypatch.setattr(hub, "POLL_S", 0.3)
+    yield
+    assert store
+    for thread in threading.enumerate():
+        if thread.name == hub.THREAD:
+            thread.join(TIMEOUT_S)
+            assert not thread.is_alive()
+
+
 @dataclass(frozen=True)
 class Event:
     number: int | None
@@ -93,7 +105,10 @@ def until(found: Iterator[Event | None], key: str, change: str) -> list[Event]:
     return told
 
 
-def test_a_change_is_told_and_what_was_missed_is_told_after(served: str, store: Store) -> None:
+def test_a_change_is_told_and_what_was_missed_is_told_after(
+    served: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "POLL_S", 5.0)
     with watching(served) as found:
         key = plant_one(store, "a")
         first = until(found, key, "scored")
@@ -113,7 +128,6 @@ def test_without_notify_the_clock_finds_what_changed(
     served: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "CHANNEL", "nobody_calls_here")
-    monkeypatch.setattr(hub, "POLL_S", 0.2)
     with watching(served) as found:
         key = plant_one(store, "a")
         assert until(found, key, "scored")
