@@ -141,7 +141,10 @@ def node(
             from service.store.migrations import require
 
             store = wiring.waiting_store(settings)
-            with pulling(wiring.open_puller(settings, spool, known)):
+            with (
+                pulling(wiring.open_puller(settings, spool, known)),
+                wiring.taking_orders(settings, store, spool, known),
+            ):
                 run_loops(
                     {
                         "intake": lambda: wiring.open_intake(settings, store, spool, known),

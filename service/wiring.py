@@ -4,7 +4,8 @@ import atexit
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -27,13 +28,15 @@ from service.errors import DatabaseError, SettingsError
 from service.inquiry import Inquiry
 from service.intake import Intake
 from service.messages import Senders
+from service.messages.hl7v2.server import serving as serving_hl7
 from service.messenger import Messenger
 from service.meters import Meters
+from service.ordering import Ordering
 from service.packing import Packing
 from service.provision import Provision
 from service.pull import Puller
 from service.reaper import Reaper
-from service.reception import MB, open_mailbox, open_peers, open_pulls, open_signals
+from service.reception import MB, open_mailbox, open_peers, open_pulls, open_signals, open_tls
 from service.retention import Retention
 from service.serving import Loaded, Serving
 from service.settings import Settings
@@ -328,6 +331,30 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
         attempts=settings.deliver_attempts,
         mailbox=mailbox,
     )
+
+
+@contextmanager
+def taking_orders(settings: Settings, store: Store, spool: Spool, peers: Peers) -> Iterator[None]:
+    """Take HL7 orders on a thread until the block ends, where a port is set for them.
+
+    Raises
+    ------
+    PortInUseError
+        If it cannot be had.
+    """
+    if settings.hl7_port is None:
+        yield
+        return
+    ordering = Ordering(store=store, key_of=spool.key_of, sender=peers.ordering)
+    server = serving_hl7(
+        settings.host,
+        settings.hl7_port,
+        answer=ordering.answer,
+        is_welcome=lambda address: bool(peers.ordering_from(address)),
+        tls=open_tls(settings),
+    )
+    with server:
+        yield
 
 
 def open_messenger(settings: Settings, store: Store) -> Messenger:

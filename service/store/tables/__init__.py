@@ -6,7 +6,7 @@ configuration, one result per score and kind, one delivery per result and destin
 
 from service.store.tables.base import SCHEMA, Base
 from service.store.tables.identity import IdentityRow
-from service.store.tables.messages import ChannelRow, MessageRow
+from service.store.tables.messages import AwaitedRow, ChannelRow, MessageRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
 from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
@@ -14,6 +14,7 @@ from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, Re
 __all__ = [
     "SCHEMA",
     "AuditRow",
+    "AwaitedRow",
     "Base",
     "ChannelRow",
     "DeliveryRow",
