@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from service.orders_cli import ACTOR
 from service.study import MessageStatus
 from service.terminal import begin, out, out_json
 
@@ -63,8 +64,8 @@ def replay_messages(
     """Send a message again, or with no id all that were given up."""
     from service import orders, wiring
 
-    with closing(wiring.open_store(begin(data=data))) as store:
-        count = orders.replay_messages(store, message=message, channel=channel)
+    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
+        count = orders.replay_messages(session, actor=ACTOR, message=message, channel=channel)
     if as_json:
         out_json({"messages": count})
     else:
@@ -78,8 +79,8 @@ def park_channel(name: str, data: Data = None, peers: PeersFile = None, as_json:
 
     settings = begin(data=data, peers=peers)
     reception.open_peers(settings).channel(name)
-    with closing(wiring.open_store(settings)) as store:
-        ordered = orders.park_destination(store, name)
+    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
+        ordered = orders.park_destination(session, name, actor=ACTOR)
     _print(asdict(ordered), "parked" if ordered.changed else "nothing to change", as_json=as_json)
 
 
@@ -88,8 +89,8 @@ def unpark_channel(name: str, data: Data = None, as_json: AsJson = False) -> Non
     """Let everything for a parked channel go on."""
     from service import orders, wiring
 
-    with closing(wiring.open_store(begin(data=data))) as store:
-        ordered = orders.unpark_destination(store, name)
+    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
+        ordered = orders.unpark_destination(session, name, actor=ACTOR)
     words = f"goes on: {ordered.deliveries} messages" if ordered.changed else "nothing to change"
     _print(asdict(ordered), words, as_json=as_json)
 

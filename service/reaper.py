@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from service import engine, urgency
 from service.engine import Pool
 from service.errors import SchemaError
-from service.store import Store, audit, census, deliveries, jobs, outbox
+from service.store import Store, audit, census, deliveries, jobs, outbox, sign_ins
 from service.store.migrations import require
 
 LOCK = 0x52_45_41_50  # "REAP"
@@ -56,6 +56,7 @@ class Reaper:
             unsent = self._rescue(session, Pool.DELIVER, lambda: deliveries.waiting(session))
             untold = self._rescue(session, Pool.MESSAGE, lambda: outbox.waiting(session))
             outbox.purge(session, now=datetime.now(UTC))
+            sign_ins.sweep(session)
             urgency.age(session, longest_s=self.longest_queue_s)
             census.beat(session, ACTOR)
             if scores or unsent or untold:

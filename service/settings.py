@@ -11,6 +11,7 @@ from dicom_node.kinds import ResultKind, read_kinds
 from dicom_node.peer import is_loopback
 from service.access import Masking
 from service.errors import SettingsError
+from service.study import LONGEST_UNREAD_S
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -46,8 +47,10 @@ class Settings(BaseSettings):
     tls_authorities: Path | None = Field(
         None, description="PEM file of the authorities whose peers may connect; needed with a certificate."
     )
-    hl7_port: Port | None = Field(
+    hl7_port: int | None = Field(
         None,
+        ge=1,
+        le=65535,
         description="Port on which the node takes HL7 orders over MLLP, from the channels of the peers file "
         "that may send them, with the node's TLS where it has any. Unset: none.",
     )
@@ -62,6 +65,30 @@ class Settings(BaseSettings):
     masking: Masking = Field(
         Masking.INITIALS,
         description="What the list shows of a patient: full, initials (with age and sex) or none.",
+    )
+
+    oidc: Path | None = Field(
+        None,
+        description="YAML file of the identity provider where people sign in (OpenID Connect). "
+        "Unset: local accounts alone.",
+    )
+    proxies: str = Field(
+        "",
+        description="Addresses or networks of the proxies in front of the API, by comma, whose "
+        "X-Forwarded-For and X-Forwarded-Proto count. Unset: nobody's.",
+    )
+    audit_syslog: str | None = Field(
+        None,
+        pattern=r"^([^:\[\]]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}$",
+        description="HOST:PORT of the audit repository, which gets the audit trail as DICOM audit messages "
+        "by syslog over TLS. Unset: none.",
+    )
+    audit_syslog_authorities: Path | None = Field(
+        None, description="PEM file of the authorities of the audit repository. Unset: the system's."
+    )
+    audit_syslog_certificate: Path | None = Field(
+        None,
+        description="PEM file of our certificate and key for the audit repository. Unset: none is shown.",
     )
 
     receiver: str = Field(
@@ -173,6 +200,13 @@ class Settings(BaseSettings):
         14_400.0,
         gt=0,
         description="Seconds of waiting after which a study passes all but STAT; it climbs there in steps.",
+    )
+    longest_unread_s: float = Field(
+        LONGEST_UNREAD_S,
+        gt=0,
+        le=315_360_000,
+        description="Seconds after which a study that no reader has seen stands before all but STAT on the "
+        "list, the longest waiting first.",
     )
     stalled_s: float = Field(
         30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import httpx
 
+from dicom_node.calls import CHUNK, Site, document_of, http_error
 from dicom_node.errors import (
     DeliveryError,
     DestinationBusyError,
@@ -21,7 +22,6 @@ from dicom_node.errors import (
 )
 from dicom_node.multipart import DICOM_TYPE, PartReader, boundary_of
 from dicom_node.peer import Peer
-from dicom_node.web import CHUNK, Site, document_of, http_error
 
 JSON_TYPE: Final = "application/dicom+json"
 PAGE = 1000  # rows asked for at once

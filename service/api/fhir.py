@@ -75,7 +75,7 @@ def search_audit_events(
 ) -> FhirResponse:
     """Rows of the audit trail, newest first."""
     with parts.store.transaction() as session:
-        found = trail.entries(session, before=before, limit=count + 1)
+        found = trail.read(session, trail.TrailQuery(before=before), limit=count + 1)
     last = found[count - 1].number if len(found) > count else None
     return _page(request, [audit_event(entry) for entry in found[:count]], last)
 
@@ -88,7 +88,7 @@ def search_audit_events(
 def read_audit_event(parts: PartsOf, number: Annotated[int, Path(ge=1, le=2**62)]) -> FhirResponse:
     """One row of the audit trail."""
     with parts.store.transaction() as session:
-        found = trail.entry(session, number)
+        found = trail.one(session, number)
     if found is None:
         raise _missing()
     return FhirResponse(audit_event(found))

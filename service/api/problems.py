@@ -3,9 +3,9 @@
 A problem names its remedy and never repeats what was sent: a rejected value may hold an identity (I9).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,7 +16,27 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from service.errors import AccountError, DatabaseError, TriageError, UnknownStudyError
+from service.errors import (
+    AccountError,
+    ConflictError,
+    DatabaseError,
+    ForgedCursorError,
+    StaleCursorError,
+    StudyDeletedError,
+    TriageError,
+    UnknownStudyError,
+)
+from service.store.answers import KeyReusedError, TooManyKeysError
+from service.store.feedback import (
+    ForeignFeedbackError,
+    NoSuchPlaceError,
+    RevisionChangedError,
+    TooMuchFeedbackError,
+    UnknownFeedbackError,
+)
+from service.store.marks import NobodyToAssignError
+from service.store.revival import NothingToSendError
+from service.store.saved_filters import TooManyFiltersError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -67,6 +87,29 @@ _STANDARD: Mapping[int, tuple[str, str, str]] = {
         "This address does not answer that method.",
         "Read with GET; see /openapi.json.",
     ),
+    413: (
+        "too-large",
+        "The body is larger than anything this address takes.",
+        "Send less at once.",
+    ),
+}
+
+# Errors of our own whose docstring says it all: what is wrong, and after the first full stop what to do.
+_TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
+    ConflictError: (HTTPStatus.PRECONDITION_FAILED, "changed-since"),
+    ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
+    ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
+    KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
+    TooManyFiltersError: (HTTPStatus.CONFLICT, "too-many-filters"),
+    NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
+    NothingToSendError: (HTTPStatus.NOT_FOUND, "nothing-to-send"),
+    NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
+    RevisionChangedError: (HTTPStatus.CONFLICT, "revision-changed"),
+    StudyDeletedError: (HTTPStatus.GONE, "study-deleted"),
+    StaleCursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
+    TooManyKeysError: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-idempotency-keys"),
+    TooMuchFeedbackError: (HTTPStatus.CONFLICT, "too-much-feedback"),
+    UnknownFeedbackError: (HTTPStatus.NOT_FOUND, "unknown-feedback"),
 }
 
 RESPONSES: dict[int | str, dict[str, object]] = {
@@ -122,6 +165,13 @@ def account(error: AccountError) -> Problem:
     return problem(HTTPStatus.CONFLICT, "account", str(error), "Correct it and try again.")
 
 
+def told(error: TriageError) -> Problem:
+    """Problem of an error that says itself what to do."""
+    status, code = _TOLD[type(error)]
+    detail, _, remedy = (type(error).__doc__ or "").partition(". ")
+    return problem(status, code, f"{detail}.", remedy)
+
+
 def too_many_requests(wait_s: int) -> ProblemError:
     """Somebody asks more often than anybody needs to."""
     return ProblemError(
@@ -161,8 +211,14 @@ def install(
 
     @app.exception_handler(AccountError)
     @app.exception_handler(UnknownStudyError)
-    def _told(request: Request, error: TriageError) -> Response:
+    def _known(request: Request, error: TriageError) -> Response:
         return answer(request, account(error) if isinstance(error, AccountError) else unknown_study())
+
+    def _says_itself(request: Request, error: Exception) -> Response:
+        return answer(request, told(cast("TriageError", error)))
+
+    for kind in _TOLD:
+        app.add_exception_handler(kind, _says_itself)
 
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -215,9 +271,15 @@ def database_down() -> Problem:
     )
 
 
+def _place(item: Mapping[str, Any]) -> Sequence[object]:
+    """Where something is wrong, in our own names: the name of a field nobody knows is the caller's text."""
+    place: Sequence[object] = item["loc"]
+    return place[:-1][:2] if item["type"] == "extra_forbidden" else place[:2]
+
+
 def _invalid_problem(error: RequestValidationError) -> Problem:
     faults = [
-        Fault(where=".".join(str(part) for part in item["loc"][:2]), problem=str(item["msg"]))
+        Fault(where=".".join(str(part) for part in _place(item)), problem=str(item["msg"]))
         for item in error.errors()
     ]
     return problem(

@@ -1,15 +1,15 @@
 """Bodies of the answers. They mirror the values of `service.store`; numbers come with their basis (I10)."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from service.study import Band, DeliveryStatus, State, Whereabouts
+from service.study import Band, DeliveryStatus, Priority, State, Whereabouts
 
 
-def _band_name(standing: Band) -> str:
-    return standing.name.lower()
+def _name(code: Band | Priority) -> str:
+    return code.name.lower()
 
 
 class Body(BaseModel):
@@ -51,11 +51,29 @@ class ResultStatus(Body):
     status: DeliveryStatus | None
 
 
+class Why(Body):
+    """One reason for a place on the list."""
+
+    code: str
+    text: str
+
+
+class Identity(Body):
+    """What the caller may see of who a study is about; what is masked is null."""
+
+    label: str = Field(description="For a list: the name, the initials, or empty.")
+    age_years: int | None
+    sex: str | None
+    patient_id: str | None
+    accession_number: str | None
+    birth_date: date | None
+
+
 class StudyRow(Body):
     """One study on the list."""
 
     rank: int | None = Field(description="From 1, most unusual first; null unless scored.")
-    band: Annotated[str, BeforeValidator(_band_name)] = Field(
+    band: Annotated[str, BeforeValidator(_name)] = Field(
         description="unjudged (a person must look), ranked or pending."
     )
     key: str
@@ -75,17 +93,29 @@ class StudyRow(Body):
     flag: str | None = Field(description="Code of what a person must look at, whatever the state.")
     is_parked: bool = Field(description="A person put it aside; nobody scores it.")
     results: list[ResultStatus]
+    priority: Annotated[str, BeforeValidator(_name)] = Field(
+        description="stat, urgent, routine or screening. One that was given is never lowered."
+    )
+    why: list[Why] = Field(description="Why it stands where it stands.")
+    is_overdue: bool = Field(description="It waits longer than the limit and no reader has seen it.")
+    identity: Identity
+    seen_at: datetime | None = Field(description="When a reader saw it as it stands.")
+    seen_by: str | None
+    assigned_to: str | None = Field(description="Account that has claimed it.")
+    feedback: str | None = Field(description="Newest verdict of a reader.")
 
 
 class Worklist(Body):
     """A page of the list, in the order a person should look: unjudged, ranked, pending."""
 
     disclaimer: str
-    at: datetime
-    total: int
+    at: datetime = Field(description="Time by which who is overdue was decided, for all pages of one cursor.")
+    event: int = Field(description="Newest change notice before this page; give it to /api/v1/events.")
+    total: int = Field(description="Studies that the filters let through.")
     limit: int
-    offset: int
-    counts: dict[State, int]
+    next: str | None = Field(description="Cursor of the page after this one.")
+    previous: str | None = Field(description="Cursor of the page before this one.")
+    counts: dict[State, int] = Field(description="All studies by state, whatever the filters.")
     rows: list[StudyRow]
 
 

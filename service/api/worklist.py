@@ -1,14 +1,16 @@
 """``GET /api/v1/worklist``: the list, in the order a person should look at it."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
 from service.access import Permission
 from service.api import schemas
-from service.api.callers import require
+from service.api.callers import Viewer, require
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
+from service.filters import asked, read_filters
+from service.store import looks
+from service.store.order import WorklistQuery
 from service.store.worklist import worklist
 
 router = APIRouter(
@@ -18,23 +20,36 @@ router = APIRouter(
 )
 
 MOST_ROWS = 1000
+LONGEST_CURSOR = 1000  # characters
 
 
 @router.get("/worklist")
 def read_worklist(
     parts: PartsOf,
+    caller: Viewer,
+    query: Annotated[WorklistQuery, Depends(read_filters)],
     limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 200,
-    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
+    cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
 ) -> schemas.Worklist:
     """Studies: those a person must judge, then the ranked ones, then those that still wait."""
     with parts.store.transaction() as session:
-        found = worklist(session, limit=limit, offset=offset)
+        found = worklist(
+            session,
+            query,
+            cursor=cursor,
+            limit=limit,
+            longest_unread_s=parts.settings.longest_unread_s,
+            masking=parts.settings.masking,
+        )
+        looks.queried(session, "worklist", asked(query), found=found.total, actor=caller.name)
     return schemas.Worklist(
         disclaimer=parts.disclaimer,
-        at=datetime.now(UTC),
+        at=found.at,
+        event=found.event,
         total=found.total,
         limit=limit,
-        offset=offset,
+        next=found.next,
+        previous=found.previous,
         counts=found.counts,
         rows=[schemas.StudyRow.model_validate(row) for row in found.rows],
     )

@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 
+from dicom_node.calls import Site, http_error
 from dicom_node.channel import Event, WebhookChannel
 from dicom_node.errors import DestinationBusyError
-from dicom_node.web import Site, http_error
 from service.messages.message import Message
 from service.study import DISCLAIMER
 

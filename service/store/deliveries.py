@@ -239,6 +239,18 @@ def locked_of(session: Session, study: StudyRow, status: DeliveryStatus) -> Sequ
     ).all()
 
 
+def locked_of_score(session: Session, score_id: int, destination: str | None) -> Sequence[DeliveryRow]:
+    """Deliveries of the results of a score, to one destination or to all, for this transaction alone."""
+    only = [] if destination is None else [DeliveryRow.destination == destination]
+    return session.scalars(
+        select(DeliveryRow)
+        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
+        .where(ResultRow.score_id == score_id, *only)
+        .order_by(DeliveryRow.id)
+        .with_for_update(of=DeliveryRow)
+    ).all()
+
+
 def _locked(session: Session, delivery_id: int) -> DeliveryRow:
     return session.scalars(select(DeliveryRow).where(DeliveryRow.id == delivery_id).with_for_update()).one()
 

@@ -6,7 +6,8 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.access import Identity
+from service.access import Identity, Masking, ShownIdentity, mask
+from service.store import audit, studies
 from service.store.tables import IdentityRow, StudyRow
 
 _TEXTS = ("study_uid", "name", "patient_id", "issuer", "accession_number", "sex")
@@ -39,6 +40,26 @@ def of_studies(session: Session, keys: Sequence[str]) -> dict[str, Identity]:
         .where(StudyRow.key.in_(keys))
     )
     return {key: Identity(**{name: getattr(row, name) for name in (*_TEXTS, *_NUMBERS)}) for key, row in rows}
+
+
+def shown(session: Session, keys: Sequence[str], masking: Masking) -> dict[str, ShownIdentity]:
+    """What may be shown of whom studies are about, by key."""
+    if masking is Masking.NONE:
+        return {}
+    return {key: mask(identity, masking) for key, identity in of_studies(session, keys).items()}
+
+
+def reveal(session: Session, key: str, *, actor: str) -> Identity | None:
+    """Whom a study is about, in full; who asked is on record in the same transaction.
+
+    Raises
+    ------
+    UnknownStudyError
+        If nobody knows the key.
+    """
+    studies.locked(session, key)
+    audit.append(session, "identity.revealed", actor=actor, study_key=key)
+    return of_studies(session, [key]).get(key)
 
 
 def forget(session: Session, study_id: int) -> None:

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session, aliased
 
+from service.store.rows import Assessment, assessment_of
 from service.store.tables import RevisionRow, ScoreRow, StudyRow
-from service.store.worklist import Assessment, assessment_of
 from service.study import State
 
 

@@ -11,8 +11,9 @@ from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
 from dicom_node.channel import Hl7Channel, Hl7Role
+from dicom_node.errors import PortInUseError
 from dicom_node.peers import Peers
-from service import wiring
+from service import telling
 from service.messages.hl7v2.mllp import Frames, framed
 from service.ordering import Ordering
 from service.roles import free_port
@@ -188,7 +189,7 @@ def test_the_node_takes_orders_on_the_port_it_is_given(here: Store, tmp_path: Pa
     peers = Peers((), (RIS,))
 
     with (
-        wiring.taking_orders(settings, here, site.spool, peers),
+        telling.taking_orders(settings, here, site.spool, peers),
         socket.create_connection(("127.0.0.1", settings.hl7_port or 0), timeout=5) as connection,
     ):
         connection.sendall(framed(order()))
@@ -197,3 +198,16 @@ def test_the_node_takes_orders_on_the_port_it_is_given(here: Store, tmp_path: Pa
     assert answer is not None
     assert b"MSA|AA|C-1" in answer
     assert priority(here) == Priority.STAT
+
+
+def test_a_port_in_use_is_told_with_its_setting(store: Store, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        settings = Settings(data=tmp_path, hl7_port=taken.getsockname()[1])
+
+        with (
+            pytest.raises(PortInUseError, match="VIGIL_HL7_PORT"),
+            telling.taking_orders(settings, store, Site(store, tmp_path).spool, Peers((), (RIS,))),
+        ):
+            pass

@@ -29,6 +29,7 @@ from service.store.detail import study_detail
 from service.store.objects import ResultFolder, ResultStore
 from service.store.tables import DeliveryRow, InstanceRow, ScoreRow
 from service.study import STUDY_DELETED, DeliveryStatus, State, Whereabouts
+from tests.ordered import ordered
 from tests.phantoms import Phantom, write
 from tests.service.test_packing import LATER, NOON, Killed, Machines
 
@@ -426,7 +427,7 @@ def test_what_is_deleted_cannot_be_replayed_held_or_waived(machines: Machines) -
     retention(machines).run(IN_A_WEEK)
 
     with pytest.raises(StudyDeletedError, match="sent again"):
-        replay(machines.store, machines.key)
+        ordered(machines.store, replay, machines.key)
     with machines.store.transaction() as session:
         with pytest.raises(StudyDeletedError):
             keeping.hold(session, machines.key, "late")

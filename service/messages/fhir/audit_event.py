@@ -2,7 +2,7 @@
 
 from service.messages.fhir import elements
 from service.messages.fhir.elements import Json
-from service.store.trail import Entry
+from service.store.trail import Told
 
 # What kind of event an action is: the first word of our actions to the event ids of DICOM.
 _TYPES = {
@@ -18,7 +18,7 @@ _OTHER = ("110113", "Security Alert")
 _TROUBLE = ("failed", "undelivered", "dead", "refused")
 
 
-def audit_event(entry: Entry) -> Json:
+def audit_event(entry: Told) -> Json:
     """Write one row."""
     noun, _, verb = entry.action.partition(".")
     code, display = _TYPES.get(noun, _OTHER)

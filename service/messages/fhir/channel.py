@@ -6,9 +6,9 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
+from dicom_node.calls import Site, document_of, http_error
 from dicom_node.channel import FhirChannel, OAuth
 from dicom_node.errors import DeliveryError, DestinationBusyError, DestinationRefusedError
-from dicom_node.web import Site, document_of, http_error
 from service.messages.fhir.bundle import transaction
 from service.messages.fhir.elements import CONTENT_TYPE
 from service.messages.message import Message

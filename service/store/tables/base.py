@@ -13,7 +13,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-from service.study import DeliveryStatus, MessageStatus, PackState, State, Whereabouts
+from service.study import DeliveryStatus, MessageStatus, PackState, State, Verdict, Whereabouts
 
 SCHEMA = "vigil"
 
@@ -51,5 +51,6 @@ class Base(DeclarativeBase):
         DeliveryStatus: _coded(DeliveryStatus),
         MessageStatus: _coded(MessageStatus),
         PackState: _coded(PackState),
+        Verdict: _coded(Verdict),
         Whereabouts: _coded(Whereabouts),
     }

@@ -6,11 +6,13 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    FetchedValue,
     Float,
     ForeignKey,
     Identity,
     Index,
     Integer,
+    SmallInteger,
     UniqueConstraint,
     func,
     text,
@@ -19,6 +21,9 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from service.store.tables.base import Base
 from service.study import DeliveryStatus, PackState, State, Whereabouts
+
+_NUMBERS = (text("coalesce(p_value, 0)"), text("coalesce(-study_score, 0)"))
+_UNSEEN = text("seen_at IS NULL")
 
 
 class StudyRow(Base):
@@ -48,6 +53,19 @@ class StudyRow(Base):
     hold: Mapped[str | None]  # why nothing of it may be deleted
     waived: Mapped[str | None]  # why it may be deleted without every result confirmed
     parked_at: Mapped[datetime | None]  # a person put it aside: nobody scores it
+    # Triggers write these five (0007), whatever else is written to them.
+    band: Mapped[int] = mapped_column(SmallInteger, server_default=FetchedValue())
+    score_id: Mapped[int | None] = mapped_column(BigInteger)  # the score that counts: newest of the newest
+    p_value: Mapped[float | None] = mapped_column(Float)  # of that score, in the ranked band alone
+    study_score: Mapped[float | None] = mapped_column(Float)
+    model_name: Mapped[str] = mapped_column(server_default="")
+    seen_at: Mapped[datetime | None]  # a reader has seen it as it stands; a new state takes the mark away
+    seen_by: Mapped[str | None]
+    first_seen_at: Mapped[datetime | None]  # by any reader; stays
+    assigned_to: Mapped[str | None]  # account that has claimed it
+    assigned_by: Mapped[str | None]
+    assigned_at: Mapped[datetime | None]
+    assignment_version: Mapped[int] = mapped_column(Integer, server_default="0")
 
     __table_args__ = (
         CheckConstraint(
@@ -62,6 +80,28 @@ class StudyRow(Base):
         Index(None, "state"),
         Index("ix_study_bytes_are", "bytes_are", "ended_at"),
         Index("ix_study_pending", "id", postgresql_where=text("is_pending")),
+        CheckConstraint(
+            "(band = 1) = (p_value IS NOT NULL AND study_score IS NOT NULL)", name="ranked_has_numbers"
+        ),
+        CheckConstraint("band = 1 OR (p_value IS NULL AND study_score IS NULL)", name="unranked_has_none"),
+        CheckConstraint("priority IN (0, 10, 20, 30)", name="priority_is_known"),
+        CheckConstraint("(seen_at IS NULL) = (seen_by IS NULL)", name="seen_by_somebody"),
+        CheckConstraint("seen_at IS NULL OR first_seen_at IS NOT NULL", name="seen_was_seen_first"),
+        # What `service.store.order` walks along, segment by segment.
+        Index(
+            "ix_study_triage", "band", "priority", *_NUMBERS, "received_at", "id", postgresql_where=_UNSEEN
+        ),
+        Index(
+            "ix_study_overdue",
+            "band",
+            text("(priority >= 30)"),
+            "received_at",
+            "id",
+            postgresql_where=_UNSEEN,
+        ),
+        Index("ix_study_seen", "band", "seen_at", "id", postgresql_where=text("seen_at IS NOT NULL")),
+        Index("ix_study_percentile", "band", *_NUMBERS, "received_at", "id"),
+        Index("ix_study_received", "band", "received_at", "id"),
     )
 
     instances: Mapped[list["InstanceRow"]] = relationship(order_by="InstanceRow.file_name")

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 revision = "0010"
-down_revision = "0006"
+down_revision = "0011"
 
 STATUSES = ("waiting", "sent", "dead", "stale")
 

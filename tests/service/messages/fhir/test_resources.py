@@ -20,11 +20,11 @@ from service.messages.fhir.observation import observation
 from service.messages.fhir.provenance import provenance
 from service.messages.fhir.task import priority, task
 from service.store.reports import KnownStudy, Report
-from service.store.trail import Entry
+from service.store.trail import Told
 from service.study import Priority, State
 from tests.service.messages.conftest import PATIENT, message, report
 
-ENTRY = Entry(
+ENTRY = Told(
     number=5,
     at=datetime(2026, 3, 4, tzinfo=UTC),
     actor="reader:ada",
