@@ -10,7 +10,7 @@ from service.store.tables.changes import ChangeRow, SecretRow
 from service.store.tables.filters import SavedFilterRow
 from service.store.tables.identity import IdentityRow
 from service.store.tables.maps import MapRow
-from service.store.tables.messages import ChannelRow, MessageRow
+from service.store.tables.messages import AwaitedRow, ChannelRow, MessageRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, SignInRow, TokenRow
 from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
@@ -21,6 +21,7 @@ __all__ = [
     "AnswerRow",
     "AuditExportRow",
     "AuditRow",
+    "AwaitedRow",
     "Base",
     "ChangeRow",
     "ChannelRow",
