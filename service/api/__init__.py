@@ -23,6 +23,8 @@ from service.api import (
     resources,
     signin,
     studies,
+    workitem_channel,
+    workitems,
     worklist,
 )
 from service.api.callers import require
@@ -121,6 +123,8 @@ def create_app(
         dicomweb_search.router,
         dicomweb_retrieve.router,
         dicomweb_pictures.router,
+        workitems.router,
+        workitem_channel.router,
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),

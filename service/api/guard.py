@@ -25,6 +25,7 @@ HEADERS: MutableMapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+REFUSED = 1008  # close code of a WebSocket: policy
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -44,8 +45,12 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        refused = self._names is not None and _host(scope) not in self._names
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            if scope["type"] == "websocket" and refused:
+                await send({"type": "websocket.close", "code": REFUSED})
+            else:
+                await self._app(scope, receive, send)
             return
 
         async def send_guarded(message: Message) -> None:
@@ -58,7 +63,6 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")
             await send(message)
 
-        refused = self._names is not None and _host(scope) not in self._names
         await (_REFUSAL if refused else self._app)(scope, receive, send_guarded)
 
 

@@ -12,6 +12,7 @@ from service.store.tables.people import InvitationRow, PersonRow, SessionRow, To
 from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.store.tables.web import ListedInstanceRow, ListedSeriesRow, ListedStudyRow
+from service.store.tables.workitems import SubscriptionRow, WorkitemEventRow, WorkitemRow
 
 __all__ = [
     "SCHEMA",
@@ -36,5 +37,8 @@ __all__ = [
     "SecretRow",
     "SessionRow",
     "StudyRow",
+    "SubscriptionRow",
     "TokenRow",
+    "WorkitemEventRow",
+    "WorkitemRow",
 ]

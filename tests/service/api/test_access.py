@@ -57,7 +57,8 @@ def address(route: APIRoute) -> str:
     path = route.path
     for name, value in (
         ("key", KEY), ("index", "0"), ("study", "1.2"), ("series", "1.3"), ("instance", "1.4"),
-        ("frames", "1"), ("trail:path", "00282000"), ("name", "nobody"), ("token_id", "99999"),
+        ("frames", "1"), ("trail:path", "00282000"), ("workitem", "1.5"), ("aet", "TEST"),
+        ("name", "nobody"), ("token_id", "99999"),
         ("number", "1"), ("sha256", "0" * 64),
     ):  # fmt: skip
         path = path.replace(f"{{{name}}}", value)
