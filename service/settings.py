@@ -173,6 +173,7 @@ class Settings(BaseSettings):
     longest_unread_s: float = Field(
         LONGEST_UNREAD_S,
         gt=0,
+        le=315_360_000,
         description="Seconds after which a study that no reader has seen stands before all but STAT on the "
         "list, the longest waiting first.",
     )

@@ -87,6 +87,18 @@ class Band(IntEnum):
     PENDING = 2  # not scored yet
 
 
+class Tier(IntEnum):
+    """Parts of a band in the order of triage, top first (`service.store.order`)."""
+
+    STAT_OVERDUE = 0
+    STAT = 1
+    OVERDUE = 2  # passes all but STAT, as in the queue
+    URGENT = 3
+    ROUTINE = 4
+    SCREENING = 5
+    SEEN = 6  # a reader has seen it as it stands
+
+
 MOVES: dict[State, frozenset[State]] = {
     State.RECEIVED: frozenset({State.COMPLETE}),
     State.COMPLETE: frozenset({State.QUEUED}),

@@ -21,6 +21,7 @@ from service.study import ENDED, DeliveryStatus, State
 
 MORNING = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MODEL_SHA256 = "a1" * 32
+NEVER_OVERDUE_S = 315_360_000.0  # longest that may be set: the morning above lies in the past
 CALIBRATION_SHA256 = "c7" * 32
 GROUP = "T1 brain, adults"
 

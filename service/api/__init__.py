@@ -104,7 +104,13 @@ def create_app(
         card=card,
         destinations=destinations,
     )
-    pages = Pages(store=store, disclaimer=parts.disclaimer, stalled_s=settings.stalled_s)
+    pages = Pages(
+        store=store,
+        disclaimer=parts.disclaimer,
+        stalled_s=settings.stalled_s,
+        longest_unread_s=settings.longest_unread_s,
+        masking=settings.masking,
+    )
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(
         title="Vigil", version=__version__, docs_url=None, redoc_url=None, responses=problems.RESPONSES

@@ -16,7 +16,8 @@ from service.api.callers import require
 from service.api.dependencies import Key, PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.errors import StorageError
-from service.store.detail import picture_of, study_detail
+from service.store.detail import study_detail
+from service.store.pictures import picture_of
 
 router = APIRouter(
     prefix="/api/v1/studies",
@@ -31,7 +32,12 @@ MOST_FRAMES = 100_000
 def read_study(parts: PartsOf, key: Key) -> schemas.Study:
     """One study: revisions, scores, regions, series, results, deliveries and timeline."""
     with parts.store.transaction() as session:
-        found = study_detail(session, key)
+        found = study_detail(
+            session,
+            key,
+            longest_unread_s=parts.settings.longest_unread_s,
+            masking=parts.settings.masking,
+        )
     return schemas.Study.model_validate(
         {
             "disclaimer": parts.disclaimer,

@@ -6,7 +6,7 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.access import Identity
+from service.access import Identity, Masking, ShownIdentity, mask
 from service.store.tables import IdentityRow, StudyRow
 
 _TEXTS = ("study_uid", "name", "patient_id", "issuer", "accession_number", "sex")
@@ -44,6 +44,13 @@ def of_studies(session: Session, keys: Sequence[str]) -> dict[str, Identity]:
 def identity_in(row: IdentityRow | None) -> Identity:
     """Whom a row is about; nobody known where there is none."""
     return Identity(**{name: getattr(row, name) for name in (*_TEXTS, *_NUMBERS)}) if row else Identity()
+
+
+def shown(session: Session, keys: Sequence[str], masking: Masking) -> dict[str, ShownIdentity]:
+    """What may be shown of whom studies are about, by key."""
+    if masking is Masking.NONE:
+        return {}
+    return {key: mask(identity, masking) for key, identity in of_studies(session, keys).items()}
 
 
 def forget(session: Session, study_id: int) -> None:

@@ -23,8 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from service.store.paging import Page, Place, read_page
+from service.store.rows import Assessment, Model, assessment_of, model_of
 from service.store.tables import AuditRow, DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.store.worklist import Assessment, Model, assessment_of, model_of
 from service.study import DeliveryStatus, Pool, State
 
 
@@ -129,7 +129,8 @@ _JOBS = table(
     column("priority", Integer),
     column("scheduled_at", DateTime(timezone=True)),
 )
-_WAITING, _RUNNING = literal_column("'todo'"), literal_column("'doing'")  # of an enumeration in PostgreSQL
+# Values of an enumeration in PostgreSQL, which takes no text for them.
+_WAITING, _RUNNING = literal_column("'todo'", Text), literal_column("'doing'", Text)
 _ROW_ID = cast(literal_column("procrastinate_jobs.args->>'row_id'"), BigInteger)
 
 

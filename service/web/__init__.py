@@ -12,7 +12,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 
-from service import __version__
+from service import __version__, why
+from service.access import Masking
 from service.errors import UnknownStudyError
 from service.store import Store
 from service.store.census import live_workers
@@ -44,7 +45,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percentile=present.percentile,
+        percentile=why.percentile,
         number=present.number,
         short=present.short,
         clock=present.clock,
@@ -73,11 +74,15 @@ class Pages:
         Stands on every page.
     stalled_s : float
         Seconds without a heartbeat after which a worker counts as gone.
+    longest_unread_s, masking
+        As for the list (`service.store.worklist.worklist`).
     """
 
     store: Store
     disclaimer: str
     stalled_s: float
+    longest_unread_s: float
+    masking: Masking
     _templates: Environment = field(default_factory=_environment)
 
     def router(self, may_view: params.Depends) -> APIRouter:
@@ -100,7 +105,13 @@ class Pages:
     ) -> HTMLResponse:
         """The worklist."""
         with self.store.transaction() as session:
-            found = worklist(session, cursor=cursor, limit=PAGE_LENGTH)
+            found = worklist(
+                session,
+                cursor=cursor,
+                limit=PAGE_LENGTH,
+                longest_unread_s=self.longest_unread_s,
+                masking=self.masking,
+            )
             workers = live_workers(session, stalled_s=self.stalled_s)
         bands = {band: [row for row in found.rows if row.band is band] for band in Band}
         return self.page(
@@ -120,7 +131,7 @@ class Pages:
         if not re.fullmatch(KEY_PATTERN, key):
             raise UnknownStudyError(UnknownStudyError.__doc__)
         with self.store.transaction() as session:
-            detail = study_detail(session, key)
+            detail = study_detail(session, key, longest_unread_s=self.longest_unread_s, masking=self.masking)
         current = detail.current if detail.row.assessment else None
         thumbnails = (
             present.strip(current.pictures, current.regions) if current and detail.has_pictures else []

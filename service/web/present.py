@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from service.store.detail import Region
-from service.store.worklist import Assessment, ResultStatus
+from service.store.rows import Assessment, ResultStatus
 from service.study import ARRIVED, DeliveryStatus
 from service.web.words import KINDS, MARKS, STATUSES
+from service.why import percentile
 
 SMALL_GROUP = 100  # below it a step of the percentile is coarser than one in a hundred: said on the page
 STRIP_LENGTH = 12
@@ -36,11 +37,6 @@ class Thumbnail:
 
     frame: int
     peak: float | None
-
-
-def percentile(value: float) -> str:
-    """Percentile with the digits it deserves: 42.9, and below one 0.25."""
-    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def number(value: float) -> str:

@@ -22,7 +22,7 @@ from service.settings import Settings
 from service.store import Store
 from service.study import DeliveryStatus, State
 from tests.phantoms import Phantom
-from tests.seeds import MODEL, MORNING, REGIONS, Seed, plant
+from tests.seeds import MODEL, MORNING, NEVER_OVERDUE_S, REGIONS, Seed, plant
 
 pytestmark = [pytest.mark.browser, pytest.mark.postgres, pytest.mark.slow]
 
@@ -98,7 +98,7 @@ def heatmap() -> BuiltResult:
 @pytest.fixture
 def address(store: Store, tmp_path: Path) -> Iterator[str]:
     """Address of the application, served for real, on four studies."""
-    settings = Settings(data=tmp_path, access="open")
+    settings = Settings(data=tmp_path, access="open", longest_unread_s=NEVER_OVERDUE_S)
     stored = settings.results_folder / UNUSUAL.key / "sc.dcm"
     stored.parent.mkdir(parents=True)
     stored.write_bytes(encode(heatmap().dataset))

@@ -8,13 +8,24 @@ from sqlalchemy import event, func, update
 
 from service.errors import UnknownStudyError
 from service.store import Store
-from service.store.detail import picture_of, study_detail
+from service.store.detail import study_detail
 from service.store.order import EVERYTHING, WorklistQuery
+from service.store.pictures import picture_of
 from service.store.tables import StudyRow
 from service.store.worklist import Worklist, worklist
 from service.study import ENDED, Band, DeliveryStatus, State
 from tests.conftest import empty
-from tests.seeds import CALIBRATION_SHA256, GROUP, MODEL, MODEL_SHA256, MORNING, REGIONS, Seed, plant
+from tests.seeds import (
+    CALIBRATION_SHA256,
+    GROUP,
+    MODEL,
+    MODEL_SHA256,
+    MORNING,
+    NEVER_OVERDUE_S,
+    REGIONS,
+    Seed,
+    plant,
+)
 
 pytestmark = pytest.mark.postgres
 
@@ -23,7 +34,7 @@ STATUSES = {"archive": DeliveryStatus.DELIVERED}
 
 def listed(store: Store, query: WorklistQuery = EVERYTHING, **page: Any) -> Worklist:
     with store.transaction() as session:
-        return worklist(session, query, **page)
+        return worklist(session, query, **{"longest_unread_s": NEVER_OVERDUE_S, **page})
 
 
 def planted(store: Store, *seeds: Seed) -> Worklist:
@@ -178,7 +189,7 @@ def test_the_detail_of_a_study_holds_what_happened_to_it(store: Store) -> None:
     )
     planted(store, seed, Seed(name="b", p_value=0.1))
     with store.transaction() as session:
-        detail = study_detail(session, seed.key)
+        detail = study_detail(session, seed.key, longest_unread_s=NEVER_OVERDUE_S)
     assert (detail.row.rank, detail.ranked) == (2, 2)
     assert [revision.number for revision in detail.revisions] == [2, 1]
     assert (detail.instances, detail.bytes) == (3, 3000)
@@ -202,7 +213,7 @@ def test_the_detail_of_an_unscored_study_holds_no_number_for_it(store: Store, st
     seed = Seed(name="a", state=state, regions=REGIONS, pictures=8)
     planted(store, seed)
     with store.transaction() as session:
-        detail = study_detail(session, seed.key)
+        detail = study_detail(session, seed.key, longest_unread_s=NEVER_OVERDUE_S)
     assert (detail.row.rank, detail.row.assessment) == (None, None)
     for revision in detail.revisions:
         for score in revision.scores:

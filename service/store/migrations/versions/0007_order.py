@@ -10,8 +10,8 @@ from alembic import op
 revision = "0007"
 down_revision = "0006"
 
-# As `service.study` had them when this was written.
-UNJUDGED, RANKED, PENDING = 0, 1, 2
+# As `service.study` had them when this was written. Bands: 0 unjudged, 1 ranked, 2 pending.
+RANKED = 1
 STAT = 30
 
 
@@ -46,7 +46,7 @@ def upgrade() -> None:
 
 def places() -> None:
     """Let the place of a study follow whatever it depends on."""
-    op.execute(f"""
+    op.execute("""
         CREATE FUNCTION vigil.place_study() RETURNS trigger LANGUAGE plpgsql AS $$
         DECLARE
             counting record;
@@ -62,15 +62,15 @@ def places() -> None:
             NEW.score_id := counting.id;
             NEW.model_name := coalesce(counting.model_name, '');
             NEW.band := CASE
-                WHEN NEW.state = 'scored' AND counting.p_value IS NOT NULL AND counting.study_score IS NOT NULL
-                    THEN {RANKED}
+                WHEN NEW.state = 'scored' AND counting.p_value IS NOT NULL
+                    AND counting.study_score IS NOT NULL THEN 1
                 -- "scored" without a score, or put aside: nobody will judge it, so it may not look calm
                 WHEN NEW.state IN ('scored', 'not_assessable', 'failed') OR NEW.parked_at IS NOT NULL
-                    THEN {UNJUDGED}
-                ELSE {PENDING}
+                    THEN 0
+                ELSE 2
             END;
-            NEW.p_value := CASE WHEN NEW.band = {RANKED} THEN counting.p_value END;
-            NEW.study_score := CASE WHEN NEW.band = {RANKED} THEN counting.study_score END;
+            NEW.p_value := CASE WHEN NEW.band = 1 THEN counting.p_value END;
+            NEW.study_score := CASE WHEN NEW.band = 1 THEN counting.study_score END;
             NEW.first_seen_at := coalesce(OLD.first_seen_at, NEW.first_seen_at, NEW.seen_at);
             -- What a reader saw is gone when the state, the score or the band is another.
             IF NEW.seen_at = OLD.seen_at
@@ -86,7 +86,7 @@ def places() -> None:
         "CREATE TRIGGER study_place BEFORE INSERT OR UPDATE ON vigil.study FOR EACH ROW"
         " EXECUTE FUNCTION vigil.place_study()"
     )
-    # A score of an older revision counts no more, and who writes it does not hold the study: it is left alone.
+    # A score of an older revision counts no more, and who writes it does not hold the study.
     op.execute("""
         CREATE FUNCTION vigil.place_study_of_score() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
