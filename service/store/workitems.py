@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from service.access import Identity
 from service.errors import TriageError
 from service.store.identities import identity_in
+from service.store.rows import Assessment, assessment_of
 from service.store.search import BY_NAME, Attribute, BadSearchError, Level, condition
 from service.store.tables import IdentityRow, ScoreRow, StudyRow, WorkitemRow
-from service.store.worklist import Assessment, assessment_of
 from service.study import Band, Priority, State
 
 
