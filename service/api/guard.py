@@ -45,9 +45,12 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
         refused = self._names is not None and _host(scope) not in self._names
-        if scope["type"] != "http":
-            if scope["type"] == "websocket" and refused:
+        if scope["type"] == "websocket":
+            if refused:
                 await send({"type": "websocket.close", "code": REFUSED})
             else:
                 await self._app(scope, receive, send)
