@@ -1,6 +1,4 @@
-"""Settings to parts. `service.reception` builds what receives, `service.telling` what tells, and
-`service.stored` what keeps bytes: nobody else.
-"""
+"""Settings to parts, with `reception` (what receives), `telling` (what tells) and `stored` (what keeps)."""
 
 import hashlib
 import json

@@ -15,6 +15,7 @@ from service.store.tables.people import InvitationRow, PersonRow, SessionRow, Si
 from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.store.tables.web import ListedInstanceRow, ListedSeriesRow, ListedStudyRow
+from service.store.tables.workitems import SubscriptionRow, WorkitemEventRow, WorkitemRow
 
 __all__ = [
     "SCHEMA",
@@ -46,5 +47,8 @@ __all__ = [
     "SessionRow",
     "SignInRow",
     "StudyRow",
+    "SubscriptionRow",
     "TokenRow",
+    "WorkitemEventRow",
+    "WorkitemRow",
 ]
