@@ -29,6 +29,8 @@ from service.api import (
     single,
     studies,
     viewer,
+    workitem_channel,
+    workitems,
     worklist,
 )
 from service.api.callers import require
@@ -164,6 +166,8 @@ def create_app(
         dicomweb_search.router,
         dicomweb_retrieve.router,
         dicomweb_pictures.router,
+        workitems.router,
+        workitem_channel.router,
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),
