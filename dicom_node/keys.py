@@ -139,7 +139,7 @@ def read_header(path: Path) -> ReceivedHeader:
         meta = read_file_meta(file)
         syntax = text_of(meta, TRANSFER_SYNTAX_UID)
         found = scan(file, syntax, WANTED)
-    encodings = _encodings(found.get(CHARACTER_SET, b""))
+    encodings = encodings_of(found.get(CHARACTER_SET, b""))
     return ReceivedHeader(
         study_uid=text_of(found, STUDY_UID),
         series_uid=text_of(found, SERIES_UID),
@@ -147,9 +147,9 @@ def read_header(path: Path) -> ReceivedHeader:
         sop_instance_uid=text_of(found, SOP_INSTANCE_UID),
         transfer_syntax_uid=syntax,
         modality=text_of(found, MODALITY).upper(),
-        study_description=_prose(found, STUDY_DESCRIPTION, encodings),
-        series_description=_prose(found, SERIES_DESCRIPTION, encodings),
-        manufacturer=_prose(found, MANUFACTURER, encodings),
+        study_description=prose(found, STUDY_DESCRIPTION, encodings),
+        series_description=prose(found, SERIES_DESCRIPTION, encodings),
+        manufacturer=prose(found, MANUFACTURER, encodings),
         is_own=is_own_mark(
             manufacturer=text_of(found, MANUFACTURER),
             model_name=text_of(found, MODEL_NAME),
@@ -158,7 +158,7 @@ def read_header(path: Path) -> ReceivedHeader:
             series_uid=text_of(found, SERIES_UID),
         ),
         sender=text_of(meta, SOURCE_AET),
-        accession_number=_prose(found, ACCESSION_NUMBER, encodings),
+        accession_number=prose(found, ACCESSION_NUMBER, encodings),
         patient=_patient(found, encodings),
         person=_person(found, encodings),
         device_uids=_devices(found),
@@ -181,11 +181,11 @@ def read_keys(file: BinaryIO, transfer_syntax_uid: str) -> Keys:
 
 
 def _patient(found: dict[int, bytes], encodings: list[str]) -> tuple[str, str, str]:
-    number = _prose(found, PATIENT_ID, encodings)
+    number = prose(found, PATIENT_ID, encodings)
     # Senders differ in how they write a name down; only its letters tell patients apart.
-    name = _prose(found, PATIENT_NAME, encodings).partition("=")[0]
+    name = prose(found, PATIENT_NAME, encodings).partition("=")[0]
     letters = "".join(character for character in name.casefold() if character.isalnum())
-    issuer = _prose(found, ISSUER, encodings)
+    issuer = prose(found, ISSUER, encodings)
     return f"{number}\x1f{issuer}" if number else "", text_of(found, BIRTH_DATE), letters
 
 
@@ -196,9 +196,9 @@ def _person(found: dict[int, bytes], encodings: list[str]) -> Person:
         age = (study - birth).days / DAYS_A_YEAR
     sex = text_of(found, SEX).upper()
     return Person(
-        name=_prose(found, PATIENT_NAME, encodings),
-        patient_id=_prose(found, PATIENT_ID, encodings),
-        issuer=_prose(found, ISSUER, encodings),
+        name=prose(found, PATIENT_NAME, encodings),
+        patient_id=prose(found, PATIENT_ID, encodings),
+        issuer=prose(found, ISSUER, encodings),
         birth_date=birth,
         age_years=age,
         sex=sex if sex in {"M", "F", "O"} else "",
@@ -232,7 +232,7 @@ def _devices(found: dict[int, bytes]) -> frozenset[str]:
     return frozenset(uids - {""})
 
 
-def _prose(found: dict[int, bytes], tag: int, encodings: list[str]) -> str:
+def prose(found: dict[int, bytes], tag: int, encodings: list[str]) -> str:
     """Value in the data set's character set, on one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what cannot be decoded is replaced; the data set is not ours
@@ -240,7 +240,8 @@ def _prose(found: dict[int, bytes], tag: int, encodings: list[str]) -> str:
     return _NOT_PRINTED.sub(" ", text).strip()
 
 
-def _encodings(value: bytes) -> list[str]:
+def encodings_of(value: bytes) -> list[str]:
+    """Python's names of the character sets that (0008,0005) states."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

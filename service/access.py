@@ -17,6 +17,7 @@ class Permission(StrEnum):
     OPERATE = "operate"  # score again, send again, cancel, park, change a priority
     ADMINISTER = "administer"  # people, tokens, models, settings, the audit trail
     SEND = "send"  # hand in instances over HTTP
+    IMAGES = "images"  # search and fetch DICOM objects, which name the patient: no masking can apply to them
 
 
 class Role(StrEnum):
@@ -31,10 +32,10 @@ class Role(StrEnum):
 
 GRANTS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: frozenset({Permission.VIEW}),
-    Role.READER: frozenset({Permission.VIEW, Permission.READ}),
+    Role.READER: frozenset({Permission.VIEW, Permission.READ, Permission.IMAGES}),
     Role.OPERATOR: frozenset(Permission) - {Permission.ADMINISTER},
     Role.ADMIN: frozenset(Permission),
-    Role.SERVICE: frozenset({Permission.VIEW, Permission.SEND}),
+    Role.SERVICE: frozenset({Permission.VIEW, Permission.SEND, Permission.IMAGES}),
 }
 
 

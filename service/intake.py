@@ -17,15 +17,16 @@ from dicom_node.identity import device_uid, result_series_uid, series_key
 from dicom_node.keys import ReceivedHeader
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool, SpooledInstance
-from service import urgency
+from dicom_node.web.listing import Listing, listing_of
+from service import announce, urgency
 from service.access import Identity
 from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
 from service.engine import DATABASE_AWAY
 from service.inquiry import Inquiry
-from service.store import Store, audit, identities, packs, studies
+from service.store import Store, audit, dicom_index, identities, packs, reports, studies
 from service.store.studies import Arrival, PendingStudy
-from service.study import PATIENT_CONFLICT
+from service.study import ENDED, PATIENT_CONFLICT
 
 ACTOR = "node"
 # File systems stamp folders in ticks of some milliseconds: a folder this young may change under its stamp.
@@ -141,6 +142,9 @@ class Intake:
                     if one.header is not None and not arrival.is_own:
                         identities.note(session, key, _identity(one.header))
                         break  # the others say the same, or the study gets its flag
+                dicom_index.note_received(
+                    session, key, {one.instance.file_name: one.listing for one in found if one.listing}
+                )
                 if outcome.is_new:
                     audit.append(
                         session, "study.received", actor=ACTOR, study_key=key, sender=arrivals[0].sender
@@ -199,9 +203,12 @@ class Intake:
         with self.store.transaction() as session:
             if urgent is not None:
                 urgency.raise_priority(session, key, urgent, actor=ACTOR)
+            before = reports.newest_report(session, key)
             revision = studies.complete(session, key, completed_by=trigger, now=now)
             if revision is None:
                 return
+            if before is not None and before.is_current and before.state in ENDED:
+                announce.announce_superseded(session, before)
             if self.is_packing:
                 packs.want(session, revision.id)
                 audit.append(session, "study.completed", actor=ACTOR, study_key=key, revision=revision.number)
@@ -247,6 +254,7 @@ class _Found:
     instance: SpooledInstance
     header: ReceivedHeader | None
     sha256: str
+    listing: Listing | None = None
 
 
 def _identity(header: ReceivedHeader) -> Identity:
@@ -265,7 +273,9 @@ def _identity(header: ReceivedHeader) -> Identity:
 
 def _read(instance: SpooledInstance) -> _Found:
     try:
-        return _Found(instance, instance.header(), instance.sha256())
+        with instance.path.open("rb") as file:
+            listing = listing_of(file)
+        return _Found(instance, instance.header(), instance.sha256(), listing)
     except (UnreadableInstanceError, OSError):
         log.exception("instance damaged on disk", study=instance.path.parent.name, file=instance.file_name)
         return _Found(instance, None, "")

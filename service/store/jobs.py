@@ -9,6 +9,9 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from dicom_node.web.listing import Listing
+from service.store import dicom_index, maps
+from service.store.maps import StoredMap
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import PARKED, DeliveryStatus, PackState, State, Whereabouts, move
 
@@ -94,6 +97,7 @@ class StoredResult:
     path: str
     sha256: str
     bytes: int
+    listing: Listing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,7 @@ class Outcome:
     values: Mapping[str, Any] = field(default_factory=dict)  # columns of the score
     seconds: Mapping[str, float] = field(default_factory=dict)  # what each stage of the attempt took
     results: Sequence[StoredResult] = ()
+    map: StoredMap | None = None
 
 
 def queue(
@@ -171,6 +176,11 @@ def find(session: Session, score_id: int) -> InferenceJob | None:
     """Return what `begin` returned, without counting; None where the score has ended."""
     score = session.get(ScoreRow, score_id)
     return _inference_job(session, score) if score and score.state is State.QUEUED else None
+
+
+def as_read(session: Session, score_id: int) -> InferenceJob:
+    """Return what an attempt on a score reads, also when it has ended."""
+    return _inference_job(session, session.get_one(ScoreRow, score_id))
 
 
 def _inference_job(session: Session, score: ScoreRow) -> InferenceJob:
@@ -310,6 +320,8 @@ def record(
     score.seconds = dict(outcome.seconds)
     for column, value in outcome.values.items():
         setattr(score, column, value)
+    if outcome.map is not None:
+        maps.put(session, score.id, outcome.map)
     deliveries = []
     for result in outcome.results:
         row = ResultRow(
@@ -327,6 +339,9 @@ def record(
         ]
         session.add(row)
         deliveries += row.deliveries
+        if result.listing is not None:
+            session.flush()
+            dicom_index.note_result(session, study.id, row.id, result.listing)
     study.state = move(study.state, outcome.state)
     study.reason, study.detail, study.ended_at = outcome.reason, outcome.detail, now
     session.flush()

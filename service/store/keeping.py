@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import StudyDeletedError
-from service.store import identities, studies
+from service.store import dicom_index, identities, studies
 from service.store.tables import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, PackState, State, Whereabouts
 
@@ -163,6 +163,7 @@ def end(session: Session, key: str) -> bool:
     )
     if not came_meanwhile:
         identities.forget(session, study.id)
+    dicom_index.forget(session, study.id)
     return True
 
 
