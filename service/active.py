@@ -10,7 +10,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dicom_node.durable import sync_folder
-from models.artefact import CALIBRATION, CARD, MANIFEST, Artefact, PictureArtefact, load_artefact
+from models.artefact import CALIBRATION, MANIFEST, Artefact, PictureArtefact, load_artefact
 from models.calibration import identify, read_calibration
 from models.catalogue import active_artefact
 from models.errors import ArtefactError, ModelError
@@ -67,7 +67,6 @@ class ActiveModel:
     chosen: Path | None = None
     _seen: str | None = None
     _identity: ModelIdentity | None = field(default=None)
-    _card: str = ""
     _reference: tuple[float, ...] = ()
 
     def mark(self) -> str:
@@ -118,7 +117,6 @@ class ActiveModel:
                 calibration = read_calibration(artefact.path / CALIBRATION)
                 self._identity = identify(artefact, calibration)
                 self._reference = calibration.scores
-                self._card = (artefact.path / CARD).read_text(encoding="utf-8")
             except (ModelError, SettingsError):
                 if self._identity is None:
                     raise
@@ -127,17 +125,6 @@ class ActiveModel:
         if self._identity is None:
             raise SettingsError(f"{POINTER} names no model. Run `vigil models activate`.")
         return self._identity
-
-    def card(self) -> str:
-        """Model card of who serves, as Markdown.
-
-        Raises
-        ------
-        ModelError, SettingsError
-            If there never was a model that can be read.
-        """
-        self.identity()
-        return self._card
 
     def reference(self) -> tuple[float, ...]:
         """Raw scores of the reference group of who serves, ascending.

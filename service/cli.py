@@ -245,7 +245,6 @@ def api(api_port: ApiPort = None) -> None:
         model=active.identity(),
         follow=active.identity,
         config_digest=wiring.config_digest(settings),
-        card=active.card,
         destinations=lambda: [peer.name for peer in peers.destinations],
         reference=active.reference,
         pictures=pictures,

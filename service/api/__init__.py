@@ -75,7 +75,6 @@ def create_app(
     holdings: Holdings | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
     config_digest: str | None = None,
-    card: Callable[[], str] = str,
     destinations: Callable[[], Sequence[str]] = tuple,
     reference: Callable[[], Sequence[float]] | None = None,
 ) -> FastAPI:
@@ -98,8 +97,6 @@ def create_app(
         The model in service now, for answers, metrics and what is to be scored again.
     config_digest : str, optional
         Of everything besides the model that shapes a result.
-    card : callable, optional
-        Model card of the model in service, Markdown.
     destinations : callable, optional
         Names of the peers that are sent results.
     reference : callable, optional
@@ -116,13 +113,14 @@ def create_app(
         Serve it with the access log off.
     """
     shown = pictures or Unchecked(settings.results_folder)
+    card_of = Cards(active=ActiveModel(data=settings.data, chosen=settings.model)).of
     parts = Parts(
         store=store,
         settings=settings,
         model=model,
         follow=follow,
         config_digest=config_digest,
-        card=card,
+        card_of=card_of,
         destinations=destinations,
         pictures=shown,
         provider=Provider.open(settings.oidc) if settings.oidc else None,
@@ -135,7 +133,7 @@ def create_app(
         disclaimer=parts.disclaimer,
         longest_unread_s=settings.longest_unread_s,
         masking=settings.masking,
-        card_of=Cards(active=ActiveModel(data=settings.data, chosen=settings.model)).of,
+        card_of=card_of,
     )
     listing = Listing(
         store=store,

@@ -37,10 +37,10 @@ class Parts:
         Scored series as one volume.
     holdings : Holdings
         Where DICOM objects are.
+    card_of : callable
+        Hash of a model to its card, Markdown; None where this machine has not that model.
     config_digest : str, optional
         Of everything besides the model that shapes a result; without it nothing is scored from here.
-    card : callable
-        Model card of the model in service, Markdown.
     destinations : callable
         Names of the peers that are sent results.
     provider : Provider or None
@@ -53,9 +53,9 @@ class Parts:
     pictures: LocalObjects
     volumes: Volumes
     holdings: Holdings
+    card_of: Callable[[str], str | None]
     follow: Callable[[], ModelIdentity] | None = None
     config_digest: str | None = None
-    card: Callable[[], str] = str
     destinations: Callable[[], Sequence[str]] = tuple
     provider: Provider | None = None
 
