@@ -137,7 +137,7 @@ def node(
         if standalone:
             stop.wait()
         else:
-            from service import wiring
+            from service import telling, wiring
             from service.audit_export import AuditExport
             from service.node import run_loops
             from service.pull import pulling
@@ -148,7 +148,10 @@ def node(
             def tell() -> AuditExport:
                 return wiring.open_audit_export(settings, store)
 
-            with pulling(wiring.open_puller(settings, spool, known)):
+            with (
+                pulling(wiring.open_puller(settings, spool, known)),
+                telling.taking_orders(settings, store, spool, known),
+            ):
                 run_loops(
                     {
                         "intake": lambda: wiring.open_intake(settings, store, spool, known),
@@ -168,7 +171,7 @@ def node(
 @app.command()
 def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) -> None:
     """Score, or deliver results and messages, or messages alone: one role, for many machines."""
-    from service import wiring
+    from service import telling, wiring
     from service.deliver import Delivery
     from service.messenger import Messenger
     from service.meters import Meters
@@ -181,7 +184,7 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     url = wiring.database_url(settings)
     exits = {Ended.TOLD: 0, Ended.LOST: EXIT_FAILED, Ended.REFUSED: EXIT_REMEDY}
     if pool is not Pool.INFER:
-        messenger = wiring.open_messenger(settings, store)
+        messenger = telling.open_messenger(settings, store)
         messenger.follow()
         work: dict[Pool, Delivery | Messenger] = {Pool.MESSAGE: messenger}
         if pool is Pool.DELIVER:
@@ -223,7 +226,7 @@ def api(api_port: ApiPort = None) -> None:
     """Serve the API and pages: one role, for many machines."""
     import uvicorn
 
-    from service import reception, wiring
+    from service import reception, stored, wiring
     from service.api import create_app
     from service.store.configuration import on_record
     from service.store.migrations import require
@@ -234,7 +237,7 @@ def api(api_port: ApiPort = None) -> None:
     with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
         require(store)
     active = wiring.active_model(settings)
-    pictures = wiring.open_pictures(settings)
+    pictures = stored.open_pictures(settings)
     peers = reception.open_peers(settings)
     app = create_app(
         store=store,
@@ -246,8 +249,8 @@ def api(api_port: ApiPort = None) -> None:
         destinations=lambda: [peer.name for peer in peers.destinations],
         reference=active.reference,
         pictures=pictures,
-        holdings=wiring.open_holdings(settings, pictures),
-        volumes=wiring.open_volumes(settings),
+        holdings=stored.open_holdings(settings, pictures),
+        volumes=stored.open_volumes(settings),
     )
     with on_record(store, "api", settings):
         uvicorn.run(

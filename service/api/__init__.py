@@ -11,6 +11,7 @@ from service import __version__
 from service.access import Permission
 from service.active import ActiveModel
 from service.api import (
+    administration,
     dicomweb,
     dicomweb_pictures,
     dicomweb_retrieve,
@@ -28,6 +29,8 @@ from service.api import (
     single,
     studies,
     viewer,
+    workitem_channel,
+    workitems,
     worklist,
 )
 from service.api.callers import require
@@ -163,6 +166,8 @@ def create_app(
         dicomweb_search.router,
         dicomweb_retrieve.router,
         dicomweb_pictures.router,
+        workitems.router,
+        workitem_channel.router,
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),
@@ -176,6 +181,7 @@ def create_app(
         ),
         signin.router(pages.page),
         single.router(pages.page),
+        administration.router(pages.page),
     ):
         app.include_router(router)
     app.mount("/static", pages.static())

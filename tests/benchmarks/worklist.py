@@ -58,7 +58,8 @@ FILL = (
     SELECT id, 1, key, 'quiet_period' FROM vigil.study
     """,
     """
-    INSERT INTO vigil.score (revision_id, model_hash, config_digest, run_at, state, reason, p_value, study_score,
+    INSERT INTO vigil.score (revision_id, model_hash, config_digest, run_at, state, reason, p_value,
+        study_score,
                              model_name, model_version, reference_group, reference_n, calibration_hash, heads,
                              regions, series, ended_at)
     SELECT revision.id, 'm', 'c', study.received_at, study.state, study.reason,

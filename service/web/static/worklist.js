@@ -213,7 +213,17 @@ addEventListener(
   true,
 );
 
+// The study page walks to the next and the previous study of this list.
+function remember() {
+  try {
+    sessionStorage.setItem("vigil-list", location.search);
+  } catch {
+    // It walks through the whole list then.
+  }
+}
+
 addEventListener("DOMContentLoaded", () => {
+  remember();
   document.addEventListener("keydown", pressed);
   const show = one("#show-keys");
   show.hidden = false;
