@@ -22,6 +22,7 @@ from service.api.problems import ProblemError
 from service.api.tries import address_of, count_account, count_address
 from service.errors import AccountError
 from service.store import people, sign_ins
+from service.web.links import inside
 
 Text = Annotated[str, Form(max_length=4 * people.LONGEST_PASSWORD)]
 Target = Annotated[str, Query(max_length=300)]
@@ -129,12 +130,6 @@ def begin(request: Request, secret: str, target: str) -> Response:
     response = RedirectResponse(target, HTTPStatus.SEE_OTHER)
     set_cookie(response, request, secret)
     return response
-
-
-def inside(target: str) -> str:
-    """Return a path of ours; whatever leads elsewhere leads to the list."""
-    is_path = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
-    return target if is_path else "/"
 
 
 def _choose(page: Page, code: str, *, problem: str | None, status: HTTPStatus) -> HTMLResponse:

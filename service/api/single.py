@@ -10,10 +10,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from service.api.callers import drop_cookie, read_cookie, set_cookie
 from service.api.dependencies import Parts, PartsOf
 from service.api.problems import ProblemError
-from service.api.signin import COUNTED, Page, Target, begin, form, inside
+from service.api.signin import COUNTED, Page, Target, begin, form
 from service.api.tries import address_of
 from service.provider import RETURN_PATH, Errand, Provider, ProviderAwayError, ProviderError
 from service.store import people, sign_ins
+from service.web.links import inside
 
 ERRAND = "vigil_errand"  # ties the way back to the browser that set out
 LONGEST = 2048  # characters of a code or a state

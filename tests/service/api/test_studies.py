@@ -101,6 +101,14 @@ def test_a_picture_is_the_frame_that_was_stored(client: TestClient, frames: np.n
 
 
 @pytest.mark.usefixtures("frames")
+def test_a_picture_for_a_list_is_small_and_only_known_sizes_are_given(client: TestClient) -> None:
+    answer = client.get(picture(SCORED.key, 2), params={"size": "small"})
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert max(image.size) <= 192
+    assert client.get(picture(SCORED.key, 2), params={"size": "huge"}).status_code == 422
+
+
+@pytest.mark.usefixtures("frames")
 @pytest.mark.parametrize(("index", "status"), [(3, 404), (99_999, 404), (-1, 422), ("x", 422)])
 def test_a_frame_that_is_not_there_is_a_problem(client: TestClient, index: object, status: int) -> None:
     answer = client.get(picture(SCORED.key, index))
