@@ -83,6 +83,8 @@ EVENTS: Mapping[str, Event] = {
     "configuration.changed": Event(ALERT, "E", SECURITY_CONFIGURATION),
     "model.activated": Event(ALERT, "E", SOFTWARE_CONFIGURATION),
     "list.queried": Event(QUERIED, "E"),
+    "dicomweb.searched": Event(QUERIED, "E"),
+    "dicomweb.retrieved": Event(ACCESSED, "R"),
     "study.viewed": Event(ACCESSED, "R"),
     "identity.revealed": Event(ACCESSED, "R"),
     "study.received": Event(TRANSFERRED, "C"),
@@ -183,9 +185,11 @@ def _objects(root: Element, told: Told) -> None:
     if told.study_key is not None:
         study = _object(root, told.study_key, REPORT, "study-key", "Pseudonymous study key")
         SubElement(study, "ParticipantObjectName").text = told.study_key
-    if told.action == "list.queried":
-        asked = _object(root, str(told.detail.get("what")), QUERY, "list", "List that was queried")
-        SubElement(asked, "ParticipantObjectQuery").text = _base64(told.detail.get("filters"))
+    if event_of(told.action).code is QUERIED:
+        what = str(told.detail.get("what") or told.detail.get("level") or "")
+        asked = _object(root, what, QUERY, "list", "List that was queried")
+        query = told.detail.get("filters", told.detail.get("by", {}))
+        SubElement(asked, "ParticipantObjectQuery").text = _base64(query)
     row = _object(root, str(told.number), RESOURCE, "audit-row", "Row of the hash-chained audit trail")
     SubElement(row, "ParticipantObjectName").text = f"{told.number}:{told.hash}"
     detail = _base64(told.detail)

@@ -1,6 +1,5 @@
-"""Settings to parts: with `service.reception`, which builds what receives, the only file that does."""
+"""Settings to parts, with `reception` (what receives), `telling` (what tells) and `stored` (what keeps)."""
 
-import atexit
 import hashlib
 import json
 import threading
@@ -24,12 +23,9 @@ from service.admission import Admission
 from service.audit_export import AuditExport
 from service.clearing import Clearing
 from service.deliver import Delivery
-from service.errors import DatabaseError, SettingsError
-from service.holdings import Holdings
+from service.errors import DatabaseError
 from service.inquiry import Inquiry
 from service.intake import Intake
-from service.messages import Senders
-from service.messenger import Messenger
 from service.meters import Meters
 from service.packing import Packing
 from service.provision import Provision
@@ -40,18 +36,14 @@ from service.retention import Retention
 from service.serving import Loaded, Serving
 from service.settings import Settings
 from service.shares import Shares
-from service.storage import ObjectStore
-from service.storage.folder import FolderStore
-from service.storage.scratch import Scratch
 from service.store import Store, configuration
 from service.store.embedded import EmbeddedDatabase
 from service.store.keeping import Ages
 from service.store.migrations import require
-from service.store.objects import AtHand, LocalObjects, ResultFolder, ResultObjects, ResultStore, Unchecked
+from service.stored import open_object_store, open_results, open_scratch
 from service.study import State
 from service.syslog import Receiver
 from service.triage import Triage
-from service.volumes import Volumes
 from service.witness import Witness
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
@@ -147,96 +139,6 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
     )
 
 
-def open_object_store(settings: Settings) -> ObjectStore | None:
-    """Return where packs and results are kept for all machines; None where workers read the data folder.
-
-    Raises
-    ------
-    SettingsError
-        If a bucket is named and what speaks to it is not installed, or a key file cannot be read.
-    """
-    if settings.store is None:
-        return None
-    scheme, _, rest = settings.store.partition("://")
-    if scheme != "s3":
-        return FolderStore(Path(rest or settings.store))
-    try:
-        from service.storage.bucket import BucketStore, Endpoint  # only where a bucket is
-    except ImportError as error:
-        raise SettingsError(
-            "VIGIL_STORE: a bucket needs the extra s3. Install vigil-triage[s3] on this machine."
-        ) from error
-    bucket, _, prefix = rest.partition("/")
-    return BucketStore(
-        bucket,
-        prefix.strip("/"),
-        Endpoint(
-            url=settings.store_endpoint,
-            access_key=_secret(settings.store_access_key_file, "VIGIL_STORE_ACCESS_KEY_FILE"),
-            secret_key=_secret(settings.store_secret_key_file, "VIGIL_STORE_SECRET_KEY_FILE"),
-        ),
-    )
-
-
-def _secret(path: Path | None, setting: str) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{setting}: the file cannot be read ({type(error).__name__}).") from error
-
-
-def open_scratch(settings: Settings) -> Scratch:
-    """Return this process's scratch space; what dead processes left is gone."""
-    scratch = Scratch(
-        settings.scratch_folder,
-        most_bytes=None if settings.scratch_mb is None else settings.scratch_mb * MB,
-    )
-    scratch.sweep()
-    atexit.register(scratch.close)
-    return scratch
-
-
-def _results(settings: Settings, objects: ObjectStore | None, scratch: Scratch) -> ResultObjects:
-    """Return where result objects are kept."""
-    folder = ResultFolder(settings.results_folder)
-    return folder if objects is None else ResultStore(objects, scratch, folder)
-
-
-def open_pictures(settings: Settings) -> LocalObjects:
-    """Return result objects for a screen."""
-    objects = open_object_store(settings)
-    if objects is None:
-        return Unchecked(settings.results_folder)
-    folder = ResultFolder(settings.results_folder)
-    return AtHand(ResultStore(objects, open_scratch(settings), folder))
-
-
-def open_volumes(settings: Settings) -> Volumes:
-    """Return scored series as volumes, for a screen."""
-    objects = open_object_store(settings)
-    return Volumes(
-        provision=Provision(
-            spool_folder=settings.spool_folder,
-            objects=objects,
-            scratch=None if objects is None else open_scratch(settings),
-        ),
-        folder=settings.scratch_folder,
-    )
-
-
-def open_holdings(settings: Settings, pictures: LocalObjects) -> Holdings:
-    """Return DICOM objects for whoever asks for single ones."""
-    objects = open_object_store(settings)
-    return Holdings(
-        spool_folder=settings.spool_folder,
-        results=pictures,
-        objects=objects,
-        scratch=None if objects is None else open_scratch(settings),
-    )
-
-
 def open_packing(settings: Settings, store: Store, spool: Spool, stop: Event) -> Packing:
     """Return the loop from complete study to pack; `stop` ends an upload that runs."""
     active = active_model(settings)
@@ -282,7 +184,7 @@ def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
         store=store,
         spool=spool,
         objects=objects,
-        results=_results(settings, objects, open_scratch(settings)),
+        results=open_results(settings, objects, open_scratch(settings)),
         ages=retention_ages(settings),
         quarantine_age=None if quarantine_days is None else timedelta(days=quarantine_days),
     )
@@ -350,7 +252,7 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
             objects=objects,
             scratch=scratch,
         ),
-        objects=_results(settings, objects, scratch),
+        objects=open_results(settings, objects, scratch),
         models=serving,
         config_digest=config_digest(settings),
         destinations=open_peers(settings).destinations_of,
@@ -369,21 +271,10 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
     mailbox.sweep()
     return Delivery(
         store=store,
-        objects=_results(settings, open_object_store(settings), open_scratch(settings)),
+        objects=open_results(settings, open_object_store(settings), open_scratch(settings)),
         destinations=Destinations(open_peers(settings), calling_aet=settings.aet),
         attempts=settings.deliver_attempts,
         mailbox=mailbox,
-    )
-
-
-def open_messenger(settings: Settings, store: Store) -> Messenger:
-    """Return what tells other systems."""
-    peers = open_peers(settings)
-    return Messenger(
-        store=store,
-        senders=Senders(peers),
-        channels=lambda: {channel.name: channel.told for channel in peers.channels},
-        attempts=settings.deliver_attempts,
     )
 
 

@@ -7,6 +7,7 @@ answered. Behind a proxy the proxy decides.
 
 from collections.abc import MutableMapping
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,6 +23,14 @@ HEADERS: MutableMapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
+    # Nothing here uses a device or an offer of the browser's; a defect cannot either.
+    "Permissions-Policy": ", ".join(
+        f"{feature}=()"
+        for feature in (
+            *("accelerometer", "browsing-topics", "camera", "display-capture", "geolocation", "gyroscope"),
+            *("hid", "magnetometer", "microphone", "midi", "payment", "serial", "usb"),
+        )
+    ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -29,6 +38,7 @@ HEADERS: MutableMapping[str, str] = {
 # data: addresses. It needs no worker, no blob, no WebAssembly and no style of its own for what it shows here.
 _VIEWER_POLICY = f"{HEADERS['Content-Security-Policy']}; img-src 'self' data:"
 _VIEWER_PAGES = "/studies/"
+REFUSED = 1008  # close code of a WebSocket: policy
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -48,8 +58,12 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
+            return
+        refused = self._names is not None and _host(scope) not in self._names
+        if scope["type"] == "websocket":
+            await (_close if refused or _is_foreign(scope) else self._app)(scope, receive, send)
             return
 
         async def send_guarded(message: Message) -> None:
@@ -57,6 +71,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if scope["scheme"] == "https":
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
                 if scope["path"].startswith(_VIEWER_PAGES):
                     headers["Content-Security-Policy"] = _VIEWER_POLICY
                 # Nothing of a patient's stays in a browser's cache; the style sheet is asked for again.
@@ -64,8 +80,20 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")
             await send(message)
 
-        refused = self._names is not None and _host(scope) not in self._names
         await (_REFUSAL if refused else self._app)(scope, receive, send_guarded)
+
+
+async def _close(_: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a WebSocket before it is one: the server answers 403."""
+    await receive()
+    await send({"type": "websocket.close", "code": REFUSED})
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """Whether another site's page opens it. Browsers always say; programs say nothing (RFC 6455 10.2)."""
+    headers = Headers(scope=scope)
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
 
 def _host(scope: Scope) -> str:

@@ -131,10 +131,11 @@ def unmark_seen(parts: PartsOf, caller: Reader, key: Key) -> Seen:
 
 
 @shown.get("/{key}/assignment")
-def read_assignment(parts: PartsOf, response: Response, key: Key) -> Assignment:
+def read_assignment(parts: PartsOf, caller: Viewer, response: Response, key: Key) -> Assignment:
     """Whose study it is; the ETag names the version."""
     with parts.store.transaction() as session:
         found = marks.assignment(session, key)
+        looks.viewed(session, key, actor=caller.name)
     tag(response, found.version)
     return Assignment.model_validate(found)
 

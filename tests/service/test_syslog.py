@@ -102,7 +102,7 @@ def test_a_receiver_that_stands_still_is_given_up(
             to(receiver.port, certificates).send([b"x" * 10_000_000])
 
 
-def test_nobody_listens() -> None:
+def test_a_port_where_nobody_listens_is_told_as_away() -> None:
     with pytest.raises(RepositoryAwayError):
         Receiver.open("127.0.0.1:1", authorities=None, certificate=None).send([b"x"])
 

@@ -1,30 +1,27 @@
 """Every route times every role, and what another page may make a browser send."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
 from limits import RateLimitItemPerMinute
 from sqlalchemy import select
 
-from service.access import GRANTS, Permission, Role
+from service.access import GRANTS, Role
 from service.api import create_app, tries
-from service.api.callers import COOKIE, CSRF_HEADER, open_to_all, require
+from service.api.callers import COOKIE, CSRF_HEADER
 from service.settings import Settings
 from service.store import Store, people
 from service.store.tables import AuditRow
+from tests.routes import KEY, address, needed, routes
 from tests.seeds import MODEL
 from tests.web_client import TestClient
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of nobody
-KEY = "a" * 20
 PUBLIC = {
     *("/healthz", "/readyz", "/metrics"),
     *("/sign-in", "/sign-in/provider", "/sign-in/provider/return", "/welcome"),
 }
-NEEDS = {require(permission): permission for permission in Permission}
 
 
 @pytest.fixture(autouse=True)
@@ -40,52 +37,6 @@ def app_client(store: Store, tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-def routes(client: TestClient) -> Iterator[tuple[APIRoute, str]]:
-    """Every route with every method it takes."""
-    app: Any = client.app
-    for route in _walk(app.routes):
-        for method in sorted(route.methods - {"HEAD"}):
-            yield route, method
-
-
-def _walk(found: Iterable[Any]) -> Iterator[APIRoute]:
-    """Routes, also those of routers that the application holds as a whole."""
-    for route in found:
-        if isinstance(route, APIRoute):
-            yield route
-        elif hasattr(route, "original_router"):
-            yield from _walk(route.original_router.routes)
-
-
-def address(route: APIRoute) -> str:
-    """Address of a route with something in place of its parameters."""
-    path = route.path
-    for name, value in (
-        ("key", KEY), ("index", "0"), ("study", "1.2"), ("series", "1.3"), ("instance", "1.4"),
-        ("frames", "1"), ("trail:path", "00282000"), ("name", "nobody"), ("token_id", "99999"),
-        ("number", "1"), ("sha256", "0" * 64),
-        ("kind", "Task"),
-    ):  # fmt: skip
-        path = path.replace(f"{{{name}}}", value)
-    assert "{" not in path, f"say what {path} is asked with"
-    return path
-
-
-def needed(route: APIRoute) -> Permission | None:
-    """Permission a route asks for; fails where it neither asks nor says that it does not."""
-    called = [dependency.call for dependency in route.dependant.dependencies]
-    found = [NEEDS[call] for call in called if call in NEEDS]
-    if not found:
-        assert open_to_all in called, f"{route.path} asks nobody and does not say so"
-        return None
-    (permission,) = {*found} if len({*found}) == 1 else {max(found, key=_rarity)}
-    return permission
-
-
-def _rarity(permission: Permission) -> int:
-    return -sum(permission in granted for granted in GRANTS.values())
-
-
 def bearer(store: Store, role: Role) -> dict[str, str]:
     with store.transaction() as session:
         _, secret = people.make_token(session, f"test {role}", role, actor="test")
@@ -93,7 +44,7 @@ def bearer(store: Store, role: Role) -> dict[str, str]:
 
 
 def test_only_the_public_routes_ask_nobody(app_client: TestClient) -> None:
-    assert {route.path for route, _ in routes(app_client) if needed(route) is None} == PUBLIC
+    assert {route.path for route, _ in routes(app_client.app) if needed(route) is None} == PUBLIC
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -101,7 +52,7 @@ def test_every_route_lets_in_who_may_and_nobody_else(
     app_client: TestClient, store: Store, role: Role
 ) -> None:
     headers = bearer(store, role)
-    for route, method in routes(app_client):
+    for route, method in routes(app_client.app):
         permission = needed(route)
         if permission is None:
             continue
@@ -116,7 +67,7 @@ def test_every_route_lets_in_who_may_and_nobody_else(
     "headers", [{}, {"Authorization": "Bearer vigil_guess"}, {"Cookie": f"{COOKIE}=guess"}]
 )
 def test_nobody_gets_in_without_saying_who_they_are(app_client: TestClient, headers: dict[str, str]) -> None:
-    for route, method in routes(app_client):
+    for route, method in routes(app_client.app):
         if needed(route) is None:
             continue
         answer = app_client.request(method, address(route), headers=headers)
