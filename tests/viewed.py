@@ -21,7 +21,7 @@ from service.store.objects import ResultFolder
 from service.store.studies import Arrival
 from service.triage import Triage
 from tests.fakes import FixedModel
-from tests.phantoms import Phantom, mr_image, write
+from tests.phantoms import Phantom, write
 
 SECRET = b"s" * 32
 BANDS = (0.3, 0.5, 0.7)
@@ -54,13 +54,16 @@ class Pointer:
     """A model that finds one hot spot, around the bright voxel of its phantom."""
 
     phantom: Phantom = HEAD
+    modality: str = "MR"
     p_value: float = 1 / 7
     artefact: Artefact = field(default_factory=active_artefact)
     identity: ModelIdentity = field(default_factory=lambda: ActiveModel(data=Path("nowhere")).identity())
 
     @property
     def manifest(self) -> object:
-        return self.artefact.manifest
+        manifest = self.artefact.manifest
+        rules = manifest.applicability.model_copy(update={"modality": self.modality})
+        return manifest.model_copy(update={"applicability": rules})
 
     def map_of(self, volume: Volume) -> NDArray[np.float32]:
         place = np.indices(volume.voxels.shape).astype(np.float64)
@@ -95,25 +98,20 @@ def score(
     store: Store,
     settings: Settings,
     phantom: Phantom = HEAD,
-    *,
-    names: bytes = b"Phantom^One",
     **changes: str,
 ) -> str:
     """Receive a phantom, have a worker score it, and return its key.
 
     Parameters
     ----------
-    names : bytes
-        Patient's name in every file.
     **changes
         Elements of every file by keyword.
     """
     spool = Spool(settings.spool_folder, SECRET, free_mark_bytes=0)
-    datasets = phantom.datasets() if phantom.shape[0] > 1 else [mr_image(phantom.name, 0, phantom.stored[0])]
-    for dataset in datasets:
-        dataset.PatientName = names.decode()
+    for dataset in phantom.datasets():
         for keyword, value in changes.items():
             setattr(dataset, keyword, value)
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
         (path,) = write(settings.data / "sent", [dataset])
         key = spool.store(dataset.StudyInstanceUID, dataset.SOPInstanceUID, [path.read_bytes()]).study_key
     now = datetime.now(UTC)
@@ -131,7 +129,7 @@ def score(
         )
         for file in spool.instances(key)
     ]
-    model = Pointer(phantom=phantom)
+    model = Pointer(phantom=phantom, modality=changes.get("Modality", "MR"))
     with store.transaction() as session:
         studies.register(session, key, arrivals)
         revision = studies.complete(session, key, completed_by="quiet_period", now=now)

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from service.access import Caller, Masking, Permission, mask
-from service.store import identities, maps
+from service.access import Caller, Masking, Permission
+from service.store import maps
 from service.store.detail import Event, study_detail
 from service.store.maps import Viewed
 from service.store.stages import Stage
@@ -81,7 +81,7 @@ def gather(
         "current": detail.current,
         "thumbnails": thumbnails,
         "frame": min(first if frame is None else frame, max(current.pictures - 1, 0)) if current else 0,
-        "identity": mask(identities.of_studies(session, [key]).get(key), masking),
+        "identity": detail.row.identity,
         "plot": curve.plot(viewed.map.curve) if viewed else None,
         "bands": viewed.map.curve.bands if viewed else (),
         "has_volume": _is_shown(viewed),

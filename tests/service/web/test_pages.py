@@ -127,7 +127,7 @@ def test_a_scored_study_tells_percentile_regions_series_results_and_timeline(
     page = opened(browser, f"/studies/{seed.key}")
     assert "None of the 6 reference studies (T1 brain, adults) is as unusual as this one." in page.text
     assert "Rank 1 of 2 scored studies" in page.text
-    assert "4.21 0.93 0.61" in page.text  # the strongest region: ml, peak, mean
+    assert "0.93 0.61 4.21" in page.text  # the strongest region: peak, mean, ml
     assert words.REASONS["localiser"] in page.text
     assert "✗ not delivered" in page.text
     assert "Complete, queued for scoring" in page.text
