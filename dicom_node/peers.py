@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from dicom_node.certificates import is_shown
-from dicom_node.channel import Channel
+from dicom_node.channel import Channel, Hl7Channel, Hl7Role
 from dicom_node.errors import PeersError, UnknownPeerError
 from dicom_node.peer import Confirm, Peer, Role
 
@@ -157,6 +157,27 @@ class Peers:
                 return peer
         raise UnknownPeerError(f"No peer is named {name}. See them with `vigil peers list`.")
 
+    def ordering(self, address: str, fingerprint: str | None) -> Hl7Channel | None:
+        """Channel that may send orders from an address with a certificate; None where none may.
+
+        Parameters
+        ----------
+        address : str
+        fingerprint : str or None
+            Of the certificate that was shown; None: the connection is plain.
+        """
+        return next(
+            (one for one in self.ordering_from(address) if is_shown(one.certificate, fingerprint)), None
+        )
+
+    def ordering_from(self, address: str) -> tuple[Hl7Channel, ...]:
+        """Channels that may send orders from an address."""
+        return tuple(
+            one
+            for one in self.channels
+            if isinstance(one, Hl7Channel) and Hl7Role.ORDERS in one.roles and is_at(one, address)
+        )
+
     def channel(self, name: str) -> Channel:
         """Channel of a name.
 
@@ -230,7 +251,7 @@ class Peers:
         return self._read.peers
 
 
-def is_at(peer: Peer, address: str) -> bool:
+def is_at(peer: Peer | Hl7Channel, address: str) -> bool:
     """Whether an address is a peer's; a host name that cannot be resolved is nobody's."""
     remote = _address(address)
     try:

@@ -17,6 +17,7 @@ class Permission(StrEnum):
     OPERATE = "operate"  # score again, send again, cancel, park, change a priority
     ADMINISTER = "administer"  # people, tokens, models, settings, the audit trail
     SEND = "send"  # hand in instances over HTTP
+    CLAIM = "claim"  # take a work item of UPS-RS, and say what became of it
     IMAGES = "images"  # search and fetch DICOM objects, which name the patient: no masking can apply to them
 
 
@@ -32,10 +33,10 @@ class Role(StrEnum):
 
 GRANTS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: frozenset({Permission.VIEW}),
-    Role.READER: frozenset({Permission.VIEW, Permission.READ, Permission.IMAGES}),
+    Role.READER: frozenset({Permission.VIEW, Permission.READ, Permission.CLAIM, Permission.IMAGES}),
     Role.OPERATOR: frozenset(Permission) - {Permission.ADMINISTER},
     Role.ADMIN: frozenset(Permission),
-    Role.SERVICE: frozenset({Permission.VIEW, Permission.SEND, Permission.IMAGES}),
+    Role.SERVICE: frozenset({Permission.VIEW, Permission.SEND, Permission.CLAIM, Permission.IMAGES}),
 }
 
 

@@ -32,6 +32,7 @@ from service.supervisor import Stop
 from service.terminal import begin, out, out_json, say
 
 EXIT_FAILED = 1
+STREAMS_END_S = 3  # pages that watch the list are let go of after so long
 EXIT_REMEDY = 2  # something outside must change first; the message says what
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ app.add_typer(peers_app, name="peers")
 app.add_typer(retention_app, name="retention")
 app.add_typer(people_app, name="people")
 app.add_typer(tokens_app, name="tokens")
+studies_app.command("harm")(orders_cli.report_harm)
 studies_app.command("pull")(pull)
 studies_app.command("pack")(pack)
 studies_app.command("hold")(hold)
@@ -135,7 +137,7 @@ def node(
         if standalone:
             stop.wait()
         else:
-            from service import wiring
+            from service import telling, wiring
             from service.audit_export import AuditExport
             from service.node import run_loops
             from service.pull import pulling
@@ -146,7 +148,10 @@ def node(
             def tell() -> AuditExport:
                 return wiring.open_audit_export(settings, store)
 
-            with pulling(wiring.open_puller(settings, spool, known)):
+            with (
+                pulling(wiring.open_puller(settings, spool, known)),
+                telling.taking_orders(settings, store, spool, known),
+            ):
                 run_loops(
                     {
                         "intake": lambda: wiring.open_intake(settings, store, spool, known),
@@ -166,7 +171,7 @@ def node(
 @app.command()
 def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) -> None:
     """Score, or deliver results and messages, or messages alone: one role, for many machines."""
-    from service import wiring
+    from service import telling, wiring
     from service.deliver import Delivery
     from service.messenger import Messenger
     from service.meters import Meters
@@ -179,7 +184,7 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     url = wiring.database_url(settings)
     exits = {Ended.TOLD: 0, Ended.LOST: EXIT_FAILED, Ended.REFUSED: EXIT_REMEDY}
     if pool is not Pool.INFER:
-        messenger = wiring.open_messenger(settings, store)
+        messenger = telling.open_messenger(settings, store)
         messenger.follow()
         work: dict[Pool, Delivery | Messenger] = {Pool.MESSAGE: messenger}
         if pool is Pool.DELIVER:
@@ -253,6 +258,7 @@ def api(api_port: ApiPort = None) -> None:
             host=settings.api_host,
             port=settings.api_port,
             access_log=False,
+            timeout_graceful_shutdown=STREAMS_END_S,
             log_config=None,  # uvicorn's lines go through our own logging
             proxy_headers=bool(settings.proxies),
             forwarded_allow_ips=settings.proxies,
@@ -299,11 +305,12 @@ def list_studies(
     from service import wiring
     from service.store.worklist import worklist
 
-    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
+    settings = begin(data=data)
+    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
         if failed:
             orders_cli.list_dead_letters(session, limit=limit, as_json=as_json)
             return
-        listed = worklist(session, limit=limit)
+        listed = worklist(session, limit=limit, longest_unread_s=settings.longest_unread_s)
     if as_json:
         out_json(asdict(listed))
         return
@@ -329,8 +336,9 @@ def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
     from service import wiring
     from service.store.detail import study_detail
 
-    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
-        detail = study_detail(session, key)
+    settings = begin(data=data)
+    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
+        detail = study_detail(session, key, longest_unread_s=settings.longest_unread_s)
     if as_json:
         out_json(asdict(detail))
     else:

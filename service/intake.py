@@ -24,6 +24,7 @@ from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
 from service.engine import DATABASE_AWAY
 from service.inquiry import Inquiry
+from service.ordering import ordered_before
 from service.store import Store, audit, dicom_index, identities, packs, reports, studies
 from service.store.studies import Arrival, PendingStudy
 from service.study import ENDED, PATIENT_CONFLICT
@@ -199,8 +200,9 @@ class Intake:
 
     def _queue(self, key: str, trigger: Trigger, now: datetime) -> None:
         """Study revision, job and audit row in one transaction (I5)."""
-        urgent = self.inquiry.priority(key) if self.inquiry else None
+        asked = self.inquiry.priority(key) if self.inquiry else None
         with self.store.transaction() as session:
+            urgent = max(filter(None, (asked, ordered_before(session, key, self.spool.key_of))), default=None)
             if urgent is not None:
                 urgency.raise_priority(session, key, urgent, actor=ACTOR)
             before = reports.newest_report(session, key)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from service.orders import Ordered
 from service.store.detail import StudyDetail
 from service.study import Priority
 from service.terminal import begin, out, out_json
+from service.why import span
 
 ACTOR = "operator"  # as the audit trail names who sits at this machine
 
@@ -114,6 +116,32 @@ def print_study(detail: StudyDetail) -> None:
         at = stage.at.isoformat(sep=" ", timespec="milliseconds")
         table.add_row(stage.name, escape(stage.of), at, f"{stage.seconds:.3f}")
     Console().print(table)
+
+
+def report_harm(
+    data: Data = None,
+    days: Annotated[float, typer.Option(help="How far back.", min=0.01, max=3660)] = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Print whether the order of the list delayed a study past its turn; the exit code is 1 where it did."""
+    from service import wiring
+    from service.store import harm
+
+    settings = begin(data=data)
+    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
+        found = harm.measure(
+            session, now=datetime.now(UTC), longest_unread_s=settings.longest_unread_s, days=days
+        )
+    if as_json:
+        out_json(asdict(found))
+    else:
+        limit = span(found.longest_unread_s)
+        out(f"{found.studies} studies in {days:g} days, {found.seen} seen by a reader.")
+        out(f"{found.overdue} overdue: seen by nobody for more than {limit}.")
+        out(f"{found.delayed} delayed: waited more than {limit} while a later one was seen first.")
+        out(f"{found.behind_orders} the same behind what was ordered as more urgent.")
+    if found.delayed:
+        raise typer.Exit(1)
 
 
 def list_dead_letters(session: Session, *, limit: int, as_json: bool) -> None:

@@ -47,6 +47,13 @@ class Settings(BaseSettings):
     tls_authorities: Path | None = Field(
         None, description="PEM file of the authorities whose peers may connect; needed with a certificate."
     )
+    hl7_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port on which the node takes HL7 orders over MLLP, from the channels of the peers file "
+        "that may send them, with the node's TLS where it has any. Unset: none.",
+    )
     api_host: str = Field("127.0.0.1", description="Address the API and pages listen on.")
     api_port: Port = Field(8080, description="Port of the API and pages; 0 takes a free one.")
     access: str = Field(

@@ -1,4 +1,4 @@
-"""Settings to parts, with `service.reception` (what receives) and `service.stored` (what keeps bytes)."""
+"""Settings to parts, with `reception` (what receives), `telling` (what tells) and `stored` (what keeps)."""
 
 import hashlib
 import json
@@ -26,8 +26,6 @@ from service.deliver import Delivery
 from service.errors import DatabaseError
 from service.inquiry import Inquiry
 from service.intake import Intake
-from service.messages import Senders
-from service.messenger import Messenger
 from service.meters import Meters
 from service.packing import Packing
 from service.provision import Provision
@@ -277,17 +275,6 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
         destinations=Destinations(open_peers(settings), calling_aet=settings.aet),
         attempts=settings.deliver_attempts,
         mailbox=mailbox,
-    )
-
-
-def open_messenger(settings: Settings, store: Store) -> Messenger:
-    """Return what tells other systems."""
-    peers = open_peers(settings)
-    return Messenger(
-        store=store,
-        senders=Senders(peers),
-        channels=lambda: {channel.name: channel.told for channel in peers.channels},
-        attempts=settings.deliver_attempts,
     )
 
 

@@ -22,6 +22,8 @@ PLACES = {  # what stands in place of parameters
     "instance": "1.4",
     "frames": "1",
     "trail:path": "00282000",
+    "workitem": "1.5",
+    "aet": "TEST",
 }
 
 

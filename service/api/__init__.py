@@ -16,6 +16,7 @@ from service.api import (
     dicomweb_pictures,
     dicomweb_retrieve,
     dicomweb_search,
+    events,
     fhir,
     health,
     metrics,
@@ -28,12 +29,15 @@ from service.api import (
     single,
     studies,
     viewer,
+    workitem_channel,
+    workitems,
     worklist,
 )
 from service.api.callers import require
 from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
 from service.api.guard import Guard
+from service.api.hub import Hub
 from service.cards import Cards
 from service.holdings import Holdings
 from service.provider import Provider
@@ -145,9 +149,11 @@ def create_app(
         title="Vigil", version=__version__, docs_url=None, redoc_url=None, responses=problems.RESPONSES
     )
     app.state.parts = parts
+    app.state.hub = Hub(store)
     problems.install(app, pages.problem, signin.sign_in_first)
     for router in (
         worklist.router,
+        events.router,
         studies.router,
         viewer.router,
         reading.router,
@@ -160,6 +166,8 @@ def create_app(
         dicomweb_search.router,
         dicomweb_retrieve.router,
         dicomweb_pictures.router,
+        workitems.router,
+        workitem_channel.router,
         health.router,
         metrics.router,
         pages.router(Depends(require(Permission.VIEW))),

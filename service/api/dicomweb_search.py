@@ -12,6 +12,7 @@ from pydicom.datadict import tag_for_keyword
 from dicom_node.web.media import NotAcceptableError, accepted, choose
 from service.access import Caller
 from service.api.dependencies import Parts, PartsOf
+from service.api.dicomweb_documents import element, name_element
 from service.api.dicomweb_parts import JSON_TYPE, PREFIX, Reader, Uid, base_of, key_of, not_acceptable
 from service.api.problems import ProblemError
 from service.store import audit
@@ -167,7 +168,10 @@ def _number(request: Request, name: str, otherwise: int) -> int:
 
 def _document(match: Match, level: Level, base: str) -> dict[str, Any]:
     """One result as DICOM JSON (PS3.18 tables 10.6.3-3 to 5)."""
-    document = {one.tag: _element(one, value) for one, value in match.values.items()}
+    document = {
+        one.tag: name_element(str(value)) if one.vr == "PN" else element(one.vr, value)
+        for one, value in match.values.items()
+    }
     document["00080056"] = {"vr": "CS", "Value": ["ONLINE"]}
     document["00081190"] = {"vr": "UR", "Value": [_address(match, level, base)]}
     return dict(sorted(document.items()))
@@ -178,18 +182,6 @@ def _address(match: Match, level: Level, base: str) -> str:
     return base + "".join(
         f"/{name}/{quote(str(match.values[attribute]))}" for name, attribute in steps[: level + 1]
     )
-
-
-def _element(attribute: Attribute, value: Any) -> dict[str, Any]:
-    values = value if isinstance(value, list) else [value]
-    if attribute.vr == "PN":
-        return {"vr": "PN", "Value": [_name(str(one)) for one in values]}
-    return {"vr": attribute.vr, "Value": values}
-
-
-def _name(text: str) -> dict[str, str]:
-    groups = dict(zip(("Alphabetic", "Ideographic", "Phonetic"), text.split("="), strict=False))
-    return {name: group for name, group in groups.items() if group}
 
 
 def _bad(detail: str) -> ProblemError:

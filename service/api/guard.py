@@ -38,6 +38,7 @@ HEADERS: MutableMapping[str, str] = {
 # data: addresses. It needs no worker, no blob, no WebAssembly and no style of its own for what it shows here.
 _VIEWER_POLICY = f"{HEADERS['Content-Security-Policy']}; img-src 'self' data:"
 _VIEWER_PAGES = "/studies/"
+REFUSED = 1008  # close code of a WebSocket: policy
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -57,12 +58,12 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        refused = scope["type"] != "lifespan" and self._names is not None and _host(scope) not in self._names
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        refused = self._names is not None and _host(scope) not in self._names
         if scope["type"] == "websocket":
             await (_close if refused or _is_foreign(scope) else self._app)(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
             return
 
         async def send_guarded(message: Message) -> None:
@@ -85,7 +86,7 @@ class Guard:
 async def _close(_: Scope, receive: Receive, send: Send) -> None:
     """Refuse a WebSocket before it is one: the server answers 403."""
     await receive()
-    await send({"type": "websocket.close", "code": 1008})
+    await send({"type": "websocket.close", "code": REFUSED})
 
 
 def _is_foreign(scope: Scope) -> bool:

@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.audit_export import NAME
-from service.store import outbox, packs, trail
+from service.store import harm, outbox, packs, trail
 from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
@@ -107,6 +108,11 @@ class _Census(Collector):
             seen = beats(session)
             untold = None if self._parts.settings.audit_syslog is None else trail.lag(session, NAME)
             messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
+            order = harm.measure(
+                session,
+                now=datetime.now(UTC),
+                longest_unread_s=self._parts.settings.longest_unread_s,
+            )
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
@@ -137,6 +143,13 @@ class _Census(Collector):
         ages = {(channel,): age_s for channel, age_s in oldest_messages.items()}
         meaning = "Age of the oldest message that waits, by channel."
         yield _gauge("vigil_oldest_message_seconds", meaning, ages, "channel")
+        yield _gauge(
+            "vigil_delayed_studies",
+            "Studies of the last 30 days that waited past the age limit while a later one was seen first.",
+            {(): float(order.delayed)},
+        )
+        overdue = {(): float(order.overdue)}
+        yield _gauge("vigil_overdue_studies", "Studies that no reader saw within the age limit.", overdue)
         head = {(): float(census.audit_number)}
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
 

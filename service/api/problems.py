@@ -183,6 +183,17 @@ def too_many_requests(wait_s: int) -> ProblemError:
     )
 
 
+def too_many_watchers() -> ProblemError:
+    """More pages watch the list than this process can tell of changes."""
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "too-many-watchers",
+        "Too many pages watch the list.",
+        "Close some, or read the list now and then; run more API processes for more people.",
+        {"Retry-After": "30"},
+    )
+
+
 Answer = Callable[[Request, Problem], Response]
 
 

@@ -119,6 +119,20 @@ class Worklist(Body):
     rows: list[StudyRow]
 
 
+class Harm(Body):
+    """Whether the order of the list delayed a study past its first-come turn plus the age limit."""
+
+    at: datetime
+    since: datetime = Field(description="Studies that came since then are compared.")
+    longest_unread_s: float = Field(description="The age limit, in seconds.")
+    studies: int
+    seen: int = Field(description="Those that a reader has seen.")
+    overdue: int = Field(description="Seen by nobody, and waiting longer than the limit.")
+    delayed: int = Field(description="Waited longer than the limit while a later one was seen first.")
+    behind_orders: int = Field(description="The same, where every later one was ordered as more urgent.")
+    longest_delayed_s: float
+
+
 class Region(Body):
     """One connected part of the map above the lowest band."""
 

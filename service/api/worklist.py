@@ -1,5 +1,6 @@
 """``GET /api/v1/worklist``: the list, in the order a person should look at it."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -9,7 +10,7 @@ from service.api import schemas
 from service.api.callers import Viewer, require
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.filters import asked, read_filters
-from service.store import looks
+from service.store import harm, looks
 from service.store.order import WorklistQuery
 from service.store.worklist import worklist
 
@@ -21,6 +22,7 @@ router = APIRouter(
 
 MOST_ROWS = 1000
 LONGEST_CURSOR = 1000  # characters
+MOST_DAYS = 3660
 
 
 @router.get("/worklist")
@@ -53,3 +55,16 @@ def read_worklist(
         counts=found.counts,
         rows=[schemas.StudyRow.model_validate(row) for row in found.rows],
     )
+
+
+@router.get("/worklist/harm")
+def read_harm(parts: PartsOf, days: Annotated[float, Query(gt=0, le=MOST_DAYS)] = harm.DAYS) -> schemas.Harm:
+    """Whether the order of the list delayed a study past its first-come turn plus the age limit."""
+    with parts.store.transaction() as session:
+        found = harm.measure(
+            session,
+            now=datetime.now(UTC),
+            longest_unread_s=parts.settings.longest_unread_s,
+            days=days,
+        )
+    return schemas.Harm.model_validate(found)

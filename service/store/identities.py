@@ -39,7 +39,12 @@ def of_studies(session: Session, keys: Sequence[str]) -> dict[str, Identity]:
         .join(IdentityRow, IdentityRow.study_id == StudyRow.id)
         .where(StudyRow.key.in_(keys))
     )
-    return {key: Identity(**{name: getattr(row, name) for name in (*_TEXTS, *_NUMBERS)}) for key, row in rows}
+    return {key: identity_in(row) for key, row in rows}
+
+
+def identity_in(row: IdentityRow | None) -> Identity:
+    """Whom a row is about; nobody known where there is none."""
+    return Identity(**{name: getattr(row, name) for name in (*_TEXTS, *_NUMBERS)}) if row else Identity()
 
 
 def shown(session: Session, keys: Sequence[str], masking: Masking) -> dict[str, ShownIdentity]:

@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 from service.errors import StaleCursorError
 from service.store import seals
 
+USE = "listing"
+
 T = TypeVar("T")
 
 
@@ -77,7 +79,7 @@ def read_page(
     has_next, has_previous = (True, has_more) if is_backwards else (has_more, begin is not None)
 
     def cursor(row: Row[*tuple[Any, ...]], *, is_backwards: bool) -> str:
-        return seals.seal(session, [place.of, list(row[-len(numbers) :]), is_backwards])
+        return seals.seal(session, USE, [place.of, list(row[-len(numbers) :]), is_backwards])
 
     return Page(
         items=tuple(rows),
@@ -89,7 +91,7 @@ def read_page(
 def _begin(session: Session, place: Place) -> tuple[list[int] | None, bool]:
     if place.cursor is None:
         return None, False
-    found = seals.unseal(session, place.cursor)
+    found = seals.unseal(session, USE, place.cursor)
     if found[0] != place.of:
         raise StaleCursorError(StaleCursorError.__doc__)
     return found[1], found[2]

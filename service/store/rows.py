@@ -15,7 +15,7 @@ from sqlalchemy import ARRAY, BigInteger, ColumnElement, Float, any_, exists, li
 from sqlalchemy.orm import Session, aliased, defer
 
 from service.access import Masking, ShownIdentity
-from service.store import identities
+from service.store import feedback, identities
 from service.store.order import PERCENTILE, Sort, tier_of
 from service.store.tables import DeliveryRow, ResultRow, ScoreRow, StudyRow
 from service.study import PARKED, Band, DeliveryStatus, Priority, State, Tier
@@ -214,6 +214,7 @@ def rows_of(
     }
     results = _results(session, [score.id for _, score, _ in found.values() if score is not None])
     shown = identities.shown(session, [study.key for study, _, _ in found.values()], listing.masking)
+    verdicts = feedback.newest_verdicts(session, ids)
     ranks = count(first_rank)
     rows = []
     for study_id in ids:
@@ -221,7 +222,8 @@ def rows_of(
         rank = next(ranks) if study.band == Band.RANKED and listing.sort is Sort.TRIAGE else None
         row = _row(study, score, rank, results[score.id] if score else [], listing)
         why = explain(_standing(study, row, listing, has_equals=has_equals))
-        rows.append(replace(row, why=why, identity=shown.get(study.key, ShownIdentity())))
+        identity, verdict = shown.get(study.key, ShownIdentity()), verdicts.get(study_id)
+        rows.append(replace(row, why=why, identity=identity, feedback=verdict))
     return tuple(rows)
 
 

@@ -22,33 +22,39 @@ SECRET = "cursor"  # noqa: S105 - its name
 SECRET_BYTES, SEAL_BYTES = 32, 16
 
 
-def seal(session: Session, content: list[Any]) -> str:
-    """Return a JSON list as text that nobody else can make."""
+def seal(session: Session, use: str, content: list[Any]) -> str:
+    """Return a JSON list as text that nobody else can make.
+
+    Parameters
+    ----------
+    use : str
+        What the text is for: it opens nothing else.
+    """
     text = json.dumps(content, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(_mark(_secret(session), text) + text).decode().rstrip("=")
+    return base64.urlsafe_b64encode(_mark(_secret(session), use, text) + text).decode().rstrip("=")
 
 
-def unseal(session: Session, text: str) -> list[Any]:
+def unseal(session: Session, use: str, text: str) -> list[Any]:
     """Return what `seal` was given.
 
     Raises
     ------
     ForgedCursorError
-        If it was not made here.
+        If it was not made here, or for another use.
     """
     try:
         sealed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError) as error:
         raise ForgedCursorError(ForgedCursorError.__doc__) from error
     content = sealed[SEAL_BYTES:]
-    if not hmac.compare_digest(sealed[:SEAL_BYTES], _mark(_secret(session), content)):
+    if not hmac.compare_digest(sealed[:SEAL_BYTES], _mark(_secret(session), use, content)):
         raise ForgedCursorError(ForgedCursorError.__doc__)
     found: list[Any] = json.loads(content)
     return found
 
 
-def _mark(secret: bytes, content: bytes) -> bytes:
-    return hmac.digest(secret, content, "sha256")[:SEAL_BYTES]
+def _mark(secret: bytes, use: str, content: bytes) -> bytes:
+    return hmac.digest(secret, use.encode() + b":" + content, "sha256")[:SEAL_BYTES]
 
 
 def _secret(session: Session) -> bytes:

@@ -156,7 +156,7 @@ def search(session: Session, wanted: Search) -> Matches:
         select(StudyRow.id, _series_id(wanted.level), *(one.column for one in shown)), wanted.level
     )
     conditions = [StudyRow.bytes_are == Whereabouts.HERE] + [
-        _condition(attribute, value) for attribute, value in wanted.matches.items() if value
+        condition(attribute, value) for attribute, value in wanted.matches.items() if value
     ]
     rows = session.execute(
         statement.where(*conditions)
@@ -244,7 +244,14 @@ def _series_counts(session: Session, series_ids: set[int]) -> dict[int, int]:
     return {series_id: count for series_id, count in rows}  # noqa: C416 - rows are not pairs to dict()
 
 
-def _condition(attribute: Attribute, value: str) -> ColumnElement[bool]:
+def condition(attribute: Attribute, value: str) -> ColumnElement[bool]:
+    """Matching of one attribute (PS3.4 C.2.2.2).
+
+    Raises
+    ------
+    BadSearchError
+        If the value is none that the attribute can have.
+    """
     if len(value) > LONGEST_VALUE or "\0" in value:
         raise BadSearchError(f"The value of {attribute.keyword} is too long, or no text.")
     if attribute is _MODALITIES:

@@ -103,6 +103,12 @@ ACTIONS: dict[str, str] = {
     "pack.refused": "Pack missing or damaged, to be made again",
     "dicomweb.searched": "Searched over DICOMweb",
     "dicomweb.retrieved": "Fetched over DICOMweb",
+    "workitem.retrieved": "Work item read",
+    "workitem.changed": "Work item changed its state",
+    "workitem.progressed": "Work item progressed",
+    "workitem.cancel_requested": "Somebody asked to cancel the work item",
+    "workitem.subscribed": "Somebody watches the work item",
+    "workitem.unsubscribed": "Somebody watches the work item no more",
     "model.activated": "Another model was put in service",
     "study.seen": "Seen by a reader",
     "study.unseen": "Mark of having been seen taken back",
@@ -189,7 +195,7 @@ SORTS: dict[Sort, str] = {
 
 BANDS: dict[Band, str] = {
     Band.UNJUDGED: "Needs a person: not assessable or failed",
-    Band.RANKED: "Ranked, most unusual first",
+    Band.RANKED: "Ranked: read from the top",
     Band.PENDING: "Pending: not scored yet",
 }
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -196,6 +197,67 @@ def test_three_studies_are_triaged_by_keys_alone(page: Page, store: Store) -> No
     assert [key for _, key in audited(store, "study.seen")] == [first, second]
 
 
+NEW = [
+    replace(UNUSUAL, name=f"new {number}", p_value=0.01 * number, pictures=0, results={})
+    for number in range(1, 5)
+]
+
+
+def planted_while_open(page: Page, store: Store, *seeds: Seed) -> None:
+    """Studies that come while the page listens."""
+    expect(page.locator("#connection.live")).to_be_visible()
+    with store.transaction() as session:
+        plant(session, *seeds)
+
+
+def test_a_new_study_appears_in_place_while_nobody_reads(page: Page, store: Store) -> None:
+    planted_while_open(page, store, NEW[0])
+    row = page.locator(f".band.ranked #row-{NEW[0].key}")
+    expect(row).to_be_visible()
+    expect(row.locator(".rank")).to_have_text("2")  # the urgent one stays above
+    answer = page.request.get("/api/v1/worklist").json()
+    assert keys_shown(page) == [row["key"] for row in answer["rows"]]
+    expect(page.locator("#news")).to_be_empty()
+
+
+def test_rows_never_move_under_the_readers_focus(page: Page, store: Store) -> None:
+    for _ in range(4):
+        page.keyboard.press("j")
+    reading, before = focused(page), keys_shown(page)
+    assert reading == UNUSUAL.key
+    place = page.locator(f"#row-{reading}").bounding_box()
+    planted_while_open(page, store, *NEW)
+    expect(page.locator("#news")).to_have_text("4 new studies, press r")
+    assert keys_shown(page) == before
+    assert focused(page) == reading
+    assert page.locator(f"#row-{reading}").bounding_box() == place
+    page.keyboard.press("r")
+    for seed in NEW:
+        expect(page.locator(f"#row-{seed.key}")).to_be_visible()
+    expect(page.locator("#news")).to_be_empty()
+    assert focused(page) == reading
+
+
+def test_a_changed_row_tells_its_state_where_it_stands(page: Page, store: Store) -> None:
+    page.locator(f"#study-{UNUSUAL.key}").focus()
+    expect(page.locator("#connection.live")).to_be_visible()
+    with store.transaction() as session:
+        changed = {"state": State.FAILED, "reason": "attempts_used_up", "ended_at": NOW}
+        session.execute(update(StudyRow).where(StudyRow.key == WAITING.key).values(changed))
+    expect(page.locator(f".band.pending #state-{WAITING.key}")).to_have_text("failed")
+    expect(page.locator("#news")).to_have_text("1 changed study, press r")
+    assert focused(page) == UNUSUAL.key
+
+
+def test_a_lost_connection_is_told(chromium: Browser, page: Page) -> None:
+    context = chromium.new_context(base_url=page.url)
+    cut = context.new_page()
+    cut.route("**/api/v1/events*", lambda route: route.abort())
+    cut.goto("/")
+    expect(cut.locator("#connection.lost")).to_have_text("Connection lost, trying again", timeout=10_000)
+    context.close()
+
+
 def test_slash_and_question_mark_lead_to_filter_and_keys(page: Page) -> None:
     page.keyboard.press("/")
     page.keyboard.type("jk?r")  # letters are text in a field
@@ -247,7 +309,7 @@ def test_a_failed_study_is_tried_again_on_the_spot(page: Page, store: Store) -> 
 
 def test_no_answer_holds_a_name_until_a_reader_reveals_it(page: Page, store: Store) -> None:
     answers: list[Response] = []
-    page.on("response", answers.append)
+    page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108 - it marks what it is given
     page.reload()
     row = page.locator(f"#row-{UNUSUAL.key}")
     expect(row.locator(".person")).to_contain_text("Z. M.")

@@ -10,17 +10,19 @@ from service.store.tables.changes import ChangeRow, SecretRow
 from service.store.tables.filters import SavedFilterRow
 from service.store.tables.identity import IdentityRow
 from service.store.tables.maps import MapRow
-from service.store.tables.messages import ChannelRow, MessageRow
+from service.store.tables.messages import AwaitedRow, ChannelRow, MessageRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, SignInRow, TokenRow
 from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.store.tables.web import ListedInstanceRow, ListedSeriesRow, ListedStudyRow
+from service.store.tables.workitems import SubscriptionRow, WorkitemEventRow, WorkitemRow
 
 __all__ = [
     "SCHEMA",
     "AnswerRow",
     "AuditExportRow",
     "AuditRow",
+    "AwaitedRow",
     "Base",
     "ChangeRow",
     "ChannelRow",
@@ -45,5 +47,8 @@ __all__ = [
     "SessionRow",
     "SignInRow",
     "StudyRow",
+    "SubscriptionRow",
     "TokenRow",
+    "WorkitemEventRow",
+    "WorkitemRow",
 ]

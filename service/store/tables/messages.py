@@ -51,3 +51,13 @@ class MessageRow(Base):
         CheckConstraint("(status = 'waiting') = (ended_at IS NULL)", name="ended_has_a_time"),
         CheckConstraint("status <> 'dead' OR error <> ''", name="dead_has_a_reason"),
     )
+
+
+class AwaitedRow(Base):
+    """An order whose study may not have come yet, by a pseudonym of what it is for."""
+
+    __tablename__ = "awaited_order"
+
+    mark: Mapped[str] = mapped_column(primary_key=True)
+    priority: Mapped[int]
+    noted_at: Mapped[datetime] = mapped_column(server_default=func.now())

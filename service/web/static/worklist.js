@@ -6,12 +6,14 @@ const GATHER_MS = 400; // changes come in bursts
 const LEAST_MS = 2000; // between two readings of the list by itself
 const STILL_MS = 4000; // a pointer that moved over the list since then may be about to press
 const NEAR_TOP_PX = 8;
+const LOST_MS = 4000;
 const MOST_ROWS = 50; // asked for at once, to be changed in place
 
 const one = (selector) => document.querySelector(selector);
 const list = () => one("#list");
 const told = { fresh: new Set(), changed: new Set(), stale: false };
 let timer = null;
+let losing = null;
 let readAt = performance.now();
 let pointedAt = -STILL_MS;
 let reading = null; // key of the study that had focus when the list was asked for
@@ -41,7 +43,7 @@ function announce() {
   const parts = [];
   if (told.fresh.size) parts.push(count(told.fresh.size, "new"));
   if (told.changed.size) parts.push(count(told.changed.size, "changed"));
-  if (told.stale) parts.push("connected again: the list may be out of date");
+  if (told.stale) parts.push("much has changed");
   const text = parts.length ? `${parts.join(", ")}, press r` : "";
   const news = one("#news");
   if (news.textContent !== text) news.textContent = text;
@@ -135,17 +137,24 @@ function pressed(event) {
 
 // What htmx and the server say
 
+// The server ends a stream now and then to ask anew who it is for, and resumes it: that is no loss.
 addEventListener("htmx:sseOpen", () => {
-  const wasLost = one("#connection").className === "lost";
+  clearTimeout(losing);
+  losing = null;
   connection("live", "Live");
-  told.stale ||= wasLost;
-  if (wasLost) soon();
 });
 
-addEventListener("htmx:sseError", () => connection("lost", "Connection lost, trying again"));
+addEventListener("htmx:sseError", () => {
+  losing ??= setTimeout(() => connection("lost", "Connection lost, trying again"), LOST_MS);
+});
 
 addEventListener("htmx:sseBeforeMessage", (event) => {
   event.preventDefault(); // it carries a notice, not a piece of the page
+  if (event.detail.type === "reload") {
+    told.stale = true; // too much was missed to tell it one by one
+    soon();
+    return;
+  }
   let notice;
   try {
     notice = JSON.parse(event.detail.data);
@@ -178,13 +187,15 @@ addEventListener("htmx:afterSwap", (event) => {
   }
 });
 
-addEventListener("htmx:responseError", (event) => {
-  one("#news").textContent = `That did not work (${event.detail.xhr.status}). Nothing was changed.`;
-});
+function failed(event) {
+  const isReading = event.detail.elt.id === "reload";
+  one("#news").textContent = isReading
+    ? `The list could not be read again; this is how it was: ${one("#read-at").textContent}.`
+    : "That did not work. Nothing was changed.";
+}
 
-addEventListener("htmx:sendError", () => {
-  one("#news").textContent = "The server did not answer. Nothing was changed.";
-});
+addEventListener("htmx:responseError", failed);
+addEventListener("htmx:sendError", failed);
 
 addEventListener("pointermove", (event) => {
   if (list()?.contains(event.target)) pointedAt = performance.now();
@@ -193,7 +204,26 @@ addEventListener("visibilitychange", soon);
 addEventListener("scrollend", soon);
 addEventListener("focusout", soon);
 
+// A picture that is kept elsewhere or lost leaves its place empty.
+addEventListener(
+  "error",
+  (event) => {
+    if (event.target instanceof HTMLImageElement) event.target.hidden = true;
+  },
+  true,
+);
+
+// The study page walks to the next and the previous study of this list.
+function remember() {
+  try {
+    sessionStorage.setItem("vigil-list", location.search);
+  } catch {
+    // It walks through the whole list then.
+  }
+}
+
 addEventListener("DOMContentLoaded", () => {
+  remember();
   document.addEventListener("keydown", pressed);
   const show = one("#show-keys");
   show.hidden = false;

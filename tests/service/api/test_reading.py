@@ -96,6 +96,7 @@ def test_feedback_keeps_the_numbers_it_judged(reader: TestClient, store: Store) 
         "scored",
     )
     assert reader.get(given.headers["location"]).json() == body
+    assert reader.get(STUDY).json()["row"]["feedback"] == "false_alarm"
     with store.transaction() as session:
         event = session.scalars(select(AuditRow).where(AuditRow.action == "feedback.given")).first()
     assert event is not None

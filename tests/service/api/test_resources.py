@@ -112,6 +112,17 @@ def test_a_cursor_belongs_to_its_listing_and_filters(admin: TestClient, store: S
         assert (answer.status_code, answer.json()["type"]) == (400, "urn:vigil:problem:stale-cursor")
 
 
+def test_a_cursor_of_a_listing_does_not_open_the_worklist_nor_the_other_way(
+    admin: TestClient, store: Store
+) -> None:
+    with store.transaction() as session:
+        plant(session, Seed(name="a"), Seed(name="b"))
+    for one, other in (("scores", "worklist"), ("worklist", "scores")):
+        cursor = admin.get(f"/api/v1/{one}", params={"limit": 1}).json()["next"]
+        answer = admin.get(f"/api/v1/{other}", params={"limit": 1, "cursor": cursor})
+        assert (answer.status_code, answer.json()["type"]) == (400, "urn:vigil:problem:forged-cursor")
+
+
 def test_a_parameter_that_is_none_is_refused(admin: TestClient) -> None:
     for listing in (*LISTINGS, "audit"):
         for query in ("colour=red", "limit=0", "limit=1001", "limit=x", "offset=1", "study=1.2.840"):

@@ -9,7 +9,7 @@ from dicom_node.channel import Event
 from service.access import Identity
 from service.messages import Message
 from service.store.reports import Report, Told
-from service.store.worklist import Assessment, Model
+from service.store.rows import Assessment, Model
 from service.study import State
 from tests.receivers import HttpReceiver, http_receiver
 

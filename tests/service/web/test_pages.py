@@ -126,7 +126,7 @@ def test_a_scored_study_tells_percentile_regions_series_results_and_timeline(
     planted(store, seed, Seed(name="b", p_value=0.9))
     page = opened(browser, f"/studies/{seed.key}")
     assert "None of the 6 reference studies (T1 brain, adults) is as unusual as this one." in page.text
-    assert "Rank 1 of 2 scored studies." in page.text
+    assert "Rank 1 of 2 scored studies" in page.text
     assert "4.21 0.93 0.61" in page.text  # the strongest region: ml, peak, mean
     assert words.REASONS["localiser"] in page.text
     assert "✗ not delivered" in page.text

@@ -154,7 +154,7 @@ def changes() -> None:
         schema="vigil",
     )
     op.execute("CREATE INDEX ix_change_new ON vigil.change (id) WHERE number IS NULL")
-    op.execute("CREATE SEQUENCE vigil.change_number")
+    op.execute("CREATE SEQUENCE vigil.change_number OWNED BY vigil.change.number")
     op.execute("""
         CREATE FUNCTION vigil.note_change(key text, what text) RETURNS void LANGUAGE plpgsql AS $$
         BEGIN

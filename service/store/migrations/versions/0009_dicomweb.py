@@ -1,7 +1,8 @@
-"""What DICOMweb searches. `vigil db index` fills it for studies from before."""
+"""What DICOMweb searches (`vigil db index` fills it for what was there), and the work items of UPS-RS."""
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0009"
 down_revision = "0010"
@@ -44,6 +45,79 @@ def upgrade() -> None:
     )
     for name in ("series_id", "received_id", "result_id", "sop_instance_uid"):
         op.create_index(f"ix_vigil_listed_instance_{name}", "listed_instance", [name], schema="vigil")
+    _create_workitems()
+
+
+def _create_workitems() -> None:
+    at = sa.DateTime(timezone=True)
+    op.create_table(
+        "workitem",
+        sa.Column("id", sa.BigInteger(), sa.Identity(), primary_key=True),
+        sa.Column("uid", sa.Text(), nullable=False, unique=True),
+        sa.Column("study_id", sa.BigInteger(), sa.ForeignKey("vigil.study.id"), nullable=False),
+        sa.Column("score_id", sa.BigInteger(), sa.ForeignKey("vigil.score.id"), nullable=False, unique=True),
+        sa.Column("state", sa.Text(), nullable=False, server_default="SCHEDULED"),
+        sa.Column("transaction_uid", sa.Text(), nullable=True),
+        sa.Column("performer", sa.Text(), nullable=True),
+        sa.Column("progress", sa.Float(), nullable=True),
+        sa.Column("progress_text", sa.Text(), nullable=False, server_default=""),
+        sa.Column("reason", sa.Text(), nullable=False, server_default=""),
+        sa.Column("created_at", at, nullable=False, server_default=sa.func.now()),
+        sa.Column("modified_at", at, nullable=False, server_default=sa.func.now()),
+        sa.Column("started_at", at, nullable=True),
+        sa.Column("ended_at", at, nullable=True),
+        sa.CheckConstraint(
+            "state IN ('SCHEDULED', 'IN PROGRESS', 'COMPLETED', 'CANCELED')",
+            name="ck_workitem_state_is_known",
+        ),
+        sa.CheckConstraint(
+            "(state = 'SCHEDULED') <= (transaction_uid IS NULL)", name="ck_workitem_unclaimed_has_no_lock"
+        ),
+        sa.CheckConstraint(
+            "(state = 'IN PROGRESS') <= (transaction_uid IS NOT NULL)",
+            name="ck_workitem_claimed_has_a_lock",
+        ),
+        sa.CheckConstraint(
+            "(state IN ('COMPLETED', 'CANCELED')) = (ended_at IS NOT NULL)",
+            name="ck_workitem_ended_has_a_time",
+        ),
+        schema="vigil",
+    )
+    op.create_index("ix_vigil_workitem_study_id", "workitem", ["study_id"], schema="vigil")
+    op.create_index(
+        "ix_workitem_scheduled",
+        "workitem",
+        ["id"],
+        schema="vigil",
+        postgresql_where=sa.text("state = 'SCHEDULED'"),
+    )
+    op.create_table(
+        "workitem_event",
+        sa.Column("id", sa.BigInteger(), sa.Identity(), primary_key=True),
+        sa.Column("workitem_id", sa.BigInteger(), sa.ForeignKey("vigil.workitem.id"), nullable=False),
+        sa.Column("kind", sa.Integer(), nullable=False),
+        sa.Column("detail", JSONB(), nullable=False),
+        sa.Column("at", at, nullable=False, server_default=sa.func.now()),
+        schema="vigil",
+    )
+    for name in ("workitem_id", "at"):
+        op.create_index(f"ix_vigil_workitem_event_{name}", "workitem_event", [name], schema="vigil")
+    op.create_table(
+        "workitem_subscription",
+        sa.Column("id", sa.BigInteger(), sa.Identity(), primary_key=True),
+        sa.Column("subscriber", sa.Text(), nullable=False),
+        sa.Column("workitem_id", sa.BigInteger(), sa.ForeignKey("vigil.workitem.id"), nullable=True),
+        sa.Column("made_by", sa.Text(), nullable=False),
+        sa.Column("created_at", at, nullable=False, server_default=sa.func.now()),
+        schema="vigil",
+    )
+    op.create_index(
+        "uq_workitem_subscription_one",
+        "workitem_subscription",
+        ["subscriber", sa.text("coalesce(workitem_id, 0)")],
+        unique=True,
+        schema="vigil",
+    )
 
 
 def _texts(*names: str) -> list[sa.Column[str]]:

@@ -49,3 +49,10 @@ def upgrade() -> None:
         "ix_outbox_waiting", "outbox", ["id"], schema="vigil", postgresql_where=sa.text("status = 'waiting'")
     )
     op.create_index("ix_outbox_ended", "outbox", ["ended_at"], schema="vigil")
+    op.create_table(
+        "awaited_order",
+        sa.Column("mark", sa.Text(), primary_key=True),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("noted_at", at, nullable=False, server_default=sa.func.now()),
+        schema="vigil",
+    )
