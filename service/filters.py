@@ -54,7 +54,8 @@ def read_filters(
 
 def asked(query: WorklistQuery) -> dict[str, Any]:
     """Return what a query asks for, as JSON values: what is not asked for is left out."""
-    return {name: _plain(value) for name, value in asdict(query).items() if value is not None}
+    usual = asdict(WorklistQuery())
+    return {name: _plain(value) for name, value in asdict(query).items() if value != usual[name]}
 
 
 def _plain(value: object) -> object:

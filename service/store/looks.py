@@ -1,7 +1,8 @@
 """Who looked at what: rows of the audit trail, written in the transaction that read.
 
 A page reads itself again and loads its pictures one by one. The same look of the same caller within
-`REPEAT` is therefore one row: the trail says who saw what and when, not how often a browser asked.
+`REPEAT` is therefore one row: the trail says who saw what and when, not how often a browser asked. Call these
+last in a transaction: appends to the trail take turns until it ends.
 """
 
 from collections.abc import Mapping

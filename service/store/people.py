@@ -38,7 +38,7 @@ class SignInError(TriageError):
 
 
 class InvitationError(TriageError):
-    """The one-time link was used or is too old. Ask for another: ``vigil people invite``."""
+    """The one-time link was used or is too old. Ask an administrator for another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,13 +108,14 @@ class Listing:
                 longest_unread_s=self.settings.longest_unread_s,
                 masking=self.settings.masking,
             )
-            looks.queried(session, "worklist", asked(query), found=found.total, actor=caller.name)
             context = {
                 "pulse": take_pulse(session, stalled_s=self.settings.stalled_s),
                 "saved": saved_filters.of_owner(session, self._owner(caller)),
                 "histogram": self._histogram(session, model),
                 "thumbnails": thumbnails(session, [row.key for row in found.rows]),
             }
+            # Last: whoever appends holds the audit trail until its transaction ends.
+            looks.queried(session, "worklist", asked(query), found=found.total, actor=caller.name)
         return self.page(
             "worklist.html",
             **self._row_context(caller, address(given)),

@@ -16,7 +16,16 @@ KEY = "a" * 20
 
 def told(action: str, *, key: str | None = None, actor: str = "ada", **detail: Any) -> Told:
     at = datetime(2026, 3, 2, 8, tzinfo=UTC)
-    return Told(number=7, at=at, actor=actor, action=action, study_key=key, detail=detail, hash="f" * 64)
+    return Told(
+        number=7,
+        at=at,
+        actor=actor,
+        action=action,
+        study_key=key,
+        detail=detail,
+        previous="e" * 64,
+        hash="f" * 64,
+    )
 
 
 def read(row: Told) -> Any:
