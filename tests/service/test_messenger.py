@@ -1,6 +1,10 @@
 import base64
 import json
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -20,7 +24,7 @@ from service.messages import Senders
 from service.messenger import Messenger
 from service.reaper import Reaper
 from service.store import Store, audit, outbox, reports
-from service.store.tables import AuditRow, MessageRow, ScoreRow, StudyRow
+from service.store.tables import AuditRow, ChannelRow, MessageRow, ScoreRow, StudyRow
 from service.study import MessageStatus, State
 from tests.receivers import HANG, HttpReceiver, http_receiver
 from tests.seeds import Seed, plant, study_key
@@ -411,3 +415,50 @@ def test_nothing_of_a_message_says_who_the_patient_is(
     assert "DOE" not in json.dumps(row(store, row_id).content)
     with store.transaction() as session:
         assert session.scalars(select(StudyRow.description)).all() == ["MR brain DOE JANE"]
+
+
+@pytest.mark.slow
+def test_a_worker_killed_while_it_sends_sends_the_same_message_when_it_is_back(
+    store: Store, secret: Path, board: HttpReceiver, tmp_path: Path
+) -> None:
+    """The real process on the real queue: its channel comes from the file, and kill -9 loses nothing."""
+    channel = f'{{name: hook-0, protocol: webhook, url: "{board.url}", secrets: [{secret}]}}'
+    (tmp_path / "peers.yaml").write_text(f"peers: []\nchannels:\n  - {channel}\n")
+    environment = os.environ | {
+        "VIGIL_DATA": str(tmp_path),
+        "VIGIL_DATABASE_URL": store.url,
+        "VIGIL_STALLED_S": "3",
+    }
+    command = [sys.executable, "-m", "service.cli", "worker", "--pool", "message"]
+    board.answers = [HANG]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+    worker = start()
+    try:
+        deadline = time.monotonic() + 60
+        while not (row_ids := tell_when_known(store, "a")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert board.asked.acquire(timeout=60)
+        worker.kill()
+        worker.wait()
+        board.go_on.set()
+        worker = start()
+        assert board.asked.acquire(timeout=60)
+        while row(store, row_ids[0]).status is MessageStatus.WAITING and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        worker.kill()
+        worker.wait()
+
+    assert row(store, row_ids[0]).status is MessageStatus.SENT
+    ids = [came.headers["webhook-id"] for came in board.received]
+    assert ids == [row(store, row_ids[0]).message_id] * 2
+
+
+def tell_when_known(store: Store, name: str) -> list[int]:
+    """Tell of a study once a worker has said which channels there are; empty before."""
+    with store.transaction() as session:
+        known = session.scalars(select(ChannelRow.name)).all()
+    return tell(store, Seed(name=name)) if known else []
