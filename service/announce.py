@@ -21,6 +21,8 @@ OF_STATE = {
 def announce_end(session: Session, score_id: int) -> None:
     """Tell that a study was scored, is not assessable or failed; nothing where it has not ended."""
     session.flush()
+    if not outbox.has_channel(session):
+        return
     report = reports.report_of(session, score_id)
     if report is not None and report.state in OF_STATE:
         happened_at = report.ended_at or datetime.now(UTC)
@@ -34,7 +36,7 @@ def announce_superseded(session: Session, report: Report) -> None:
 
 def announce_delivery(session: Session, score_id: int, *, kind: str, destination: str) -> None:
     """Tell that a result reached a destination."""
-    report = reports.report_of(session, score_id)
+    report = reports.report_of(session, score_id) if outbox.has_channel(session) else None
     if report is not None:
         told = Told(report=report, happened_at=datetime.now(UTC), kind=kind, destination=destination)
         _announce(session, Event.DELIVERED, told)

@@ -1,12 +1,12 @@
 """``/fhir``: studies, what was found of them, and the audit trail, as HL7 FHIR R4. Read only.
 
-Ids are study keys, which are pseudonyms. Who the patient is stands in a resource only where the caller may
-reveal it (as DICOMweb shows it), and every such answer is in the audit trail.
+Ids are study keys, which are pseudonyms. Who the patient is stands in a resource where the caller may fetch
+the images, which say it too. Reads and searches are in the audit trail.
 """
 
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
@@ -27,12 +27,11 @@ from service.messages.fhir.imaging_study import imaging_study
 from service.messages.fhir.observation import observation
 from service.messages.fhir.provenance import provenance
 from service.messages.fhir.task import task
-from service.store import audit, identities, known, trail
+from service.store import identities, known, looks, trail
 from service.store.reports import KnownStudy
 from service.store.worklist import KEY_PATTERN
 
 MOST = 100  # resources on a page
-NAMES = Permission.READ  # who may know whom a study is about
 
 router = APIRouter(prefix="/fhir", tags=["fhir"], dependencies=[Depends(refuse_unknown_parameters)])
 
@@ -47,6 +46,7 @@ class Kind(StrEnum):
     PROVENANCE = "Provenance"
 
 
+Administrator = Annotated[Caller, Depends(require(Permission.ADMINISTER))]
 Viewer = Annotated[Caller, Depends(require(Permission.VIEW))]
 Key = Annotated[str, Path(pattern=KEY_PATTERN, description="The study's pseudonymous key.")]
 Count = Annotated[int, Query(alias="_count", ge=1, le=MOST, description="Most resources on a page.")]
@@ -67,15 +67,14 @@ def read_capabilities() -> FhirResponse:
     return FhirResponse(capability_statement())
 
 
-@router.get(
-    "/AuditEvent", response_class=FhirResponse, dependencies=[Depends(require(Permission.ADMINISTER))]
-)
+@router.get("/AuditEvent", response_class=FhirResponse)
 def search_audit_events(
-    parts: PartsOf, request: Request, count: Count = 50, before: Before = None
+    parts: PartsOf, request: Request, caller: Administrator, count: Count = 50, before: Before = None
 ) -> FhirResponse:
     """Rows of the audit trail, newest first."""
     with parts.store.transaction() as session:
         found = trail.read(session, trail.TrailQuery(before=before), limit=count + 1)
+        looks.queried(session, "fhir AuditEvent", {}, found=min(len(found), count), actor=caller.name)
     last = found[count - 1].number if len(found) > count else None
     return _page(request, [audit_event(entry) for entry in found[:count]], last)
 
@@ -103,6 +102,7 @@ def read_resource(parts: PartsOf, caller: Viewer, kind: Kind, key: Key) -> FhirR
         )
         if not found:
             raise _missing()
+        looks.viewed(session, key, actor=caller.name)
         (resource,) = _resources(session, kind, found, caller)
     return FhirResponse(resource)
 
@@ -146,6 +146,8 @@ def search_resources(
             judged=kind is not Kind.IMAGING_STUDY,
         )
         resources = _resources(session, kind, found[:count], caller)
+        filters = {"_id": key, **given} | ({"identifier": "withheld"} if identifier is not None else {})
+        looks.queried(session, f"fhir {kind.value}", filters, found=len(resources), actor=caller.name)
     last = found[count - 1].number if len(found) > count else None
     return _page(request, resources, last)
 
@@ -155,7 +157,7 @@ def _identified(identifier: str, caller: Caller) -> ColumnElement[bool]:
     system, _, value = identifier.rpartition("|")
     if system == elements.KEYS:
         return known.with_key(value)
-    if not caller.may(NAMES):
+    if not caller.may(Permission.IMAGES):
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
             "not-allowed",
@@ -170,16 +172,12 @@ def _identified(identifier: str, caller: Caller) -> ColumnElement[bool]:
 
 
 def _resources(session: Session, kind: Kind, studies: tuple[KnownStudy, ...], caller: Caller) -> list[Json]:
-    """Write a resource of each study, naming the patients to those who may know them."""
+    """Write a resource of each study; who may know the patients is told them, and that is noted."""
     named: dict[str, Identity] = {}
-    if caller.may(NAMES) and kind is not Kind.PROVENANCE:
+    if caller.may(Permission.IMAGES) and kind is not Kind.PROVENANCE:
         named = identities.of_studies(session, [study.key for study in studies])
-    if named:
-        key = next(iter(named)) if len(named) == 1 else None
-        several: dict[str, Any] = {} if key else {"studies": sorted(named)}
-        audit.append(
-            session, "identity.revealed", actor=caller.name, study_key=key, by=f"fhir {kind.value}", **several
-        )
+    for key in sorted(named):
+        looks.viewed(session, key, actor=caller.name)
     return [_resource(kind, study, named.get(study.key)) for study in studies]
 
 

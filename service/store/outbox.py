@@ -86,6 +86,11 @@ def follow(session: Session, channels: Mapping[str, frozenset[str]]) -> bool:
     return True
 
 
+def has_channel(session: Session) -> bool:
+    """Whether anybody is told anything: most sites ask no more than this."""
+    return bool(session.scalar(select(exists(ChannelRow.name))))
+
+
 def tell(
     session: Session,
     event: str,

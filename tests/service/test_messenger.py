@@ -1,10 +1,15 @@
 import base64
 import json
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -20,7 +25,7 @@ from service.messages import Senders
 from service.messenger import Messenger
 from service.reaper import Reaper
 from service.store import Store, audit, outbox, reports
-from service.store.tables import AuditRow, MessageRow, ScoreRow, StudyRow
+from service.store.tables import AuditRow, ChannelRow, MessageRow, ScoreRow, StudyRow
 from service.study import MessageStatus, State
 from tests.receivers import HANG, HttpReceiver, http_receiver
 from tests.seeds import Seed, plant, study_key
@@ -111,6 +116,12 @@ def work(messenger: Messenger, *row_ids: int) -> None:
             messenger.run(row_id)
         except DeliveryError as error:
             messenger.failed(row_id, error)
+
+
+def by_hand(store: Store, order: Callable[..., Any], *what: str, **more: str) -> Any:
+    """What a person orders, in a transaction of its own."""
+    with store.transaction() as session:
+        return order(session, *what, actor="operator", **more)
 
 
 def row(store: Store, row_id: int) -> MessageRow:
@@ -207,13 +218,13 @@ def test_what_is_given_up_has_a_reason_and_a_person_sends_it_again(
 
     work(messenger, row_id)
     dead = row(store, row_id)
-    assert orders.replay_messages(store) == 1
+    assert by_hand(store, orders.replay_messages) == 1
     work(messenger, row_id)
 
     assert (dead.status, dead.attempts) == (MessageStatus.DEAD, 1)
     assert "422" in dead.error
     assert row(store, row_id).status is MessageStatus.SENT
-    assert orders.replay_messages(store) == 0
+    assert by_hand(store, orders.replay_messages) == 0
 
 
 def test_a_receiver_that_never_answers_ends_in_the_dead_letters(
@@ -275,7 +286,7 @@ def test_what_was_given_up_is_not_sent_after_a_newer_one(
     work(messenger, older, newer)
     assert row(store, newer).status is MessageStatus.SENT
 
-    orders.replay_messages(store, channel="hook-0")
+    by_hand(store, orders.replay_messages, channel="hook-0")
     work(messenger, older)
 
     assert row(store, older).status is MessageStatus.STALE
@@ -340,11 +351,11 @@ def test_the_reaper_revives_the_first_of_each_study_alone(
 def test_a_parked_channel_waits_without_attempts(store: Store, secret: Path, board: HttpReceiver) -> None:
     messenger = messenger_to(store, secret, board)
     (row_id,) = tell(store, Seed(name="a"))
-    orders.park_destination(store, "hook-0")
+    by_hand(store, orders.park_destination, "hook-0")
 
     work(messenger, row_id)
     assert (row(store, row_id).attempts, board.received) == (0, [])
-    assert orders.unpark_destination(store, "hook-0").deliveries == 1
+    assert by_hand(store, orders.unpark_destination, "hook-0").deliveries == 1
     work(messenger, row_id)
 
     assert row(store, row_id).status is MessageStatus.SENT
@@ -411,3 +422,50 @@ def test_nothing_of_a_message_says_who_the_patient_is(
     assert "DOE" not in json.dumps(row(store, row_id).content)
     with store.transaction() as session:
         assert session.scalars(select(StudyRow.description)).all() == ["MR brain DOE JANE"]
+
+
+@pytest.mark.slow
+def test_a_worker_killed_while_it_sends_sends_the_same_message_when_it_is_back(
+    store: Store, secret: Path, board: HttpReceiver, tmp_path: Path
+) -> None:
+    """The real process on the real queue: its channel comes from the file, and kill -9 loses nothing."""
+    channel = f'{{name: hook-0, protocol: webhook, url: "{board.url}", secrets: [{secret}]}}'
+    (tmp_path / "peers.yaml").write_text(f"peers: []\nchannels:\n  - {channel}\n")
+    environment = os.environ | {
+        "VIGIL_DATA": str(tmp_path),
+        "VIGIL_DATABASE_URL": store.url,
+        "VIGIL_STALLED_S": "3",
+    }
+    command = [sys.executable, "-m", "service.cli", "worker", "--pool", "message"]
+    board.answers = [HANG]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+    worker = start()
+    try:
+        deadline = time.monotonic() + 60
+        while not (row_ids := tell_when_known(store, "a")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert board.asked.acquire(timeout=60)
+        worker.kill()
+        worker.wait()
+        board.go_on.set()
+        worker = start()
+        assert board.asked.acquire(timeout=60)
+        while row(store, row_ids[0]).status is MessageStatus.WAITING and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        worker.kill()
+        worker.wait()
+
+    assert row(store, row_ids[0]).status is MessageStatus.SENT
+    ids = [came.headers["webhook-id"] for came in board.received]
+    assert ids == [row(store, row_ids[0]).message_id] * 2
+
+
+def tell_when_known(store: Store, name: str) -> list[int]:
+    """Tell of a study once a worker has said which channels there are; empty before."""
+    with store.transaction() as session:
+        known = session.scalars(select(ChannelRow.name)).all()
+    return tell(store, Seed(name=name)) if known else []

@@ -92,7 +92,7 @@ def _values(message: Message, identity: Identity) -> Iterator[tuple[str, Code, s
         yield "NM", codes.NORMALITY_PERCENTILE, text.number(found.percentile), percent
         yield "NM", codes.P_VALUE, text.number(found.p_value), no_units
         yield "NM", codes.ANOMALY_SCORE, text.number(found.study_score), no_units
-        yield "ST", concepts.GROUP, text.text(f"{found.reference_group}, n={found.reference_n}"), ""
+        yield "TX", concepts.GROUP, text.text(f"{found.reference_group}, n={found.reference_n}"), ""
         yield "CWE", codes.NORMALITY, text.coded(codes.NORMALITY_UNDETERMINED), ""
     elif reason is not None:
         yield "CWE", codes.REASON, text.coded(reason), ""
@@ -100,7 +100,7 @@ def _values(message: Message, identity: Identity) -> Iterator[tuple[str, Code, s
         yield "ST", concepts.FAILURE, text.text(report.reason), ""
     yield "ST", concepts.MODEL, text.text(f"{report.model_name} {report.model_version}".strip()), ""
     notice = codes.DISCLAIMER if found is not None else codes.NOT_ASSESSED
-    yield "ST", codes.NOTICE, text.text(notice), ""
+    yield "TX", codes.NOTICE, text.text(notice), ""
 
 
 def _value(index: int, message: Message, kind: str, concept: Code, value: str, unit: str) -> str:

@@ -32,8 +32,8 @@ def coded(code: Code) -> str:
 
 
 def number(value: float) -> str:
-    """NM: as many digits as the number has, and no exponent, which NM does not know."""
-    return f"{Decimal(repr(value)):f}"
+    """NM: six digits, for it takes 16 characters, and no exponent, which it does not know."""
+    return f"{Decimal(f'{value:.6g}'):f}"
 
 
 def timestamp(at: datetime) -> str:

@@ -75,34 +75,38 @@ def test_every_resource_of_a_study_is_read_by_its_key(locked: TestClient, store:
     assert (found["resourceType"], found["id"]) == (kind, KEY)
 
 
-def test_a_reader_is_told_the_patient_and_it_stands_in_the_audit_trail(
-    locked: TestClient, store: Store
+@pytest.mark.parametrize("role", [Role.READER, Role.SERVICE])
+def test_who_may_fetch_images_is_told_the_patient_and_it_stands_in_the_audit_trail(
+    locked: TestClient, store: Store, role: Role
 ) -> None:
-    found = checked(locked.get(f"/fhir/DiagnosticReport/{KEY}", headers=bearer(store, Role.READER)))
+    headers = bearer(store, role)
+    found = checked(locked.get(f"/fhir/DiagnosticReport/{KEY}", headers=headers))
+    checked(locked.get("/fhir/Observation", headers=headers))
 
     assert found["subject"]["identifier"]["value"] == "P-17"
     with store.transaction() as session:
-        newest = session.scalars(select(AuditRow).order_by(AuditRow.number.desc()).limit(1)).one()
-    assert (newest.action, newest.study_key, newest.actor) == (
-        "identity.revealed",
-        KEY,
-        "token:test reader",
-    )
+        looked = session.execute(
+            select(AuditRow.action, AuditRow.study_key).where(AuditRow.actor == f"token:test {role}")
+        ).all()
+    assert [tuple(row) for row in looked] == [("study.viewed", KEY), ("list.queried", None)]
 
 
-@pytest.mark.parametrize("role", [Role.VIEWER, Role.SERVICE])
-def test_who_may_not_reveal_is_told_no_identity_at_all(locked: TestClient, store: Store, role: Role) -> None:
-    headers = bearer(store, role)
-    with store.transaction() as session:
-        before = session.scalars(select(AuditRow.number)).all()
+def test_a_viewer_is_told_no_identity_at_all(locked: TestClient, store: Store) -> None:
+    headers = bearer(store, Role.VIEWER)
 
     texts = [locked.get(f"/fhir/{kind}/{KEY}", headers=headers).text for kind in KINDS]
     texts += [locked.get(f"/fhir/{kind}", headers=headers).text for kind in KINDS]
 
     for secret in ("Planted", "Petra", "P-17", "ACC-1", WHO.study_uid, "1971"):
         assert not any(secret in text for text in texts)
+
+
+def test_what_was_searched_for_does_not_stand_in_the_audit_trail(locked: TestClient, store: Store) -> None:
+    locked.get("/fhir/ImagingStudy", params={"identifier": "ACC-1"}, headers=bearer(store, Role.READER))
+
     with store.transaction() as session:
-        assert session.scalars(select(AuditRow.number)).all() == before
+        details = session.scalars(select(AuditRow.detail).where(AuditRow.action == "list.queried")).all()
+    assert details == [{"what": "fhir ImagingStudy", "filters": {"identifier": "withheld"}, "found": 1}]
 
 
 def test_a_viewer_cannot_ask_whether_a_patient_is_here(locked: TestClient, store: Store) -> None:

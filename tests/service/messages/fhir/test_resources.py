@@ -30,6 +30,7 @@ ENTRY = Told(
     actor="reader:ada",
     action="study.failed",
     study_key="a" * 20,
+    detail={},
     previous="0" * 64,
     hash="f" * 64,
 )

@@ -90,6 +90,15 @@ def test_a_number_is_never_written_with_an_exponent() -> None:
     assert "e" not in str(found["P-VALUE"][5])
 
 
+@pytest.mark.parametrize("percentile", [0.9, 100 / 3, 1e-05])
+def test_a_number_fits_into_its_field(percentile: float) -> None:
+    found = values(read(observation(message(told=report(percentile=percentile)), PATIENT, CHANNEL)))
+
+    assert len(str(found["NORM-PCT"][5])) <= 16
+    assert len(str(found["P-VALUE"][5])) <= 16
+    assert float(str(found["NORM-PCT"][5])) == pytest.approx(percentile, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("event", "told", "state", "reason"),
     [
@@ -115,7 +124,7 @@ def test_what_holds_no_number_has_none_anywhere(
     found = values(written)
 
     assert str(found["ASSESSMENT"][5]).startswith(f"{state}^")
-    assert {str(segment[2]) for segment in written.segments("OBX")} <= {"ST", "CWE"}
+    assert {str(segment[2]) for segment in written.segments("OBX")} <= {"ST", "TX", "CWE"}
     assert not {"NORM-PCT", "P-VALUE", "ANOM-SCORE"} & set(found)
     if reason is not None:
         assert str(found[reason[0]][5]) == reason[1]

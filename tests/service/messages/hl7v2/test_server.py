@@ -3,11 +3,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from dicom_node.certificates import calling_context, serving_context
 from service.messages.hl7v2 import server
 from service.messages.hl7v2.mllp import LONGEST_FRAME, FrameError, Frames, framed
+from tests import certificates
 
 
 def echo(frame: bytes, _address: str, _fingerprint: str | None) -> bytes | None:
@@ -123,3 +126,32 @@ def test_the_server_ends_while_a_connection_is_idle() -> None:
     while threading.active_count() >= before and time.monotonic() < deadline:
         time.sleep(0.02)
     assert threading.active_count() < before
+
+
+def test_behind_tls_only_who_shows_a_certificate_and_has_an_address_is_answered(tmp_path: Path) -> None:
+    made = certificates.make(tmp_path)
+    tls = serving_context(made.node, made.authority, made.key(made.node))
+    shown: list[str | None] = []
+
+    def note(frame: bytes, _address: str, fingerprint: str | None) -> bytes:
+        shown.append(fingerprint)
+        return frame
+
+    ours = calling_context(made.peer, made.authority, made.key(made.peer))
+    with server.serving("127.0.0.1", 0, answer=note, is_welcome=lambda _: True, tls=tls) as port:
+        with caller(port) as (plain, _):
+            secured = ours.wrap_socket(plain, server_hostname="127.0.0.1")
+            secured.sendall(framed(b"1"))
+            assert answer(Frames(secured)) == b"1"
+            secured.close()
+        with caller(port) as (plain, _):
+            plain.sendall(framed(b"2"))
+            assert is_closed(plain)
+    with (
+        server.serving("127.0.0.1", 0, answer=note, is_welcome=lambda _: False, tls=tls) as port,
+        caller(port) as (plain, _),
+        pytest.raises(OSError, match=r"reset|EOF|closed|SSL"),
+    ):
+        ours.wrap_socket(plain, server_hostname="127.0.0.1")
+
+    assert [len(fingerprint or "") for fingerprint in shown] == [64]
