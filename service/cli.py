@@ -331,6 +331,21 @@ def upgrade_database(data: Data = None) -> None:
     upgrade(wiring.open_any_store(begin(data=data)))
 
 
+@db_app.command("index")
+def index_database(data: Data = None, as_json: AsJson = False) -> None:
+    """List what DICOMweb searches, for studies from before it did; run it once after an upgrade."""
+    from service import wiring
+    from service.indexing import index
+
+    settings = begin(data=data)
+    store = wiring.open_store(settings)
+    done = index(store, wiring.open_holdings(settings, wiring.open_pictures(settings)))
+    if as_json:
+        out_json(asdict(done))
+    else:
+        say(f"{done.listed} instances listed, {done.unreadable} cannot be read.")
+
+
 def _welcome_first_person(settings: Settings) -> None:
     """Print the one-time link of the first administrator, until somebody has used one."""
     from service import wiring
