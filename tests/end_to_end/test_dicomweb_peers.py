@@ -1,6 +1,7 @@
 """Clients nobody here wrote ask Vigil's DICOMweb: dicomweb-client, and Orthanc's plugin."""
 
 import io
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import JPEGLSLossless
+from websockets.sync.client import connect
 
 from service.api import create_app
 from service.settings import Settings
@@ -21,6 +23,7 @@ from tests.archive import Archive
 from tests.conftest import empty
 from tests.end_to_end.peers import DICOMWEB, MISSING, orthanc
 from tests.phantoms import Phantom, mr_image, uid
+from tests.seeds import Seed, plant
 from tests.served import served
 
 pytestmark = [pytest.mark.postgres, pytest.mark.peers]
@@ -82,6 +85,25 @@ def test_a_foreign_client_reads_frames_stored_and_decoded(address: str, sent: li
     assert Image.open(io.BytesIO(picture)).size == (6, 8)
     one = client.retrieve_instance(*place)
     assert one.file_meta.TransferSyntaxUID == JPEGLSLossless
+
+
+def test_a_watcher_is_told_over_a_real_websocket(address: str, database_url: str) -> None:
+    store = Store.open(database_url)
+    with store.transaction() as session:
+        plant(session, Seed(name="watched", p_value=0.1))
+    store.close()
+    channel = address.replace("http", "ws", 1)
+    (item,) = httpx.get(f"{address}/workitems", timeout=30).json()
+    name = item["00080018"]["Value"][0]
+    httpx.post(f"{address}/workitems/{name}/subscribers/WATCHER", timeout=30).raise_for_status()
+    with connect(f"{channel}/subscribers/WATCHER") as told:
+        claim = {
+            "00741000": {"vr": "CS", "Value": ["IN PROGRESS"]},
+            "00081195": {"vr": "UI", "Value": ["2.25.7"]},
+        }
+        httpx.put(f"{address}/workitems/{name}/state", json=[claim], timeout=30).raise_for_status()
+        kinds = [json.loads(told.recv(timeout=30))["00001002"]["Value"][0] for _ in range(2)]
+    assert kinds == [5, 1]
 
 
 @pytest.mark.skipif(bool(MISSING) or not DICOMWEB, reason="Orthanc or its DICOMweb plugin is not installed")
