@@ -19,7 +19,9 @@ from sqlalchemy.exc import OperationalError
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
 from service import orders_cli
+from service.audit_cli import audit_app
 from service.errors import TriageError
+from service.messages_cli import messages_app
 from service.models_cli import models_app
 from service.peers_cli import pack, peers_app, pull
 from service.people_cli import people_app, tokens_app
@@ -38,11 +40,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a pretty traceback prints local variables, which may hold identity
 )
 studies_app = typer.Typer(help="Studies: states, reasons, scores.", no_args_is_help=True)
-audit_app = typer.Typer(help="The audit trail.", no_args_is_help=True)
 db_app = typer.Typer(help="The database schema.", no_args_is_help=True)
 app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
+app.add_typer(messages_app, name="messages")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
 app.add_typer(retention_app, name="retention")
@@ -134,11 +136,16 @@ def node(
             stop.wait()
         else:
             from service import wiring
+            from service.audit_export import AuditExport
             from service.node import run_loops
             from service.pull import pulling
             from service.store.migrations import require
 
             store = wiring.waiting_store(settings)
+
+            def tell() -> AuditExport:
+                return wiring.open_audit_export(settings, store)
+
             with pulling(wiring.open_puller(settings, spool, known)):
                 run_loops(
                     {
@@ -146,6 +153,8 @@ def node(
                         "packing": lambda: wiring.open_packing(settings, store, spool, stop),
                         "clearing": lambda: wiring.open_clearing(settings, store, spool),
                         "retention": lambda: wiring.open_retention(settings, store, spool),
+                        "witness": lambda: wiring.open_witness(settings, store),
+                        **({"audit export": tell} if settings.audit_syslog is not None else {}),
                     },
                     stop,
                     check=lambda: require(store),
@@ -156,19 +165,32 @@ def node(
 
 @app.command()
 def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) -> None:
-    """Score or deliver: one role, for many machines."""
+    """Score, or deliver results and messages, or messages alone: one role, for many machines."""
     from service import wiring
+    from service.deliver import Delivery
+    from service.messenger import Messenger
     from service.meters import Meters
+    from service.store.configuration import on_record
     from service.worker import Ended, run_worker
 
     _ignore_hangup()
     settings = begin()
     store = wiring.open_store(settings)
-    url, reaper = wiring.database_url(settings), wiring.open_reaper(settings, store)
+    url = wiring.database_url(settings)
     exits = {Ended.TOLD: 0, Ended.LOST: EXIT_FAILED, Ended.REFUSED: EXIT_REMEDY}
-    if pool is Pool.DELIVER:
-        delivery = wiring.open_delivery(settings, store)
-        ended = run_worker(pool, delivery, slots=delivery.slots, database_url=url, reaper=reaper)
+    if pool is not Pool.INFER:
+        messenger = wiring.open_messenger(settings, store)
+        messenger.follow()
+        work: dict[Pool, Delivery | Messenger] = {Pool.MESSAGE: messenger}
+        if pool is Pool.DELIVER:
+            work = {Pool.DELIVER: wiring.open_delivery(settings, store), **work}
+        with on_record(store, pool.value, settings):
+            ended = run_worker(
+                work,
+                slots=sum(part.slots for part in work.values()),
+                database_url=url,
+                reaper=wiring.open_reaper(settings, store, besides=messenger.follow),
+            )
         sys.exit(exits[ended])
     meters = Meters()
     if settings.worker_metrics_port is not None:
@@ -179,14 +201,14 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     watcher.start()
     try:
         triage = wiring.open_triage(settings, store, serving)
-        ended = run_worker(
-            pool,
-            triage,
-            slots=settings.infer_jobs,
-            database_url=url,
-            reaper=reaper,
-            on_abandon=triage.abandon,
-        )
+        with on_record(store, pool.value, settings):
+            ended = run_worker(
+                {pool: triage},
+                slots=settings.infer_jobs,
+                database_url=url,
+                reaper=wiring.open_reaper(settings, store),
+                on_abandon=triage.abandon,
+            )
     finally:
         stop.set()
         watcher.join()
@@ -201,6 +223,7 @@ def api(api_port: ApiPort = None) -> None:
 
     from service import reception, wiring
     from service.api import create_app
+    from service.store.configuration import on_record
     from service.store.migrations import require
 
     _ignore_hangup()
@@ -211,23 +234,29 @@ def api(api_port: ApiPort = None) -> None:
     active = wiring.active_model(settings)
     pictures = wiring.open_pictures(settings)
     peers = reception.open_peers(settings)
-    uvicorn.run(
-        create_app(
-            store=store,
-            settings=settings,
-            model=active.identity(),
-            follow=active.identity,
-            pictures=pictures,
-            holdings=wiring.open_holdings(settings, pictures),
-            config_digest=wiring.config_digest(settings),
-            card=active.card,
-            destinations=lambda: [peer.name for peer in peers.destinations],
-        ),
-        host=settings.api_host,
-        port=settings.api_port,
-        access_log=False,
-        log_config=None,  # uvicorn's lines go through our own logging
+    app = create_app(
+        store=store,
+        settings=settings,
+        model=active.identity(),
+        follow=active.identity,
+        config_digest=wiring.config_digest(settings),
+        destinations=lambda: [peer.name for peer in peers.destinations],
+        reference=active.reference,
+        pictures=pictures,
+        holdings=wiring.open_holdings(settings, pictures),
+        volumes=wiring.open_volumes(settings),
     )
+    with on_record(store, "api", settings):
+        uvicorn.run(
+            app,
+            host=settings.api_host,
+            port=settings.api_port,
+            access_log=False,
+            log_config=None,  # uvicorn's lines go through our own logging
+            proxy_headers=bool(settings.proxies),
+            forwarded_allow_ips=settings.proxies,
+            server_header=False,
+        )
 
 
 @app.command()
@@ -305,21 +334,6 @@ def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
         out_json(asdict(detail))
     else:
         orders_cli.print_study(detail)
-
-
-@audit_app.command("verify")
-def verify_audit(data: Data = None, as_json: AsJson = False) -> None:
-    """Walk the audit trail; fail where it was changed."""
-    from service import wiring
-    from service.store import audit
-
-    store = wiring.open_store(begin(data=data))
-    with store.transaction() as session:
-        head = audit.verify(session)
-    if as_json:
-        out_json({"intact": True, **asdict(head)})
-    else:
-        out(f"intact: {head.number} rows, head {head.hash}")
 
 
 @db_app.command("upgrade")

@@ -131,6 +131,10 @@ class ScratchFullError(StorageError):
     code = "scratch_full"
 
 
+class ViewerBusyError(TriageError):
+    """Others look at large volumes. Try again in a moment."""
+
+
 class Answer(StrEnum):
     """What the service does about an error of a lower package."""
 

@@ -1,6 +1,9 @@
 """The worklist's filters in a query string, for the API and the page alike."""
 
-from typing import Annotated, Literal
+from dataclasses import asdict
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any, Literal
 
 from fastapi import Query
 from pydantic import AwareDatetime
@@ -47,3 +50,14 @@ def read_filters(
         text=text,
         sort=sort,
     )
+
+
+def asked(query: WorklistQuery) -> dict[str, Any]:
+    """Return what a query asks for, as JSON values: what is not asked for is left out."""
+    return {name: _plain(value) for name, value in asdict(query).items() if value is not None}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value.name.lower() if isinstance(value, Enum) else value

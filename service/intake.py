@@ -18,14 +18,14 @@ from dicom_node.keys import ReceivedHeader
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool, SpooledInstance
 from dicom_node.web.listing import Listing, listing_of
-from service import urgency
+from service import announce, urgency
 from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
 from service.engine import DATABASE_AWAY
 from service.inquiry import Inquiry
-from service.store import Store, audit, dicom_index, identities, packs, studies
+from service.store import Store, audit, dicom_index, identities, packs, reports, studies
 from service.store.studies import Arrival, PendingStudy
-from service.study import PATIENT_CONFLICT
+from service.study import ENDED, PATIENT_CONFLICT
 
 ACTOR = "node"
 # File systems stamp folders in ticks of some milliseconds: a folder this young may change under its stamp.
@@ -202,9 +202,12 @@ class Intake:
         with self.store.transaction() as session:
             if urgent is not None:
                 urgency.raise_priority(session, key, urgent, actor=ACTOR)
+            before = reports.newest_report(session, key)
             revision = studies.complete(session, key, completed_by=trigger, now=now)
             if revision is None:
                 return
+            if before is not None and before.is_current and before.state in ENDED:
+                announce.announce_superseded(session, before)
             if self.is_packing:
                 packs.want(session, revision.id)
                 audit.append(session, "study.completed", actor=ACTOR, study_key=key, revision=revision.number)

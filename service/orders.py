@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from service import engine, urgency
+from service import announce, engine, urgency
 from service.engine import Pool
-from service.store import audit, deliveries, orders
+from service.store import audit, deliveries, orders, outbox
 from service.study import Priority
 
 
@@ -70,6 +70,8 @@ def cancel(session: Session, key: str, *, actor: str) -> Ordered:
             scores=ordered.scores,
             deliveries=ordered.deliveries,
         )
+    for score_id in touched.score_ids:
+        announce.announce_end(session, score_id)
     return ordered
 
 
@@ -115,13 +117,40 @@ def park_destination(session: Session, name: str, *, actor: str) -> Ordered:
     return Ordered(changed=True)
 
 
+def replay_messages(
+    session: Session, *, actor: str, message: str | None = None, channel: str | None = None
+) -> int:
+    """Send messages again; return how many. One whose study a newer message went out for ends *stale*.
+
+    Parameters
+    ----------
+    actor : str
+    message : str, optional
+        Id of one, sent or given up; unset, all that were given up.
+    channel : str, optional
+        Only those of it.
+    """
+    wanted = outbox.dead(channel) if message is None else outbox.named(message)
+    revived = outbox.revive(session, wanted)
+    for row_id, priority in revived.items():
+        engine.enqueue(session, Pool.MESSAGE, row_id, priority=priority)
+    if revived:
+        audit.append(
+            session, "messages.replayed", actor=actor, messages=len(revived), channel=channel, message=message
+        )
+    return len(revived)
+
+
 def unpark_destination(session: Session, name: str, *, actor: str) -> Ordered:
     """Let everything for a destination go on, at once."""
     if not orders.unpark_destination(session, name):
         return Ordered(changed=False)
-    waiting = deliveries.waiting(session, destination=name)
-    for delivery_id, (priority, _) in waiting.items():
-        engine.cancel(session, Pool.DELIVER, delivery_id)  # it would wait for its back-off
-        engine.enqueue(session, Pool.DELIVER, delivery_id, priority=priority)
-    audit.append(session, "destination.unparked", actor=actor, destination=name, deliveries=len(waiting))
-    return Ordered(changed=True, deliveries=len(waiting))
+    results = deliveries.waiting(session, destination=name)
+    messages = outbox.waiting(session, channel=name)
+    for pool, waiting in ((Pool.DELIVER, results), (Pool.MESSAGE, messages)):
+        for row_id, (priority, _) in waiting.items():
+            engine.cancel(session, pool, row_id)  # it would wait for its back-off
+            engine.enqueue(session, pool, row_id, priority=priority)
+    count = len(results) + len(messages)
+    audit.append(session, "destination.unparked", actor=actor, destination=name, deliveries=count)
+    return Ordered(changed=True, deliveries=count)

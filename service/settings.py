@@ -1,7 +1,6 @@
 """Every setting of Vigil, in one place. The only reader of the environment."""
 
 import os
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -9,6 +8,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dicom_node.kinds import ResultKind, read_kinds
+from dicom_node.peer import is_loopback
 from service.access import Masking
 from service.errors import SettingsError
 from service.study import LONGEST_UNREAD_S
@@ -58,6 +58,30 @@ class Settings(BaseSettings):
     masking: Masking = Field(
         Masking.INITIALS,
         description="What the list shows of a patient: full, initials (with age and sex) or none.",
+    )
+
+    oidc: Path | None = Field(
+        None,
+        description="YAML file of the identity provider where people sign in (OpenID Connect). "
+        "Unset: local accounts alone.",
+    )
+    proxies: str = Field(
+        "",
+        description="Addresses or networks of the proxies in front of the API, by comma, whose "
+        "X-Forwarded-For and X-Forwarded-Proto count. Unset: nobody's.",
+    )
+    audit_syslog: str | None = Field(
+        None,
+        pattern=r"^([^:\[\]]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}$",
+        description="HOST:PORT of the audit repository, which gets the audit trail as DICOM audit messages "
+        "by syslog over TLS. Unset: none.",
+    )
+    audit_syslog_authorities: Path | None = Field(
+        None, description="PEM file of the authorities of the audit repository. Unset: the system's."
+    )
+    audit_syslog_certificate: Path | None = Field(
+        None,
+        description="PEM file of our certificate and key for the audit repository. Unset: none is shown.",
     )
 
     receiver: str = Field(
@@ -295,16 +319,6 @@ class Settings(BaseSettings):
         """Variables that make a child process see the same settings."""
         values = self.model_dump(mode="json", exclude_none=True)
         return {**os.environ, **{f"VIGIL_{name.upper()}": str(value) for name, value in values.items()}}
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -25,6 +25,7 @@ class Pool(StrEnum):
 
     INFER = "infer"
     DELIVER = "deliver"
+    MESSAGE = "message"  # what is told besides DICOM; the process of deliveries works on it too
 
 
 class DeliveryStatus(StrEnum):
@@ -34,6 +35,15 @@ class DeliveryStatus(StrEnum):
     DELIVERED = "delivered"  # the destination answered success
     STORED = "stored"  # the destination committed to keep it
     UNDELIVERED = "undelivered"  # retries are used up or the destination refused; a person decides
+
+
+class MessageStatus(StrEnum):
+    """Where one message stands with its channel."""
+
+    WAITING = "waiting"  # to be sent, or to be sent again
+    SENT = "sent"  # the receiver acknowledged it
+    DEAD = "dead"  # retries are used up or the receiver refused; a person decides
+    STALE = "stale"  # a newer message of the same study went out before: this one would undo it
 
 
 class PackState(StrEnum):
@@ -123,6 +133,12 @@ DELIVERY_MOVES: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
     DeliveryStatus.UNDELIVERED: frozenset({DeliveryStatus.WAITING}),
 }
 
+MESSAGE_MOVES: dict[MessageStatus, frozenset[MessageStatus]] = {
+    MessageStatus.WAITING: frozenset({MessageStatus.SENT, MessageStatus.DEAD, MessageStatus.STALE}),
+    MessageStatus.DEAD: frozenset({MessageStatus.WAITING}),
+    MessageStatus.SENT: frozenset({MessageStatus.WAITING}),  # a person wants it sent again
+}
+
 ENDED = frozenset({State.SCORED, State.NOT_ASSESSABLE, State.FAILED})
 
 
@@ -170,3 +186,6 @@ PATIENT_CONFLICT = "patient_conflict"
 
 # Deliveries that count as "the destination has it".
 ARRIVED = frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.STORED})
+
+# Stands in everything with numbers that leaves Vigil.
+DISCLAIMER = "Anomaly ranking, not a diagnosis."

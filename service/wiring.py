@@ -4,6 +4,7 @@ import atexit
 import hashlib
 import json
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +21,15 @@ from models.scores import ModelIdentity
 from service import __version__
 from service.active import ActiveModel
 from service.admission import Admission
+from service.audit_export import AuditExport
 from service.clearing import Clearing
 from service.deliver import Delivery
 from service.errors import DatabaseError, SettingsError
 from service.holdings import Holdings
 from service.inquiry import Inquiry
 from service.intake import Intake
+from service.messages import Senders
+from service.messenger import Messenger
 from service.meters import Meters
 from service.packing import Packing
 from service.provision import Provision
@@ -39,13 +43,16 @@ from service.shares import Shares
 from service.storage import ObjectStore
 from service.storage.folder import FolderStore
 from service.storage.scratch import Scratch
-from service.store import Store
+from service.store import Store, configuration
 from service.store.embedded import EmbeddedDatabase
 from service.store.keeping import Ages
 from service.store.migrations import require
 from service.store.objects import AtHand, LocalObjects, ResultFolder, ResultObjects, ResultStore, Unchecked
 from service.study import State
+from service.syslog import Receiver
 from service.triage import Triage
+from service.volumes import Volumes
+from service.witness import Witness
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
 SHAPING = ("highdicom", "numpy", "pillow", "pydicom", "scipy")
@@ -206,6 +213,19 @@ def open_pictures(settings: Settings) -> LocalObjects:
     return AtHand(ResultStore(objects, open_scratch(settings), folder))
 
 
+def open_volumes(settings: Settings) -> Volumes:
+    """Return scored series as volumes, for a screen."""
+    objects = open_object_store(settings)
+    return Volumes(
+        provision=Provision(
+            spool_folder=settings.spool_folder,
+            objects=objects,
+            scratch=None if objects is None else open_scratch(settings),
+        ),
+        folder=settings.scratch_folder,
+    )
+
+
 def open_holdings(settings: Settings, pictures: LocalObjects) -> Holdings:
     """Return DICOM objects for whoever asks for single ones."""
     objects = open_object_store(settings)
@@ -266,6 +286,23 @@ def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
         ages=retention_ages(settings),
         quarantine_age=None if quarantine_days is None else timedelta(days=quarantine_days),
     )
+
+
+def open_witness(settings: Settings, store: Store) -> Witness:
+    """Record that the node runs; return what writes the audit trail's head down outside of the database."""
+    with store.transaction() as session:
+        configuration.started(session, "node", settings)
+    return Witness(store=store, folder=settings.data)
+
+
+def open_audit_export(settings: Settings, store: Store) -> AuditExport:
+    """Return what tells the audit repository."""
+    receiver = Receiver.open(
+        settings.audit_syslog or "",
+        authorities=settings.audit_syslog_authorities,
+        certificate=settings.audit_syslog_certificate,
+    )
+    return AuditExport(store=store, receiver=receiver)
 
 
 def open_puller(settings: Settings, spool: Spool, peers: Peers) -> Puller:
@@ -339,9 +376,25 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
     )
 
 
-def open_reaper(settings: Settings, store: Store) -> Reaper:
+def open_messenger(settings: Settings, store: Store) -> Messenger:
+    """Return what tells other systems."""
+    peers = open_peers(settings)
+    return Messenger(
+        store=store,
+        senders=Senders(peers),
+        channels=lambda: {channel.name: channel.told for channel in peers.channels},
+        attempts=settings.deliver_attempts,
+    )
+
+
+def open_reaper(settings: Settings, store: Store, *, besides: Callable[[], None] = lambda: None) -> Reaper:
     """Return the loop that brings back the work of dead workers."""
-    return Reaper(store=store, stalled_s=settings.stalled_s, longest_queue_s=settings.longest_queue_s)
+    return Reaper(
+        store=store,
+        stalled_s=settings.stalled_s,
+        longest_queue_s=settings.longest_queue_s,
+        besides=besides,
+    )
 
 
 def log_folder(settings: Settings) -> Path:

@@ -6,6 +6,7 @@ set to ``open`` nobody is asked, and the API listens on this machine alone: so t
 
 import secrets
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -16,9 +17,12 @@ from fastapi.responses import Response
 from service.access import Caller, Permission, Role
 from service.api.dependencies import Parts, PartsOf
 from service.api.problems import ProblemError
+from service.api.tries import count_change
 from service.store import people
+from service.store.people import SESSION_LIFE
 
 COOKIE = "vigil_session"
+BOUND = "__Host-"  # a browser takes such a cookie by https alone, from this host alone, for all of its paths
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -31,7 +35,7 @@ def caller_of(request: Request, parts: PartsOf) -> Caller | None:
     if parts.settings.access == "open":
         return ANYBODY
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    cookie = request.cookies.get(COOKIE)
+    cookie = read_cookie(request, COOKIE)
     if scheme.lower() == "bearer":
         with parts.store.transaction() as session:
             return people.caller_of_token(session, token.strip())
@@ -54,7 +58,7 @@ def require(permission: Permission) -> Callable[..., Coroutine[Any, Any, Caller]
     ------
     ProblemError
         401 where nobody valid asks, 403 where the role does not grant it or the request may come from
-        another page.
+        another page, 429 where somebody changes things faster than a person can.
     """
 
     async def allowed(request: Request, caller: CallerOf) -> Caller:
@@ -67,12 +71,18 @@ def require(permission: Permission) -> Callable[..., Coroutine[Any, Any, Caller]
                 f"The role {caller.role.value} may not do this.",
                 "Ask an administrator for a role that may.",
             )
-        if request.method not in SAFE and caller.csrf is not None:
-            await _check_form(request, caller.csrf)
+        if request.method not in SAFE:
+            if permission is not Permission.SEND:  # instances come as fast as they come
+                count_change(caller)
+            if caller.csrf is not None:
+                await _check_form(request, caller.csrf)
         request.state.caller = caller
         return caller
 
     return allowed
+
+
+Viewer = Annotated[Caller, Depends(require(Permission.VIEW))]
 
 
 def open_to_all() -> None:
@@ -93,16 +103,40 @@ async def _check_form(request: Request, expected: str) -> None:
         )
 
 
-def set_cookie(response: Response, secret: str, request: Request) -> None:
-    """Give a browser its session. Scripts cannot read it and no other site's page can send it."""
+def set_cookie(
+    response: Response, request: Request, secret: str, *, name: str = COOKIE, life: timedelta = SESSION_LIFE
+) -> None:
+    """Give a browser something to keep. Scripts cannot read it, and no other site's form can send it.
+
+    Lax, not strict: a link in the archive's viewer must find its reader signed in. Whatever changes anything
+    is no GET, and carries its session's token.
+    """
     response.set_cookie(
-        COOKIE,
+        _bound(request, name),
         secret,
-        max_age=int(people.SESSION_LIFE.total_seconds()),
+        max_age=int(life.total_seconds()),
         httponly=True,
-        samesite="strict",
-        secure=request.url.scheme == "https",
+        samesite="lax",
+        secure=_is_safe(request),
     )
+
+
+def read_cookie(request: Request, name: str) -> str | None:
+    """Return what a browser kept for us."""
+    return request.cookies.get(_bound(request, name))
+
+
+def drop_cookie(response: Response, request: Request, name: str = COOKIE) -> None:
+    """Have a browser forget."""
+    response.delete_cookie(_bound(request, name), secure=_is_safe(request), httponly=True, samesite="lax")
+
+
+def _bound(request: Request, name: str) -> str:
+    return f"{BOUND}{name}" if _is_safe(request) else name
+
+
+def _is_safe(request: Request) -> bool:
+    return request.url.scheme == "https"
 
 
 def is_open(parts: Parts) -> bool:

@@ -10,12 +10,13 @@ from fastapi.exceptions import RequestValidationError
 
 from models.scores import ModelIdentity
 from service.holdings import Holdings
+from service.provider import Provider
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
 from service.store.worklist import KEY_PATTERN
-
-DISCLAIMER = "Anomaly ranking, not a diagnosis."
+from service.study import DISCLAIMER
+from service.volumes import Volumes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,25 +33,31 @@ class Parts:
         The model in service now.
     pictures : LocalObjects
         Where the heatmaps are.
+    volumes : Volumes
+        Scored series as one volume.
     holdings : Holdings
         Where DICOM objects are.
+    card_of : callable
+        Hash of a model to its card, Markdown; None where this machine has not that model.
     config_digest : str, optional
         Of everything besides the model that shapes a result; without it nothing is scored from here.
-    card : callable
-        Model card of the model in service, Markdown.
     destinations : callable
         Names of the peers that are sent results.
+    provider : Provider or None
+        Where people sign in, besides here.
     """
 
     store: Store
     settings: Settings
     model: ModelIdentity | None
     pictures: LocalObjects
+    volumes: Volumes
     holdings: Holdings
+    card_of: Callable[[str], str | None]
     follow: Callable[[], ModelIdentity] | None = None
     config_digest: str | None = None
-    card: Callable[[], str] = str
     destinations: Callable[[], Sequence[str]] = tuple
+    provider: Provider | None = None
 
     @property
     def model_now(self) -> ModelIdentity | None:

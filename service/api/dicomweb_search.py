@@ -34,7 +34,14 @@ MOST_DIGITS = 8  # of a limit or an offset
 CONTROLS = frozenset({"limit", "offset", "includefield", "fuzzymatching", "accept"})
 NO_FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed."
 
-router = APIRouter(prefix=PREFIX, tags=["dicomweb"])
+router = APIRouter(
+    prefix=PREFIX,
+    tags=["dicomweb"],
+    responses={
+        200: {"description": "What matches.", "content": {JSON_TYPE: {}}},
+        204: {"description": "Nothing matches."},
+    },
+)
 
 
 @router.get("/studies", response_class=JSONResponse)

@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dicom_node.peer import is_loopback
 from service.api.problems import MEDIA_TYPE, problem
-from service.settings import is_loopback
 
 HEADERS: MutableMapping[str, str] = {
     "Content-Security-Policy": (
@@ -26,6 +26,10 @@ HEADERS: MutableMapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 REFUSED = 1008  # close code of a WebSocket: policy
+# The viewer of the study page, besides: its letters and its shading are pictures inside its own file, as
+# data: addresses. It needs no worker, no blob, no WebAssembly and no style of its own for what it shows here.
+_VIEWER_POLICY = f"{HEADERS['Content-Security-Policy']}; img-src 'self' data:"
+_VIEWER_PAGES = "/studies/"
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -61,6 +65,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if scope["path"].startswith(_VIEWER_PAGES):
+                    headers["Content-Security-Policy"] = _VIEWER_POLICY
                 # Nothing of a patient's stays in a browser's cache; the style sheet is asked for again.
                 is_static = scope["path"].startswith("/static/")
                 headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")

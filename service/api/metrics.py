@@ -20,7 +20,8 @@ from dicom_node.spool import QUARANTINE
 from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
-from service.store import packs
+from service.audit_export import NAME
+from service.store import outbox, packs, trail
 from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
@@ -104,6 +105,8 @@ class _Census(Collector):
             packing = packs.waiting(session)
             workers = live_workers(session, stalled_s=self._parts.settings.stalled_s)
             seen = beats(session)
+            untold = None if self._parts.settings.audit_syslog is None else trail.lag(session, NAME)
+            messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
@@ -128,8 +131,21 @@ class _Census(Collector):
         looked = {(name,): age_s for name, age_s in seen.items()}
         yield _gauge("vigil_loop_age_seconds", "Seconds since a loop looked last.", looked, "loop")
         yield _gauge("vigil_workers", "Worker processes with a fresh heartbeat.", {(): float(workers)})
+        yield from self._untold(untold)
+        told = {(channel, status.value): float(count) for (channel, status), count in messages.items()}
+        yield _gauge("vigil_messages", "Messages by channel and status.", told, "channel", "status")
+        ages = {(channel,): age_s for channel, age_s in oldest_messages.items()}
+        meaning = "Age of the oldest message that waits, by channel."
+        yield _gauge("vigil_oldest_message_seconds", meaning, ages, "channel")
         head = {(): float(census.audit_number)}
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
+
+    def _untold(self, lag: trail.Lag | None) -> Iterator[Metric]:
+        """What the audit repository has not got, where there is one."""
+        if lag is not None:
+            rows, age_s = {(): float(lag.rows)}, {(): lag.age_s}
+            yield _gauge("vigil_audit_untold", "Audit rows that the audit repository has not got.", rows)
+            yield _gauge("vigil_audit_untold_seconds", "Age of the oldest of them.", age_s)
 
 
 def _gauge(name: str, meaning: str, values: dict[_LabelsT, float], *labels: str) -> Metric:

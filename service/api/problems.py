@@ -36,6 +36,7 @@ from service.store.feedback import (
 )
 from service.store.marks import NobodyToAssignError
 from service.store.revival import NothingToSendError
+from service.store.saved_filters import TooManyFiltersError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -99,6 +100,7 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
     ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
     KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
+    TooManyFiltersError: (HTTPStatus.CONFLICT, "too-many-filters"),
     NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
     NothingToSendError: (HTTPStatus.NOT_FOUND, "nothing-to-send"),
     NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),

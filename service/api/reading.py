@@ -10,11 +10,11 @@ from pydantic import Field
 
 from service.access import Caller, Masking, Permission, mask
 from service.api import schemas
-from service.api.callers import require
+from service.api.callers import Viewer, require
 from service.api.dependencies import Key, PartsOf, refuse_unknown_parameters
 from service.api.once import ActOf, Versions, refuse_idempotency_key, tag
 from service.api.schemas import Body
-from service.store import audit, feedback, identities, marks, studies
+from service.store import feedback, identities, looks, marks
 from service.store.people import LONGEST_NAME
 from service.study import State, Verdict
 
@@ -35,7 +35,6 @@ LARGEST = 2**31 - 1
 TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
 
 Reader = Annotated[Caller, Depends(require(Permission.READ))]
-Viewer = Annotated[Caller, Depends(require(Permission.VIEW))]
 Number = Annotated[int, InPath(ge=1, le=LARGEST, description="Of the feedback, within its study.")]
 
 
@@ -169,7 +168,9 @@ def give_feedback(act: ActOf, key: Key, said: Give) -> Feedback:
 def list_feedback(parts: PartsOf, caller: Viewer, key: Key) -> list[Feedback]:
     """What was said of a study, each in its newest version, newest first."""
     with parts.store.transaction() as session:
-        return [shown_to(caller, one) for one in feedback.of_study(session, key)]
+        found = [shown_to(caller, one) for one in feedback.of_study(session, key)]
+        looks.viewed(session, key, actor=caller.name)
+    return found
 
 
 @shown.get("/{key}/feedback/{number}")
@@ -177,6 +178,7 @@ def read_feedback(parts: PartsOf, caller: Viewer, response: Response, key: Key, 
     """One feedback in its newest version; the ETag names it."""
     with parts.store.transaction() as session:
         found = feedback.one(session, key, number)
+        looks.viewed(session, key, actor=caller.name)
     tag(response, found.version)
     return shown_to(caller, found)
 
@@ -202,7 +204,5 @@ def correct_feedback(
 def reveal_identity(parts: PartsOf, caller: Reader, key: Key) -> schemas.Identity:
     """Show the whole identity of one study, whatever is masked; who did is on record."""
     with parts.store.transaction() as session:
-        studies.locked(session, key)
-        identity = identities.of_studies(session, [key]).get(key)
-        audit.append(session, "identity.revealed", actor=caller.name, study_key=key)
+        identity = identities.reveal(session, key, actor=caller.name)
     return schemas.Identity.model_validate(mask(identity, Masking.FULL))

@@ -127,7 +127,7 @@ class ModelWithCard(Body):
 
     disclaimer: str
     model: KnownModel
-    card: str | None = Field(description="Markdown; null unless it is in service.")
+    card: str | None = Field(description="Markdown; null where this machine has not that model.")
 
 
 class AuditEvent(Body):
@@ -222,11 +222,10 @@ def list_models(parts: PartsOf) -> list[KnownModel]:
 def read_model(
     parts: PartsOf, sha256: Annotated[str, InPath(pattern="^[0-9a-f]{64}$", description="Of the model.")]
 ) -> ModelWithCard:
-    """One model; with its card where it is in service."""
+    """One model, with its card where this machine has it."""
     for model in _models(parts):
         if model.sha256 == sha256:
-            card = parts.card() if model.is_in_service else None
-            return ModelWithCard(disclaimer=parts.disclaimer, model=model, card=card or None)
+            return ModelWithCard(disclaimer=parts.disclaimer, model=model, card=parts.card_of(sha256))
     raise ProblemError(
         HTTPStatus.NOT_FOUND,
         "unknown-model",

@@ -6,9 +6,10 @@ from fastapi import APIRouter, Depends, Query
 
 from service.access import Permission
 from service.api import schemas
-from service.api.callers import require
+from service.api.callers import Viewer, require
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
-from service.filters import read_filters
+from service.filters import asked, read_filters
+from service.store import looks
 from service.store.order import WorklistQuery
 from service.store.worklist import worklist
 
@@ -25,6 +26,7 @@ LONGEST_CURSOR = 1000  # characters
 @router.get("/worklist")
 def read_worklist(
     parts: PartsOf,
+    caller: Viewer,
     query: Annotated[WorklistQuery, Depends(read_filters)],
     limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = 200,
     cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
@@ -39,6 +41,7 @@ def read_worklist(
             longest_unread_s=parts.settings.longest_unread_s,
             masking=parts.settings.masking,
         )
+        looks.queried(session, "worklist", asked(query), found=found.total, actor=caller.name)
     return schemas.Worklist(
         disclaimer=parts.disclaimer,
         at=found.at,

@@ -36,6 +36,7 @@ class DeliveryJob:
 
     delivery_id: int
     study_key: str
+    score_id: int
     kind: str
     path: str
     sha256: str
@@ -90,6 +91,7 @@ def _job(delivery: DeliveryRow) -> DeliveryJob:
     return DeliveryJob(
         delivery_id=delivery.id,
         study_key=study.key,
+        score_id=delivery.result.score_id,
         kind=delivery.result.kind,
         path=delivery.result.path,
         sha256=delivery.result.sha256,

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from service.access import Masking
 from service.errors import UnknownStudyError
+from service.store.looks import VIEWED
 from service.store.rows import Assessment, Model, WorklistRow, assessment_of, model_of
 from service.store.stages import Stage, stages_of
 from service.store.tables import (
@@ -279,11 +280,9 @@ def study_detail(
 
 
 def _timeline(session: Session, key: str) -> tuple[Event, ...]:
+    happened = (AuditRow.study_key == key, AuditRow.action != VIEWED)  # what happened, not who looked
     newest = session.scalars(
-        select(AuditRow)
-        .where(AuditRow.study_key == key)
-        .order_by(AuditRow.number.desc())
-        .limit(TIMELINE_LIMIT)
+        select(AuditRow).where(*happened).order_by(AuditRow.number.desc()).limit(TIMELINE_LIMIT)
     ).all()
     return tuple(
         Event(

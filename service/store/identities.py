@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.keys import ReceivedHeader
 from service.access import Identity, Masking, ShownIdentity, mask
+from service.store import audit, studies
 from service.store.tables import IdentityRow, StudyRow
 
 _TEXTS = ("study_uid", "name", "patient_id", "issuer", "accession_number", "sex")
@@ -67,6 +68,19 @@ def shown(session: Session, keys: Sequence[str], masking: Masking) -> dict[str, 
     if masking is Masking.NONE:
         return {}
     return {key: mask(identity, masking) for key, identity in of_studies(session, keys).items()}
+
+
+def reveal(session: Session, key: str, *, actor: str) -> Identity | None:
+    """Whom a study is about, in full; who asked is on record in the same transaction.
+
+    Raises
+    ------
+    UnknownStudyError
+        If nobody knows the key.
+    """
+    studies.locked(session, key)
+    audit.append(session, "identity.revealed", actor=actor, study_key=key)
+    return of_studies(session, [key]).get(key)
 
 
 def forget(session: Session, study_id: int) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from dicom_node.web.listing import Listing
-from service.store import dicom_index
+from service.store import dicom_index, maps
+from service.store.maps import StoredMap
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import PARKED, DeliveryStatus, PackState, State, Whereabouts, move
 
@@ -109,6 +110,7 @@ class Outcome:
     values: Mapping[str, Any] = field(default_factory=dict)  # columns of the score
     seconds: Mapping[str, float] = field(default_factory=dict)  # what each stage of the attempt took
     results: Sequence[StoredResult] = ()
+    map: StoredMap | None = None
 
 
 def queue(
@@ -174,6 +176,11 @@ def find(session: Session, score_id: int) -> InferenceJob | None:
     """Return what `begin` returned, without counting; None where the score has ended."""
     score = session.get(ScoreRow, score_id)
     return _inference_job(session, score) if score and score.state is State.QUEUED else None
+
+
+def as_read(session: Session, score_id: int) -> InferenceJob:
+    """Return what an attempt on a score reads, also when it has ended."""
+    return _inference_job(session, session.get_one(ScoreRow, score_id))
 
 
 def _inference_job(session: Session, score: ScoreRow) -> InferenceJob:
@@ -313,6 +320,8 @@ def record(
     score.seconds = dict(outcome.seconds)
     for column, value in outcome.values.items():
         setattr(score, column, value)
+    if outcome.map is not None:
+        maps.put(session, score.id, outcome.map)
     deliveries = []
     for result in outcome.results:
         row = ResultRow(

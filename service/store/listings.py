@@ -129,8 +129,8 @@ _JOBS = table(
     column("priority", Integer),
     column("scheduled_at", DateTime(timezone=True)),
 )
-# Values of an enumeration in PostgreSQL, which takes no text for them.
-_WAITING, _RUNNING = literal_column("'todo'", Text), literal_column("'doing'", Text)
+_WAITING: ColumnElement[str] = literal_column("'todo'")  # of an enumeration in PostgreSQL
+_RUNNING: ColumnElement[str] = literal_column("'doing'")
 _ROW_ID = cast(literal_column("procrastinate_jobs.args->>'row_id'"), BigInteger)
 
 

@@ -94,7 +94,7 @@ def invite(session: Session, role: Role, *, actor: str, name: str | None = None)
     secret = secrets.token_urlsafe(32)
     session.add(
         InvitationRow(
-            digest=_digest(secret),
+            digest=digest(secret),
             role=role.value,
             person_id=person_id,
             expires_at=datetime.now(UTC) + INVITATION_LIFE,
@@ -152,7 +152,7 @@ def accept(session: Session, secret: str, *, name: str, password: str) -> str:
     return chosen
 
 
-def sign_in(session: Session, name: str, password: str) -> str:
+def sign_in(session: Session, name: str, password: str, *, address: str = "") -> str:
     """Return the secret of a new session.
 
     Raises
@@ -168,10 +168,10 @@ def sign_in(session: Session, name: str, password: str) -> str:
         raise SignInError(SignInError.__doc__) from error
     if person is None or person.password_hash is None:
         raise SignInError(SignInError.__doc__)
-    return _begin_session(session, person, by="password")
+    return _begin_session(session, person, by="password", address=address)
 
 
-def sign_in_subject(session: Session, subject: str, *, name: str, role: Role) -> str:
+def sign_in_subject(session: Session, subject: str, *, name: str, role: Role, address: str = "") -> str:
     """Return the secret of a new session of somebody an identity provider vouches for.
 
     Parameters
@@ -187,7 +187,7 @@ def sign_in_subject(session: Session, subject: str, *, name: str, role: Role) ->
     if person is None:
         taken = session.scalar(select(func.count()).select_from(PersonRow).where(PersonRow.name == name))
         person = PersonRow(
-            name=f"{name} ({_digest(subject)[:6]})" if taken else name, role=role.value, subject=subject
+            name=f"{name} ({digest(subject)[:6]})" if taken else name, role=role.value, subject=subject
         )
         session.add(person)
         session.flush()
@@ -195,7 +195,7 @@ def sign_in_subject(session: Session, subject: str, *, name: str, role: Role) ->
     if person.ended_at is not None:
         raise SignInError("This account was ended. Ask an administrator.")
     person.role = role.value
-    return _begin_session(session, person, by="identity provider")
+    return _begin_session(session, person, by="identity provider", address=address)
 
 
 def caller_of_session(session: Session, secret: str, *, now: datetime | None = None) -> Caller | None:
@@ -205,7 +205,7 @@ def caller_of_session(session: Session, secret: str, *, now: datetime | None = N
         select(SessionRow, PersonRow)
         .join(PersonRow, PersonRow.id == SessionRow.person_id)
         .where(
-            SessionRow.digest == _digest(secret),
+            SessionRow.digest == digest(secret),
             SessionRow.expires_at > at,
             SessionRow.used_at > at - SESSION_REST,
             PersonRow.ended_at.is_(None),
@@ -222,16 +222,24 @@ def caller_of_session(session: Session, secret: str, *, now: datetime | None = N
 def sign_out(session: Session, secret: str) -> None:
     """End a session; harmless where it has ended."""
     person_id = session.scalar(
-        delete(SessionRow).where(SessionRow.digest == _digest(secret)).returning(SessionRow.person_id)
+        delete(SessionRow).where(SessionRow.digest == digest(secret)).returning(SessionRow.person_id)
     )
     if person_id is not None:
         audit.append(session, "person.signed_out", actor=session.get_one(PersonRow, person_id).name)
 
 
+def sign_out_everywhere(session: Session, name: str) -> None:
+    """End all sessions of an account."""
+    person = _active(session, name)
+    if person is not None:
+        _end_sessions(session, person.id)
+        audit.append(session, "person.signed_out", actor=name, everywhere=True)
+
+
 def caller_of_token(session: Session, secret: str, *, now: datetime | None = None) -> Caller | None:
     """Return whom a token speaks for; None where it is unknown, revoked or too old."""
     at = now or datetime.now(UTC)
-    row = session.scalar(select(TokenRow).where(TokenRow.digest == _digest(secret)))
+    row = session.scalar(select(TokenRow).where(TokenRow.digest == digest(secret)))
     if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= at):
         return None
     return Caller(name=f"token:{row.name}", role=Role(row.role))
@@ -253,7 +261,7 @@ def make_token(
         .values(
             name=name,
             role=role.value,
-            digest=_digest(secret),
+            digest=digest(secret),
             created_by=actor,
             expires_at=None if life is None else datetime.now(UTC) + life,
         )
@@ -327,26 +335,17 @@ def end_account(session: Session, name: str, *, actor: str) -> None:
     audit.append(session, "person.ended", actor=actor, account=name)
 
 
-def sweep(session: Session) -> None:
-    """Remove sessions and links that have ended."""
-    now = datetime.now(UTC)
-    session.execute(delete(InvitationRow).where(InvitationRow.expires_at <= now))
-    session.execute(
-        delete(SessionRow).where((SessionRow.expires_at <= now) | (SessionRow.used_at <= now - SESSION_REST))
-    )
-
-
-def _begin_session(session: Session, person: PersonRow, *, by: str) -> str:
+def _begin_session(session: Session, person: PersonRow, *, by: str, address: str) -> str:
     secret = secrets.token_urlsafe(32)
     session.add(
         SessionRow(
-            digest=_digest(secret),
+            digest=digest(secret),
             person_id=person.id,
             csrf=secrets.token_urlsafe(32),
             expires_at=datetime.now(UTC) + SESSION_LIFE,
         )
     )
-    audit.append(session, "person.signed_in", actor=person.name, by=by)
+    audit.append(session, "person.signed_in", actor=person.name, by=by, address=address)
     return secret
 
 
@@ -361,7 +360,7 @@ def _active(session: Session, name: str) -> PersonRow | None:
 def _invitation(session: Session, secret: str) -> InvitationRow | None:
     return session.scalar(
         select(InvitationRow)
-        .where(InvitationRow.digest == _digest(secret), InvitationRow.expires_at > datetime.now(UTC))
+        .where(InvitationRow.digest == digest(secret), InvitationRow.expires_at > datetime.now(UTC))
         .with_for_update()
     )
 
@@ -389,5 +388,6 @@ def _token(row: TokenRow) -> Token:
     )
 
 
-def _digest(secret: str) -> str:
+def digest(secret: str) -> str:
+    """What is stored of a secret with 256 random bits."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,6 +1,7 @@
 """Codes in words for people. One table each; a code without words is a failing test."""
 
 from service.completeness import Trigger
+from service.store.order import Sort
 from service.study import (
     COMMITMENT_FAILED,
     COMMITMENT_NOT_OFFERED,
@@ -12,7 +13,9 @@ from service.study import (
     SOP_CLASS_REFUSED,
     Band,
     DeliveryStatus,
+    Priority,
     State,
+    Verdict,
     Whereabouts,
 )
 from service.why import REASONS, reason
@@ -107,8 +110,48 @@ ACTIONS: dict[str, str] = {
     "workitem.subscribed": "Somebody watches the work item",
     "workitem.unsubscribed": "Somebody watches the work item no more",
     "model.activated": "Another model was put in service",
+    "study.seen": "Seen by a reader",
+    "study.unseen": "Mark of having been seen taken back",
+    "study.assigned": "Given to a reader, or to nobody",
+    "feedback.given": "Judged by a reader",
+    "feedback.corrected": "Judgement corrected",
+    "identity.revealed": "Identity revealed to a reader",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",
+}
+
+STAGES: dict[str, str] = {
+    "received": "Receiving",
+    "complete": "Waiting for more images",
+    "queued": "Making the job",
+    "claimed": "Waiting for a worker",
+    "fetch": "Fetching the images",
+    "read": "Reading and checking them",
+    "score": "Scoring",
+    "build": "Building the results",
+    "keep": "Keeping the results",
+    "scored": "Scored, all of the attempt",
+    "not_assessable": "Found not assessable, all of the attempt",
+    "failed": "Failed, all of the attempt",
+    "sent": "Sending",
+    "confirmed": "Waiting for confirmation",
+}
+
+LOOKS: dict[str, str] = {
+    "study.viewed": "opened it",
+    "study.seen": "marked it as seen",
+    "study.unseen": "took back that it was seen",
+    "identity.revealed": "revealed whose it is",
+    "feedback.given": "gave feedback",
+    "feedback.corrected": "corrected feedback",
+}
+
+VERDICTS: dict[str, str] = {  # in the order of their keys, from 1
+    Verdict.CONFIRMED_FINDING: "Confirmed finding",
+    Verdict.FALSE_ALARM: "False alarm",
+    Verdict.ARTEFACT: "Artefact",
+    Verdict.NOT_RELEVANT: "Not relevant",
+    Verdict.WRONG_STUDY: "Wrong study",
 }
 
 TRIGGERS: dict[str, str] = {
@@ -119,6 +162,20 @@ TRIGGERS: dict[str, str] = {
     Trigger.COMMITMENT_REQUEST: "the modality asked to commit to all of it",
     Trigger.ARCHIVE_COUNT: "the archive holds as many images as came",
     "model_changed": "the model or its configuration changed",
+}
+
+PRIORITIES: dict[Priority, str] = {
+    Priority.STAT: "STAT",
+    Priority.URGENT: "urgent",
+    Priority.ROUTINE: "routine",
+    Priority.SCREENING: "screening",
+}
+
+SORTS: dict[Sort, str] = {
+    Sort.TRIAGE: "Triage order",
+    Sort.PERCENTILE: "Most unusual first",
+    Sort.OLDEST: "Oldest first",
+    Sort.NEWEST: "Newest first",
 }
 
 BANDS: dict[Band, str] = {

@@ -10,13 +10,14 @@ from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from dicom_node.scu import Receipt
 from dicom_node.services.commitment import Mailbox
 from service import engine
-from service.deliver import AT_ONCE, LONGEST_PAUSE_S, Delivery, pause_s
+from service.deliver import Delivery
 from service.engine import Pool
 from service.replay import Replayed, replay
 from service.store import Store, audit, jobs, studies
 from service.store.objects import Unchecked
 from service.store.tables import AuditRow, DeliveryRow, ResultRow
 from service.study import DeliveryStatus
+from service.turns import AT_ONCE, LONGEST_PAUSE_S, pause_s
 from tests.fakes import FakeDestination
 from tests.ordered import ordered
 from tests.service.test_jobs import SCORED

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from service.access import Role
 from service.errors import AccountError
-from service.store import Store, audit, people
+from service.store import Store, audit, people, sign_ins
 from service.store.tables import PersonRow, SessionRow, TokenRow
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of nobody
@@ -86,7 +86,7 @@ def test_a_session_ends_by_rest_and_by_age(store: Store) -> None:
         row.used_at = now + timedelta(hours=13)
         assert people.caller_of_session(session, secret, now=now + timedelta(hours=13)) is None
         row.expires_at = now
-        people.sweep(session)
+        sign_ins.sweep(session)
         assert session.scalars(select(SessionRow)).all() == []
 
 

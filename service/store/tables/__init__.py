@@ -7,9 +7,12 @@ configuration, one result per score and kind, one delivery per result and destin
 from service.store.tables.actions import AnswerRow, FeedbackRow
 from service.store.tables.base import SCHEMA, Base
 from service.store.tables.changes import ChangeRow, SecretRow
+from service.store.tables.filters import SavedFilterRow
 from service.store.tables.identity import IdentityRow
-from service.store.tables.people import InvitationRow, PersonRow, SessionRow, TokenRow
-from service.store.tables.running import AuditRow, HeartbeatRow, ParkedDestinationRow
+from service.store.tables.maps import MapRow
+from service.store.tables.messages import ChannelRow, MessageRow
+from service.store.tables.people import InvitationRow, PersonRow, SessionRow, SignInRow, TokenRow
+from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.store.tables.web import ListedInstanceRow, ListedSeriesRow, ListedStudyRow
 from service.store.tables.workitems import SubscriptionRow, WorkitemEventRow, WorkitemRow
@@ -17,9 +20,11 @@ from service.store.tables.workitems import SubscriptionRow, WorkitemEventRow, Wo
 __all__ = [
     "SCHEMA",
     "AnswerRow",
+    "AuditExportRow",
     "AuditRow",
     "Base",
     "ChangeRow",
+    "ChannelRow",
     "DeliveryRow",
     "FeedbackRow",
     "HeartbeatRow",
@@ -29,13 +34,17 @@ __all__ = [
     "ListedInstanceRow",
     "ListedSeriesRow",
     "ListedStudyRow",
+    "MapRow",
+    "MessageRow",
     "ParkedDestinationRow",
     "PersonRow",
     "ResultRow",
     "RevisionRow",
+    "SavedFilterRow",
     "ScoreRow",
     "SecretRow",
     "SessionRow",
+    "SignInRow",
     "StudyRow",
     "SubscriptionRow",
     "TokenRow",

@@ -13,7 +13,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-from service.study import DeliveryStatus, PackState, State, Verdict, Whereabouts
+from service.study import DeliveryStatus, MessageStatus, PackState, State, Verdict, Whereabouts
 
 SCHEMA = "vigil"
 
@@ -49,6 +49,7 @@ class Base(DeclarativeBase):
         str: Text,
         State: _coded(State),
         DeliveryStatus: _coded(DeliveryStatus),
+        MessageStatus: _coded(MessageStatus),
         PackState: _coded(PackState),
         Verdict: _coded(Verdict),
         Whereabouts: _coded(Whereabouts),

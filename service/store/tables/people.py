@@ -46,6 +46,19 @@ class SessionRow(Base):
     expires_at: Mapped[datetime]
 
 
+class SignInRow(Base):
+    """Somebody on the way to the identity provider and back. Its removal is its use, so it is used once."""
+
+    __tablename__ = "sign_in"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)  # of the state
+    browser: Mapped[str]  # digest of what the browser that began it keeps
+    nonce: Mapped[str]
+    verifier: Mapped[str]
+    target: Mapped[str]
+    expires_at: Mapped[datetime]
+
+
 class TokenRow(Base):
     """What another system shows to be let in."""
 

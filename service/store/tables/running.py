@@ -41,4 +41,14 @@ class AuditRow(Base):
     previous: Mapped[str]
     hash: Mapped[str]
 
-    __table_args__ = (Index(None, "study_key"),)
+    __table_args__ = (Index(None, "study_key"), Index(None, "actor", "at"))
+
+
+class AuditExportRow(Base):
+    """How far the audit trail has been told elsewhere."""
+
+    __tablename__ = "audit_export"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, server_default="0")  # newest row that arrived
+    told_at: Mapped[datetime | None]

@@ -6,25 +6,30 @@ from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
+from limits import RateLimitItemPerMinute
+from sqlalchemy import select
 
 from service.access import GRANTS, Permission, Role
-from service.api import create_app
+from service.api import create_app, tries
 from service.api.callers import COOKIE, CSRF_HEADER, open_to_all, require
-from service.api.signin import forget_tries
 from service.settings import Settings
 from service.store import Store, people
+from service.store.tables import AuditRow
 from tests.seeds import MODEL
 from tests.web_client import TestClient
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of nobody
 KEY = "a" * 20
-PUBLIC = {"/healthz", "/readyz", "/metrics", "/sign-in", "/welcome"}
+PUBLIC = {
+    *("/healthz", "/readyz", "/metrics"),
+    *("/sign-in", "/sign-in/provider", "/sign-in/provider/return", "/welcome"),
+}
 NEEDS = {require(permission): permission for permission in Permission}
 
 
 @pytest.fixture(autouse=True)
 def _no_tries_yet() -> None:
-    forget_tries()
+    tries.forget()
 
 
 @pytest.fixture
@@ -60,6 +65,7 @@ def address(route: APIRoute) -> str:
         ("frames", "1"), ("trail:path", "00282000"), ("workitem", "1.5"), ("aet", "TEST"),
         ("name", "nobody"), ("token_id", "99999"),
         ("number", "1"), ("sha256", "0" * 64),
+        ("kind", "Task"),
     ):  # fmt: skip
         path = path.replace(f"{{{name}}}", value)
     assert "{" not in path, f"say what {path} is asked with"
@@ -156,7 +162,10 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(app_client: TestC
     form = {"code": secret, "name": "vic", "password": PASSWORD}
     cookie = app_client.post("https://127.0.0.1:8080/welcome", data=form).headers["set-cookie"].lower()
     assert "httponly" in cookie
-    assert "samesite=strict" in cookie
+    assert "samesite=lax" in cookie
+    assert cookie.startswith("__host-")
+    assert "path=/;" in cookie
+    assert "domain" not in cookie
     assert "secure" in cookie
 
 
@@ -185,15 +194,51 @@ def test_a_change_with_the_sessions_token_is_made(app_client: TestClient, store:
 def test_signing_out_ends_the_session_on_the_server(app_client: TestClient, store: Store) -> None:
     csrf = signed_in(app_client, store)
     cookie = app_client.cookies[COOKIE]
-    assert app_client.post("/sign-out", data={"csrf": csrf}).status_code == 303
+    assert app_client.post("/sign-out", data={"csrf": csrf}).status_code == 200
     answer = app_client.get("/api/v1/me", headers={"Cookie": f"{COOKIE}={cookie}"})
     assert answer.status_code == 401
 
 
-def test_guessing_is_slowed_down(app_client: TestClient) -> None:
-    tries = [app_client.post("/sign-in", data={"name": "a", "password": "b"}) for _ in range(11)]
-    assert [answer.status_code for answer in tries] == [401] * 10 + [429]
-    assert int(tries[-1].headers["retry-after"]) > 0
+def test_signing_out_everywhere_ends_the_sessions_of_other_browsers(
+    app_client: TestClient, store: Store
+) -> None:
+    csrf = signed_in(app_client, store)
+    with store.transaction() as session:
+        other = people.sign_in(session, "ada", PASSWORD)
+    app_client.post("/sign-out", data={"csrf": csrf, "everywhere": "true"})
+    answer = app_client.get("/api/v1/me", headers={"Cookie": f"{COOKIE}={other}"})
+    assert answer.status_code == 401
+
+
+def test_a_failed_sign_in_is_on_record_by_account_and_not_by_what_was_typed(
+    app_client: TestClient, store: Store
+) -> None:
+    signed_in(app_client, store)
+    for name in ("ada", "my secret password"):
+        app_client.post("/sign-in", data={"name": name, "password": "wrong"})
+    with store.transaction() as session:
+        rows = session.scalars(select(AuditRow).where(AuditRow.action == "person.sign_in_failed")).all()
+    assert [(row.actor, row.detail) for row in rows] == [
+        (actor, {"reason": "password", "address": "testclient"}) for actor in ("ada", "nobody")
+    ]
+
+
+def test_guessing_is_slowed_down(app_client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tries, "OF_ADDRESS", RateLimitItemPerMinute(1))
+    answers = [app_client.post("/sign-in", data={"name": "a", "password": "b"}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [401, 429]
+    assert int(answers[-1].headers["retry-after"]) > 0
+
+
+def test_changes_are_counted_and_instances_are_not(
+    app_client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tries, "OF_CALLER", RateLimitItemPerMinute(1))
+    headers = bearer(store, Role.ADMIN)
+    changes = [app_client.delete("/api/v1/tokens/99999", headers=headers).status_code for _ in range(2)]
+    instances = [app_client.post("/dicom-web/studies", headers=headers).status_code for _ in range(2)]
+    assert changes == [404, 429]
+    assert instances == [415, 415]
 
 
 def test_open_access_is_refused_where_others_can_reach_it(tmp_path: Path) -> None:

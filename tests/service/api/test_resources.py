@@ -1,10 +1,13 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.artefact import CARD, MANIFEST, identity_sha256, read_manifest
+from models.catalogue import list_artefacts
 from service import engine
 from service.access import Role
 from service.api import create_app
@@ -28,7 +31,6 @@ def admin(store: Store, tmp_path: Path) -> Iterator[TestClient]:
         store=store,
         settings=Settings(data=tmp_path),
         model=MODEL,
-        card=lambda: "# Card",
         destinations=lambda: ["pacs", "new"],
     )
     with TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False) as client:
@@ -209,7 +211,7 @@ def test_destinations_are_those_of_the_peers_file_and_those_of_before(
     assert sum(found["new"]["deliveries"].values()) == 0
 
 
-def test_the_model_in_service_stands_first_and_brings_its_card(admin: TestClient, store: Store) -> None:
+def test_the_model_in_service_stands_first(admin: TestClient, store: Store) -> None:
     (unused,) = admin.get("/api/v1/models").json()
     assert (unused["is_in_service"], unused["first_at"], unused["reference_n"]) == (True, None, MODEL.n)
     with store.transaction() as session:
@@ -221,8 +223,17 @@ def test_the_model_in_service_stands_first_and_brings_its_card(admin: TestClient
         1,
     )
     one = admin.get(f"/api/v1/models/{MODEL_SHA256}").json()
-    assert (one["model"], one["card"]) == (used, "# Card")
+    assert (one["model"], one["card"]) == (used, None)  # nobody has the model of the tests
     assert admin.get(f"/api/v1/models/{'0' * 64}").json()["type"] == "urn:vigil:problem:unknown-model"
+
+
+def test_a_model_that_is_here_brings_its_card(store: Store, settings: Settings) -> None:
+    (shipped,) = list_artefacts()
+    sha256 = identity_sha256(read_manifest(shipped / MANIFEST))
+    app = create_app(store=store, settings=settings, model=replace(MODEL, sha256=sha256))
+    client = TestClient(app, base_url="http://127.0.0.1:8080")
+    card = client.get(f"/api/v1/models/{sha256}").json()["card"]
+    assert card == (shipped / CARD).read_text(encoding="utf-8")
 
 
 def test_feedback_is_found_and_its_notes_are_for_readers(admin: TestClient, store: Store) -> None:

@@ -6,11 +6,10 @@ import pytest
 from PIL import Image
 from sqlalchemy import update
 
-from service.api.dependencies import DISCLAIMER
 from service.settings import Settings
 from service.store import Store
 from service.store.tables import ResultRow
-from service.study import DeliveryStatus, State
+from service.study import DISCLAIMER, DeliveryStatus, State
 from tests.seeds import MODEL, REGIONS, Seed, plant, study_key, write_capture
 from tests.web_client import TestClient
 

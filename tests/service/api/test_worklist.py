@@ -1,8 +1,7 @@
 import pytest
 
-from service.api.dependencies import DISCLAIMER
 from service.store import Store
-from service.study import DeliveryStatus, State
+from service.study import DISCLAIMER, DeliveryStatus, State
 from tests.seeds import CALIBRATION_SHA256, GROUP, MODEL, MODEL_SHA256, Seed, plant
 from tests.web_client import TestClient
 
