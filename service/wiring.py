@@ -229,12 +229,8 @@ def open_volumes(settings: Settings) -> Volumes:
 def open_holdings(settings: Settings, pictures: LocalObjects) -> Holdings:
     """Return DICOM objects for whoever asks for single ones."""
     objects = open_object_store(settings)
-    return Holdings(
-        spool_folder=settings.spool_folder,
-        results=pictures,
-        objects=objects,
-        scratch=None if objects is None else open_scratch(settings),
-    )
+    scratch = None if objects is None else open_scratch(settings)
+    return Holdings(spool_folder=settings.spool_folder, results=pictures, objects=objects, scratch=scratch)
 
 
 def open_packing(settings: Settings, store: Store, spool: Spool, stop: Event) -> Packing:
