@@ -20,6 +20,7 @@ from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
 from service import orders_cli
 from service.audit_cli import audit_app
+from service.db_cli import db_app
 from service.errors import TriageError
 from service.messages_cli import messages_app
 from service.models_cli import models_app
@@ -41,7 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a pretty traceback prints local variables, which may hold identity
 )
 studies_app = typer.Typer(help="Studies: states, reasons, scores.", no_args_is_help=True)
-db_app = typer.Typer(help="The database schema.", no_args_is_help=True)
 app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
@@ -342,15 +342,6 @@ def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
         out_json(asdict(detail))
     else:
         orders_cli.print_study(detail)
-
-
-@db_app.command("upgrade")
-def upgrade_database(data: Data = None) -> None:
-    """Bring the database to this version's schema."""
-    from service import wiring
-    from service.store.migrations import upgrade
-
-    upgrade(wiring.open_any_store(begin(data=data)))
 
 
 def _welcome_first_person(settings: Settings) -> None:

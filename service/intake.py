@@ -19,7 +19,6 @@ from dicom_node.signals import Signals
 from dicom_node.spool import Spool, SpooledInstance
 from dicom_node.web.listing import Listing, listing_of
 from service import announce, urgency
-from service.access import Identity
 from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
 from service.engine import DATABASE_AWAY
@@ -141,7 +140,7 @@ class Intake:
                 outcome = studies.register(session, key, arrivals)
                 for one, arrival in zip(found, arrivals, strict=True):
                     if one.header is not None and not arrival.is_own:
-                        identities.note(session, key, _identity(one.header))
+                        identities.note(session, key, identities.stated(one.header))
                         break  # the others say the same, or the study gets its flag
                 dicom_index.note_received(
                     session, key, {one.instance.file_name: one.listing for one in found if one.listing}
@@ -257,20 +256,6 @@ class _Found:
     header: ReceivedHeader | None
     sha256: str
     listing: Listing | None = None
-
-
-def _identity(header: ReceivedHeader) -> Identity:
-    person = header.person
-    return Identity(
-        name=person.name,
-        patient_id=person.patient_id,
-        issuer=person.issuer,
-        accession_number=header.accession_number,
-        birth_date=person.birth_date,
-        age_years=person.age_years,
-        sex=person.sex,
-        study_uid=header.study_uid,
-    )
 
 
 def _read(instance: SpooledInstance) -> _Found:

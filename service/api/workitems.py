@@ -39,7 +39,14 @@ SUBSCRIBER = WORKITEM + "/subscribers/{aet}"
 STRICT = [Depends(refuse_unknown_parameters)]
 
 
-@router.get("/workitems", response_class=JSONResponse)
+@router.get(
+    "/workitems",
+    response_class=JSONResponse,
+    responses={
+        200: {"description": "What matches.", "content": {JSON_TYPE: {}}},
+        204: {"description": "Nothing matches."},
+    },
+)
 def search_workitems(parts: PartsOf, caller: Reader, request: Request) -> Response:
     """Work items that match, in the order of the worklist."""
     given = request.query_params
@@ -65,7 +72,12 @@ def search_workitems(parts: PartsOf, caller: Reader, request: Request) -> Respon
     return JSONResponse(documents, headers=headers, media_type=JSON_TYPE)
 
 
-@router.get(WORKITEM, response_class=JSONResponse, dependencies=STRICT)
+@router.get(
+    WORKITEM,
+    response_class=JSONResponse,
+    responses={200: {"description": "One work item.", "content": {JSON_TYPE: {}}}},
+    dependencies=STRICT,
+)
 def retrieve_workitem(parts: PartsOf, caller: Reader, request: Request, workitem: Uid) -> Response:
     """One work item. Its Transaction UID is never told."""
     with _told(), parts.store.transaction() as session:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from sqlalchemy import Select, delete, exists, func, or_, select
+from sqlalchemy import delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -13,12 +13,8 @@ from service.store.tables import (
     ListedInstanceRow,
     ListedSeriesRow,
     ListedStudyRow,
-    ResultRow,
-    RevisionRow,
-    ScoreRow,
     StudyRow,
 )
-from service.study import Whereabouts
 
 _OF_INSTANCE = (
     "sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "frames", "rows", "columns", "bits_allocated",
@@ -62,38 +58,6 @@ def forget(session: Session, study_id: int) -> None:
     session.execute(delete(ListedSeriesRow).where(ListedSeriesRow.study_id == study_id, ~holds_instances))
     holds_series = exists().where(ListedSeriesRow.study_id == ListedStudyRow.study_id)
     session.execute(delete(ListedStudyRow).where(ListedStudyRow.study_id == study_id, ~holds_series))
-
-
-def unlisted_received() -> Select[str, str]:
-    """Build the query for study key and file name of instances in hand that no search finds."""
-    return (
-        select(StudyRow.key, InstanceRow.file_name)
-        .join(StudyRow, StudyRow.id == InstanceRow.study_id)
-        .where(
-            StudyRow.bytes_are == Whereabouts.HERE,
-            ~InstanceRow.is_deleted,
-            InstanceRow.sop_class_uid != "",
-            ~exists().where(ListedInstanceRow.received_id == InstanceRow.id),
-            # One of our own that came back is listed as the result it is.
-            ~InstanceRow.is_own,
-        )
-        .order_by(InstanceRow.id)
-    )
-
-
-def unlisted_results() -> Select[int, int]:
-    """Build the query for study id and result id of results that no search finds."""
-    return (
-        select(RevisionRow.study_id, ResultRow.id)
-        .join(ScoreRow, ScoreRow.revision_id == RevisionRow.id)
-        .join(ResultRow, ResultRow.score_id == ScoreRow.id)
-        .join(StudyRow, StudyRow.id == RevisionRow.study_id)
-        .where(
-            StudyRow.bytes_are == Whereabouts.HERE,
-            ~exists().where(ListedInstanceRow.result_id == ResultRow.id),
-        )
-        .order_by(ResultRow.id)
-    )
 
 
 def _note(session: Session, study_id: int, found: Sequence[tuple[Listing, Mapping[str, int]]]) -> None:

@@ -6,12 +6,28 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from dicom_node.keys import ReceivedHeader
 from service.access import Identity, Masking, ShownIdentity, mask
 from service.store import audit, studies
 from service.store.tables import IdentityRow, StudyRow
 
 _TEXTS = ("study_uid", "name", "patient_id", "issuer", "accession_number", "sex")
 _NUMBERS = ("birth_date", "age_years")
+
+
+def stated(header: ReceivedHeader) -> Identity:
+    """Whom an instance says that it is about."""
+    person = header.person
+    return Identity(
+        name=person.name,
+        patient_id=person.patient_id,
+        issuer=person.issuer,
+        accession_number=header.accession_number,
+        birth_date=person.birth_date,
+        age_years=person.age_years,
+        sex=person.sex,
+        study_uid=header.study_uid,
+    )
 
 
 def note(session: Session, key: str, identity: Identity) -> None:
