@@ -30,6 +30,10 @@ LARGEST_OFFSET = 10_000_000
 CONTROLS = frozenset({"limit", "offset", "includefield", "fuzzymatching"})
 
 router = APIRouter(prefix=PREFIX, tags=["workitems"])
+DOCUMENTS: dict[int | str, dict[str, object]] = {
+    200: {"description": "Work items, as DICOM JSON.", "content": {JSON_TYPE: {}}},
+    204: {"description": "Nothing matches."},
+}
 
 Claimant = Annotated[Caller, Depends(require(Permission.CLAIM))]
 Aet = Annotated[str, InPath(pattern=r"^[A-Za-z0-9_.+ -]{1,16}$")]
@@ -39,14 +43,7 @@ SUBSCRIBER = WORKITEM + "/subscribers/{aet}"
 STRICT = [Depends(refuse_unknown_parameters)]
 
 
-@router.get(
-    "/workitems",
-    response_class=JSONResponse,
-    responses={
-        200: {"description": "What matches.", "content": {JSON_TYPE: {}}},
-        204: {"description": "Nothing matches."},
-    },
-)
+@router.get("/workitems", response_class=JSONResponse, responses=DOCUMENTS)
 def search_workitems(parts: PartsOf, caller: Reader, request: Request) -> Response:
     """Work items that match, in the order of the worklist."""
     given = request.query_params
@@ -72,12 +69,7 @@ def search_workitems(parts: PartsOf, caller: Reader, request: Request) -> Respon
     return JSONResponse(documents, headers=headers, media_type=JSON_TYPE)
 
 
-@router.get(
-    WORKITEM,
-    response_class=JSONResponse,
-    responses={200: {"description": "One work item.", "content": {JSON_TYPE: {}}}},
-    dependencies=STRICT,
-)
+@router.get(WORKITEM, response_class=JSONResponse, responses={200: DOCUMENTS[200]}, dependencies=STRICT)
 def retrieve_workitem(parts: PartsOf, caller: Reader, request: Request, workitem: Uid) -> Response:
     """One work item. Its Transaction UID is never told."""
     with _told(), parts.store.transaction() as session:
