@@ -18,7 +18,7 @@ from service.study import (
     Verdict,
     Whereabouts,
 )
-from service.why import REASONS, reason
+from service.why import PERCENTILE, RAW_SCORE, REASONS, reason
 
 __all__ = ["REASONS", "reason"]
 
@@ -178,6 +178,9 @@ TRIGGERS: dict[str, str] = {
     Trigger.ARCHIVE_COUNT: "the archive holds as many images as came",
     "model_changed": "the model or its configuration changed",
 }
+
+# On a list, where the percentile and what it stands on are said beside it.
+SHORT_WHY: dict[str, str] = {PERCENTILE: "By its percentile.", RAW_SCORE: "Among equals by raw score."}
 
 PRIORITIES: dict[Priority, str] = {
     Priority.STAT: "STAT",
