@@ -1,6 +1,6 @@
 """The published OHIF viewer in front of a DICOMweb service, on one address of this machine.
 
-It is no part of the product. It is fetched by npm, or taken from ``VIGIL_OHIF`` (the folder ``dist`` of the
+It is no part of the product. It is fetched by npm, or taken from ``VIGIL_TEST_OHIF`` (the folder ``dist`` of the
 package ``@ohif/app``).
 """
 
@@ -30,7 +30,7 @@ def configuration() -> str:
 
 def fetch(folder: Path) -> Path | None:
     """Folder of the built viewer; None where it cannot be had."""
-    if given := os.environ.get("VIGIL_OHIF"):
+    if given := os.environ.get("VIGIL_TEST_OHIF"):
         return Path(given)
     npm = shutil.which("npm")
     if npm is None:

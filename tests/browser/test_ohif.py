@@ -102,7 +102,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory, database_url: str, serve: Se
     folder = tmp_path_factory.mktemp("ohif")
     viewer = ohif.fetch(folder)
     if viewer is None:
-        pytest.skip(f"{ohif.PACKAGE} cannot be fetched; set VIGIL_OHIF to its folder dist")
+        pytest.skip(f"{ohif.PACKAGE} cannot be fetched; set VIGIL_TEST_OHIF to its folder dist")
     sources, results = study(folder)
     store, settings = Store.open(database_url), Settings(data=folder / "data", access="open")
     empty(store)
