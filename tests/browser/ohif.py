@@ -1,7 +1,7 @@
 """The published OHIF viewer in front of a DICOMweb service, on one address of this machine.
 
-It is no part of the product. It is fetched by npm, or taken from ``VIGIL_TEST_OHIF`` (the folder ``dist`` of the
-package ``@ohif/app``).
+It is no part of the product. It is fetched by npm, or taken from ``VIGIL_TEST_OHIF`` (the folder ``dist`` of
+the package ``@ohif/app``).
 """
 
 import mimetypes
