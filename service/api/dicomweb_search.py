@@ -115,7 +115,8 @@ def _answer(
     except BadSearchError as error:
         raise _bad(str(error)) from None
     if matches.remaining:
-        warnings.append(f"There are {matches.remaining} additional results that can be requested.")
+        count = f"{'' if matches.is_remaining_exact else 'more than '}{matches.remaining}"
+        warnings.append(f"There are {count} additional results that can be requested.")
     headers = {"Warning": ", ".join(f'299 vigil "{text}"' for text in warnings)} if warnings else {}
     if not matches.found:
         return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)

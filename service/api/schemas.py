@@ -111,7 +111,8 @@ class Worklist(Body):
     disclaimer: str
     at: datetime = Field(description="Time by which who is overdue was decided, for all pages of one cursor.")
     event: int = Field(description="Newest change notice before this page; give it to /api/v1/events.")
-    total: int = Field(description="Studies that the filters let through.")
+    total: int = Field(description="Studies that the filters let through, when the first page was read.")
+    is_total_exact: bool = Field(description="False: there are more than the total.")
     limit: int
     next: str | None = Field(description="Cursor of the page after this one.")
     previous: str | None = Field(description="Cursor of the page before this one.")

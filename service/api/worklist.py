@@ -49,6 +49,7 @@ def read_worklist(
         at=found.at,
         event=found.event,
         total=found.total,
+        is_total_exact=found.is_total_exact,
         limit=limit,
         next=found.next,
         previous=found.previous,

@@ -78,7 +78,9 @@ def settle(session: Session) -> int:
 def _number(session: Session, *, waits: bool) -> None:
     """Number the notices that have none; not waiting, leave it to who is at it."""
     unnumbered = ChangeRow.number.is_(None)
-    while session.scalar(select(select(ChangeRow.id).where(unnumbered).exists())):
+    # By the column of their index: in any other order PostgreSQL may read all that have a number too.
+    first = select(ChangeRow.study_key).where(unnumbered).order_by(ChangeRow.study_key).limit(1)
+    while session.scalar(first) is not None:
         lock = "pg_advisory_xact_lock" if waits else "pg_try_advisory_xact_lock"
         if session.scalar(text(f"SELECT {lock}(:lock)"), {"lock": LOCK}) is False:
             return

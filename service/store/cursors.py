@@ -37,6 +37,8 @@ class Cursor:
         Values of the segment's keys.
     ranked : int
         Ranked studies before the place.
+    total : int
+        Studies of the query, as the first page counted them.
     """
 
     at: datetime
@@ -44,6 +46,7 @@ class Cursor:
     segment: int
     place: tuple[Any, ...]
     ranked: int
+    total: int
 
 
 def seal(session: Session, cursor: Cursor, query: WorklistQuery, longest_unread_s: float) -> str:
@@ -58,6 +61,7 @@ def seal(session: Session, cursor: Cursor, query: WorklistQuery, longest_unread_
             cursor.segment,
             [{TIME: _count(value)} if isinstance(value, datetime) else value for value in cursor.place],
             cursor.ranked,
+            cursor.total,
         ],
     )
 
@@ -74,7 +78,7 @@ def unseal(
     StaleCursorError
         If it belongs to another query, or is too old.
     """
-    digest, at, backwards, segment, place, ranked = seals.unseal(session, USE, text)
+    digest, at, backwards, segment, place, ranked, total = seals.unseal(session, USE, text)
     if digest != _digest(query, longest_unread_s) or _time(at) < now - LIFE:
         raise StaleCursorError(StaleCursorError.__doc__)
     return Cursor(
@@ -83,6 +87,7 @@ def unseal(
         segment=segment,
         place=tuple(_time(value[TIME]) if isinstance(value, dict) else value for value in place),
         ranked=ranked,
+        total=total,
     )
 
 

@@ -17,7 +17,7 @@ numbers, unjudged and pending, thereby stand in order of arrival.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -83,6 +83,11 @@ class WorklistQuery:
     assigned_to: str | None = None
     text: str | None = None
     sort: Sort = Sort.TRIAGE
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether nothing is left out, whatever the order."""
+        return replace(self, sort=Sort.TRIAGE) == EVERYTHING
 
 
 EVERYTHING = WorklistQuery()
@@ -229,7 +234,8 @@ def _conditions(query: WorklistQuery) -> Iterator[ColumnElement[bool]]:
     if query.received_to is not None:
         yield study.received_at < query.received_to
     if query.percentile_below is not None:
-        yield study.p_value < query.percentile_below / 100
+        yield study.band == Band.RANKED  # with it, the index of percentiles serves
+        yield _BY_NUMBERS[0] < query.percentile_below / 100
     if query.seen is not None:
         yield study.seen_at.is_not(None) if query.seen else _UNSEEN
     if query.assigned_to is not None:

@@ -49,6 +49,7 @@ def turn(
     *,
     at: datetime,
     limit: int,
+    total: int,
 ) -> Page:
     """One page.
 
@@ -62,9 +63,13 @@ def turn(
         Where the page begins, or ends; None: the list's head.
     at : datetime
         Written into the cursors.
+    limit : int
+    total : int
+        Studies that are wanted; whoever has found so many from the head need not look for more.
     """
     backwards = start is not None and start.backwards
-    found = _walk(session, segments, scope, start, backwards=backwards, limit=limit + 1)
+    most = limit + 1 if start is not None else min(limit + 1, total)
+    found = _walk(session, segments, scope, start, backwards=backwards, limit=most)
     has_more = len(found) > limit
     found = found[:limit]
     if backwards:
@@ -76,7 +81,7 @@ def turn(
         before = max(start.ranked - ranked, 0) if backwards else start.ranked
     ends = (
         [
-            Cursor(at=at, backwards=False, segment=one.segment, place=one.place, ranked=count)
+            Cursor(at=at, backwards=False, segment=one.segment, place=one.place, ranked=count, total=total)
             for one, count in ((found[0], before), (found[-1], before + ranked))
         ]
         if found
@@ -108,6 +113,8 @@ def _walk(
         numbers = numbers[: start.segment + 1] if backwards else numbers[start.segment :]
     found: list[Found] = []
     for number in reversed(numbers) if backwards else numbers:
+        if len(found) == limit:
+            break
         query = segments[number].walk(backwards=backwards).where(*scope).limit(limit - len(found))
         if start is not None and number == start.segment:
             query = query.where(segments[number].beyond(start.place, backwards=backwards))
@@ -115,6 +122,4 @@ def _walk(
             Found(study_id=study_id, segment=number, place=tuple(place))
             for study_id, *place in session.execute(query)
         ]
-        if len(found) == limit:
-            break
     return found

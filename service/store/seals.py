@@ -59,9 +59,13 @@ def _mark(secret: bytes, use: str, content: bytes) -> bytes:
 
 def _secret(session: Session) -> bytes:
     """Return the site's secret; make it where there is none, the first to do so winning."""
+    found: bytes | None = session.info.get(SECRET)  # it never changes, and a page seals and opens several
+    if found is not None:
+        return found
     found = session.scalar(select(SecretRow.value).where(SecretRow.name == SECRET))
     if found is None:
         made = insert(SecretRow).values(name=SECRET, value=secrets.token_bytes(SECRET_BYTES))
         session.execute(made.on_conflict_do_nothing())
         found = session.scalars(select(SecretRow.value).where(SecretRow.name == SECRET)).one()
+    session.info[SECRET] = found
     return found

@@ -17,6 +17,7 @@ from service.study import Whereabouts
 _DATE = re.compile(r"[0-9]{8}")
 _TIME = re.compile(r"([0-9]{2}){1,3}(\.[0-9]{1,6})?")
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
+MOST_COUNTED = 1000  # results beyond a page; to count more costs more than the page
 LONGEST_VALUE = 1024  # characters of one value a caller asks for; a list of UIDs among them
 
 
@@ -80,10 +81,20 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matches:
-    """A page of them, newest study first, and how many more there are."""
+    """A page of them, newest study first.
+
+    Attributes
+    ----------
+    found : tuple of Match
+    remaining : int
+        How many more there are, of which at most `MOST_COUNTED` are counted.
+    is_remaining_exact : bool
+        False: there are more, which nobody counted.
+    """
 
     found: tuple[Match, ...]
     remaining: int
+    is_remaining_exact: bool
 
 
 _BIRTH_DATE = func.coalesce(func.to_char(IdentityRow.birth_date, "YYYYMMDD"), "")
@@ -166,8 +177,14 @@ def search(session: Session, wanted: Search) -> Matches:
     ).all()
     remaining = 0
     if len(rows) > wanted.limit:
-        counted = _from(select(func.count()).select_from(StudyRow), wanted.level).where(*conditions)
-        remaining = (session.scalar(counted) or 0) - wanted.offset - wanted.limit
+        beyond = (
+            _from(select(StudyRow.id), wanted.level)
+            .where(*conditions)
+            .order_by(StudyRow.id.desc())  # in another order those before the page may be other ones
+            .limit(MOST_COUNTED + 1)
+            .offset(wanted.offset + wanted.limit)
+        )
+        remaining = session.scalar(select(func.count()).select_from(beyond.subquery())) or 0
         rows = rows[: wanted.limit]
     study_facts = _study_facts(session, {row[0] for row in rows})
     counts = _series_counts(session, {row[1] for row in rows}) if wanted.level is Level.SERIES else {}
@@ -182,7 +199,11 @@ def search(session: Session, wanted: Search) -> Matches:
         if wanted.level is Level.SERIES:
             match[SERIES_INSTANCES] = counts.get(series_id, 0)
         found.append(Match(values=match))
-    return Matches(found=tuple(found), remaining=max(remaining, 0))
+    return Matches(
+        found=tuple(found),
+        remaining=min(remaining, MOST_COUNTED),
+        is_remaining_exact=remaining <= MOST_COUNTED,
+    )
 
 
 def _series_id(level: Level) -> Any:
@@ -300,7 +321,9 @@ def _range(attribute: Attribute, value: str) -> ColumnElement[bool]:
     if first:
         ends.append(column >= first)
     if last:
-        ends.append(or_(column <= last, column.startswith(last, autoescape=True)))
+        is_within = column <= last
+        is_day = attribute.vr == "DA"  # no day is a part of another
+        ends.append(is_within if is_day else or_(is_within, column.startswith(last, autoescape=True)))
     return and_(*ends)
 
 
@@ -311,7 +334,8 @@ def _text(column: Any, values: Sequence[str]) -> ColumnElement[bool]:
 def _name(attribute: Attribute, value: str) -> ColumnElement[bool]:
     """Without regard to case, in any of a name's groups (PS3.4 C.2.2.2.1, PS3.5 6.2.1.1)."""
     column, pattern = attribute.column, _pattern(value)
-    return or_(column.ilike(pattern), *(func.split_part(column, "=", n).ilike(pattern) for n in (1, 2, 3)))
+    groups = or_(*(func.split_part(column, "=", n).ilike(pattern) for n in (1, 2, 3)))
+    return or_(column.ilike(pattern), and_(func.strpos(column, "=") > 0, groups))  # few names have several
 
 
 def _pattern(value: str) -> str:

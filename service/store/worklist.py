@@ -14,12 +14,14 @@ from sqlalchemy.orm import Session
 
 from service.access import Masking
 from service.store import changes, cursors, pages
+from service.store.cursors import Cursor
 from service.store.order import EVERYTHING, WorklistQuery, conditions, segments, tier_of
 from service.store.rows import Listing, WorklistRow, rows_of
 from service.store.tables import StudyRow
 from service.study import LONGEST_UNREAD_S, Band, State
 
 FEW = 2000  # studies that are looked up at once
+MOST_COUNTED = 10_000  # of a filter; to count more costs more than the page itself
 KEY_PATTERN = "^[a-z2-7]{20}$"  # a study's pseudonym: 20 characters of base32, lower case
 
 
@@ -31,7 +33,9 @@ class Worklist:
     ----------
     rows : tuple of WorklistRow
     total : int
-        Studies that the query is about.
+        Studies that the query is about, when its first page was read.
+    is_total_exact : bool
+        False: there are more, which nobody counted.
     counts : dict of State to int
         All studies by state, every state named.
     next, previous : str or None
@@ -44,6 +48,7 @@ class Worklist:
 
     rows: tuple[WorklistRow, ...]
     total: int
+    is_total_exact: bool
     counts: dict[State, int]
     next: str | None
     previous: str | None
@@ -85,13 +90,15 @@ def worklist(
     at = start.at if start else now
     listing = Listing(at=at, longest_unread_s=longest_unread_s, masking=masking, sort=query.sort)
     counts = _counts(session)
-    scope, total = _scope(session, query, counts)
-    page = pages.turn(session, segments(query, listing.cutoff), scope, start, at=at, limit=limit)
+    scope, total = _scope(session, query, counts, start)
+    page = pages.turn(session, segments(query, listing.cutoff), scope, start, at=at, limit=limit, total=total)
+    is_total_exact = query.is_everything or total <= MOST_COUNTED
     seal = partial(cursors.seal, session, query=query, longest_unread_s=longest_unread_s)
     ids = [found.study_id for found in page.found]
     return Worklist(
         rows=rows_of(session, ids, listing, first_rank=page.ranked_before + 1),
-        total=total,
+        total=total if is_total_exact else MOST_COUNTED,
+        is_total_exact=is_total_exact,
         counts=counts,
         next=seal(page.next) if page.next else None,
         previous=seal(page.previous) if page.previous else None,
@@ -122,19 +129,23 @@ def _counts(session: Session) -> dict[State, int]:
 
 
 def _scope(
-    session: Session, query: WorklistQuery, counts: Mapping[State, int]
+    session: Session, query: WorklistQuery, counts: Mapping[State, int], start: Cursor | None
 ) -> tuple[Sequence[ColumnElement[bool]], int]:
-    """Conditions of the studies that are wanted, and how many there are.
+    """Conditions of the studies that are wanted, and how many there are: `MOST_COUNTED` + 1 is more.
 
-    Few are looked up once: each segment would search all of its own for them.
+    Few are looked up once: each segment would search all of its own for them. Many are counted for the first
+    page, and its cursors remember it.
     """
     wanted = conditions(query)
     if not wanted:
         return (), sum(counts.values())
+    if start is not None and start.total > FEW:
+        return wanted, start.total
     few = session.scalars(select(StudyRow.id).where(*wanted).limit(FEW + 1)).all()
     if len(few) <= FEW:
         return (StudyRow.id == any_(literal(list(few), ARRAY(BigInteger))),), len(few)
-    return wanted, session.scalar(select(func.count()).select_from(StudyRow).where(*wanted)) or 0
+    some = select(StudyRow.id).where(*wanted).limit(MOST_COUNTED + 1).subquery()
+    return wanted, session.scalar(select(func.count()).select_from(some)) or 0
 
 
 def _rank(session: Session, study: StudyRow, cutoff: datetime) -> int:

@@ -2,7 +2,8 @@
 
 ``python -m tests.benchmarks.worklist`` fills the embedded PostgreSQL, serves the API as ``vigil api`` does,
 and lets a few readers turn pages at once; ``--site`` does the same on the PostgreSQL of the system, over TCP
-with a password. It prints p50 and p99 of each kind of question, and fails where a p99 is above 300 ms.
+with a password. It prints p50 and p99 of each kind of question, and the processor time that the API and the
+database spend on one, and fails where a p99 is above 300 ms.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,8 +23,9 @@ import httpx
 from sqlalchemy import text
 
 from service.roles import free_port
-from service.store import Store
+from service.store import Store, changes
 from tests.benchmarks.pool import database
+from tests.benchmarks.receivers import cpu_s
 from tests.site_postgres import installed, site_database
 
 LIMIT_MS = 300.0
@@ -76,6 +78,17 @@ FILL = (
     FROM vigil.score CROSS JOIN unnest(ARRAY['seg', 'sc', 'sr']) kind WHERE state = 'scored'
     """,
     """
+    INSERT INTO vigil.identity
+        (study_id, study_uid, name, patient_id, issuer, accession_number, sex, birth_date)
+    SELECT id, '1.2.' || id, 'Name' || id % 5000 || '^Given', 'P' || id, '', 'A' || id, 'F',
+           DATE '1950-01-01' + (id % 20000)::int
+    FROM vigil.study
+    """,
+    """
+    INSERT INTO vigil.feedback (study_id, number, version, verdict, by, state)
+    SELECT id, 1, 1, 'confirmed_finding', 'reader', state FROM vigil.study WHERE id % 20 = 0
+    """,
+    """
     INSERT INTO vigil.delivery (result_id, destination, status, ended_at)
     SELECT id, 'pacs', 'stored', now() FROM vigil.result
     """,
@@ -110,14 +123,15 @@ def fill(store: Store, count: int) -> float:
     with store.transaction() as session:
         for statement in FILL:
             session.execute(text(statement), {"count": count} if ":count" in statement else {})
+        changes.settle(session)  # a running service does so every second
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     return time.monotonic() - begun
 
 
 @contextmanager
-def served(store: Store, data: Path) -> Iterator[str]:
-    """Address of the worklist, served by a process of its own."""
+def served(store: Store, data: Path) -> Iterator[tuple[str, int]]:
+    """Address of the worklist and the process that serves it."""
     port = free_port("127.0.0.1")
     environment = {
         **os.environ,
@@ -139,7 +153,7 @@ def served(store: Store, data: Path) -> Iterator[str]:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/api/v1/worklist"
+        yield f"http://127.0.0.1:{port}/api/v1/worklist", process.pid
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -185,15 +199,23 @@ def deep(url: str) -> str:
     return cursor["cursor"]
 
 
-def report(name: str, took: list[float]) -> float:
+def database_pid(store: Store) -> int:
+    """Process of the database's server."""
+    with store.transaction() as session:
+        folder = Path(session.scalars(text("SHOW data_directory")).one())
+    return int((folder / "postmaster.pid").read_text().splitlines()[0])
+
+
+def report(name: str, took: list[float], spent: Sequence[float]) -> float:
     """Print one line; its p99."""
     p99 = statistics.quantiles(took, n=100)[98]
-    print(f"{name:24s} p50 {statistics.median(took):7.1f} ms   p99 {p99:7.1f} ms   ({len(took)})", flush=True)
+    cpu = " + ".join(f"{1000 * seconds / len(took):5.1f}" for seconds in spent)
+    print(f"{name:22s} p50 {statistics.median(took):7.1f}   p99 {p99:7.1f}   cpu {cpu} ms", flush=True)
     return p99
 
 
-def measure(url: str, *, readers: int, requests: int) -> float:
-    """Ask everything; the worst p99, in milliseconds."""
+def measure(url: str, processes: Sequence[int], *, readers: int, requests: int) -> float:
+    """Ask everything; the worst p99, in milliseconds. `processes` are the API's and the database's."""
     share = max(requests // readers, 2)
     after = deep(url)
     kinds: dict[str, Callable[[], list[float]]] = {
@@ -206,8 +228,11 @@ def measure(url: str, *, readers: int, requests: int) -> float:
     worst = 0.0
     with ThreadPoolExecutor(readers) as pool:
         for name, asks in kinds.items():
+            before = [cpu_s(pid) for pid in processes]
             futures = [pool.submit(asks) for _ in range(readers)]
-            worst = max(worst, report(name, [spent for future in futures for spent in future.result()]))
+            took = [one for future in futures for one in future.result()]
+            spent = [cpu_s(pid) - already for pid, already in zip(processes, before, strict=True)]
+            worst = max(worst, report(name, took, spent))
     return worst
 
 
@@ -230,8 +255,9 @@ def main() -> int:
             url = stack.enter_context(site_database(programs, folder))
         store = stack.enter_context(database(folder / "data", url))
         print(f"{chosen.studies} studies written in {fill(store, chosen.studies):.0f} s", flush=True)
-        address = stack.enter_context(served(store, folder / "data"))
-        worst = measure(address, readers=chosen.readers, requests=chosen.requests)
+        address, api = stack.enter_context(served(store, folder / "data"))
+        processes = (api, database_pid(store))
+        worst = measure(address, processes, readers=chosen.readers, requests=chosen.requests)
     is_good = worst < LIMIT_MS
     print("good" if is_good else f"BAD: the limit is {LIMIT_MS:.0f} ms")
     return 0 if is_good else 1

@@ -267,6 +267,30 @@ def test_a_filter_lets_through_what_it_says(store: Store, query: WorklistQuery, 
     assert sum(found.counts.values()) == 7
 
 
+def test_many_are_counted_up_to_a_bound_once_and_all_of_them_are_listed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.worklist.FEW", 2)
+    monkeypatch.setattr("service.store.worklist.MOST_COUNTED", 4)
+    ages = [minutes(number) for number in (1, 2, 3, 100, 101, 102)]
+    planted(store, *(Seed(name=str(at), received_at=at, sender="ER") for at in ages), Seed(name="other"))
+    query = WorklistQuery(sender="ER")
+
+    pages = turned(store, query, limit=2)
+    assert sorted(keys(*pages)) == sorted(Seed(name=str(at)).key for at in ages)
+    assert [(page.total, page.is_total_exact) for page in pages] == [(4, False)] * 3
+
+    everything = listed(store, WorklistQuery(sort=Sort.OLDEST), limit=2)
+    assert (everything.total, everything.is_total_exact) == (7, True)
+
+    narrower = WorklistQuery(sender="ER", received_from=minutes(50))
+    first = listed(store, narrower, limit=2)
+    planted(store, Seed(name="later", received_at=minutes(0.5), sender="ER"))
+    second = listed(store, narrower, limit=2, cursor=first.next)
+    assert [(page.total, page.is_total_exact) for page in (first, second)] == [(3, True)] * 2
+    assert len(second.rows) == 2
+
+
 def test_a_cursor_of_another_query_or_of_nobody_is_refused(store: Store) -> None:
     planted(store, *(Seed(name=str(n), received_at=minutes(n)) for n in range(3)))
     cursor = listed(store, limit=1).next

@@ -21,7 +21,7 @@ class ChangeRow(Base):
     change: Mapped[str]
     at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    __table_args__ = (Index("ix_change_new", "id", postgresql_where=text("number IS NULL")),)
+    __table_args__ = (Index("ix_change_new", "study_key", postgresql_where=text("number IS NULL")),)
 
 
 class SecretRow(Base):

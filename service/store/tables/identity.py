@@ -16,7 +16,7 @@ class IdentityRow(Base):
     study_id: Mapped[int] = mapped_column(ForeignKey("vigil.study.id"), primary_key=True)
     study_uid: Mapped[str] = mapped_column(index=True)
     name: Mapped[str]
-    patient_id: Mapped[str]
+    patient_id: Mapped[str] = mapped_column(index=True)
     issuer: Mapped[str]
     accession_number: Mapped[str] = mapped_column(index=True)
     birth_date: Mapped[date | None] = mapped_column(Date)

@@ -102,6 +102,10 @@ class StudyRow(Base):
         Index("ix_study_seen", "band", "seen_at", "id", postgresql_where=text("seen_at IS NOT NULL")),
         Index("ix_study_percentile", "band", *_NUMBERS, "received_at", "id"),
         Index("ix_study_received", "band", "received_at", "id"),
+        # Where a filter leaves few.
+        Index("ix_study_modality", "modality"),
+        Index("ix_study_sender", "sender"),
+        Index("ix_study_unusual_priority", "priority", postgresql_where=text("priority <> 10")),
     )
 
     instances: Mapped[list["InstanceRow"]] = relationship(order_by="InstanceRow.file_name")

@@ -1,6 +1,6 @@
 """What DICOMweb searches: attributes of studies, series and instances that are in hand, received or made."""
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.store.tables.base import Base
@@ -12,7 +12,7 @@ class ListedStudyRow(Base):
     __tablename__ = "listed_study"
 
     study_id: Mapped[int] = mapped_column(ForeignKey("vigil.study.id"), primary_key=True)
-    date: Mapped[str]  # YYYYMMDD, or empty
+    date: Mapped[str] = mapped_column(Text(collation="C"))  # YYYYMMDD, or empty; compared byte by byte
     time: Mapped[str]
     number: Mapped[str]  # Study ID (0020,0010)
     referring_physician: Mapped[str]
@@ -35,7 +35,10 @@ class ListedSeriesRow(Base):
     began_date: Mapped[str]  # of the performed procedure step
     began_time: Mapped[str]
 
-    __table_args__ = (UniqueConstraint("study_id", "series_uid"),)
+    __table_args__ = (
+        UniqueConstraint("study_id", "series_uid"),
+        Index("ix_listed_series_modality", "modality", "study_id"),
+    )
 
 
 class ListedInstanceRow(Base):

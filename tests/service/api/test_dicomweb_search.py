@@ -121,6 +121,20 @@ def test_pages_follow_each_other_and_say_what_is_left(client: TestClient, archiv
     ]
 
 
+def test_what_is_left_is_counted_up_to_a_bound(
+    client: TestClient, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.search.MOST_COUNTED", 1)
+    for name in "abc":
+        archive.receive(study(name))
+    said = [client.get(f"{ROOT}/studies?limit={limit}").headers.get("warning", "") for limit in (1, 2, 3)]
+    assert said == [
+        '299 vigil "There are more than 1 additional results that can be requested."',
+        '299 vigil "There are 1 additional results that can be requested."',
+        "",
+    ]
+
+
 def test_series_and_instances_are_found_below_and_across_studies(
     client: TestClient, archive: Archive
 ) -> None:

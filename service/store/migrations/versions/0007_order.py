@@ -12,7 +12,7 @@ down_revision = "0006"
 
 # As `service.study` had them when this was written. Bands: 0 unjudged, 1 ranked, 2 pending.
 RANKED = 1
-STAT = 30
+ROUTINE, STAT = 10, 30
 
 
 def upgrade() -> None:
@@ -136,6 +136,9 @@ def indexes() -> None:
         ("seen", "band, seen_at, id", "WHERE seen_at IS NOT NULL"),
         ("percentile", f"band, {numbers}", ""),
         ("received", "band, received_at, id", ""),
+        ("modality", "modality", ""),
+        ("sender", "sender", ""),
+        ("unusual_priority", "priority", f"WHERE priority <> {ROUTINE}"),
     ):
         op.execute(f"CREATE INDEX ix_study_{name} ON vigil.study ({columns}) {condition}")
 
@@ -153,7 +156,7 @@ def changes() -> None:
         sa.UniqueConstraint("number", name=op.f("uq_change_number")),
         schema="vigil",
     )
-    op.execute("CREATE INDEX ix_change_new ON vigil.change (id) WHERE number IS NULL")
+    op.execute("CREATE INDEX ix_change_new ON vigil.change (study_key) WHERE number IS NULL")
     op.execute("CREATE SEQUENCE vigil.change_number OWNED BY vigil.change.number")
     op.execute("""
         CREATE FUNCTION vigil.note_change(key text, what text) RETURNS void LANGUAGE plpgsql AS $$

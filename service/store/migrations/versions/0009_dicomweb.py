@@ -12,10 +12,12 @@ def upgrade() -> None:
     op.create_table(
         "listed_study",
         sa.Column("study_id", sa.BigInteger(), sa.ForeignKey("vigil.study.id"), primary_key=True),
-        *_texts("date", "time", "number", "referring_physician"),
+        sa.Column("date", sa.Text(collation="C"), nullable=False),  # searches compare days byte by byte
+        *_texts("time", "number", "referring_physician"),
         schema="vigil",
     )
     op.create_index("ix_vigil_listed_study_date", "listed_study", ["date"], schema="vigil")
+    op.create_index("ix_vigil_identity_patient_id", "identity", ["patient_id"], schema="vigil")
     op.create_table(
         "listed_series",
         sa.Column("id", sa.BigInteger(), sa.Identity(), primary_key=True),
@@ -26,6 +28,7 @@ def upgrade() -> None:
         schema="vigil",
     )
     op.create_index("ix_vigil_listed_series_series_uid", "listed_series", ["series_uid"], schema="vigil")
+    op.create_index("ix_listed_series_modality", "listed_series", ["modality", "study_id"], schema="vigil")
     op.create_table(
         "listed_instance",
         sa.Column("id", sa.BigInteger(), sa.Identity(), primary_key=True),
