@@ -87,6 +87,10 @@ EVENTS: Mapping[str, Event] = {
     "dicomweb.retrieved": Event(ACCESSED, "R"),
     "study.viewed": Event(ACCESSED, "R"),
     "identity.revealed": Event(ACCESSED, "R"),
+    "workitem.searched": Event(QUERIED, "E"),
+    "workitem.retrieved": Event(ACCESSED, "R"),
+    "message.dead": Event(ACTIVITY, "E", None, SERIOUS),
+    "pack.refused": Event(ACCESSED, "U", None, MINOR),
     "study.received": Event(TRANSFERRED, "C"),
     "study.scored": Event(ACCESSED, "R"),
     "study.not_assessable": Event(ACCESSED, "R"),
@@ -106,6 +110,7 @@ NOUNS: Mapping[str, Event] = {
     "token": Event(ALERT, "E", USERS_CHANGED),
     "order": Event(ORDER, "U"),
     "study": Event(PROCEDURE, "U"),
+    "workitem": Event(PROCEDURE, "U"),
     "pack": Event(ACCESSED, "U"),
     "result": Event(TRANSFERRED, "R"),
 }
@@ -186,7 +191,7 @@ def _objects(root: Element, told: Told) -> None:
         study = _object(root, told.study_key, REPORT, "study-key", "Pseudonymous study key")
         SubElement(study, "ParticipantObjectName").text = told.study_key
     if event_of(told.action).code is QUERIED:
-        what = str(told.detail.get("what") or told.detail.get("level") or "")
+        what = str(told.detail.get("what") or told.detail.get("level") or told.action.partition(".")[0])
         asked = _object(root, what, QUERY, "list", "List that was queried")
         query = told.detail.get("filters", told.detail.get("by", {}))
         SubElement(asked, "ParticipantObjectQuery").text = _base64(query)

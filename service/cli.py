@@ -34,6 +34,7 @@ from service.terminal import begin, out, out_json, say
 
 EXIT_FAILED = 1
 STREAMS_END_S = 3  # pages that watch the list are let go of after so long
+WORDS_BYTES = 4096  # of what somebody says on a WebSocket, which means nothing to us
 EXIT_REMEDY = 2  # something outside must change first; the message says what
 
 app = typer.Typer(
@@ -262,6 +263,8 @@ def api(api_port: ApiPort = None) -> None:
             proxy_headers=bool(settings.proxies),
             forwarded_allow_ips=settings.proxies,
             server_header=False,
+            ws_max_size=WORDS_BYTES,
+            ws_max_queue=1,
         )
 
 

@@ -23,7 +23,7 @@ from service.messages.hl7v2.order import (
     orders_of,
     read_message,
 )
-from service.store import Store, audit, awaited, identities
+from service.store import Store, audit, awaited, identities, studies
 from service.study import Priority
 
 log = structlog.get_logger(__name__)
@@ -72,6 +72,9 @@ class Ordering:
         """Keep what orders say, in one transaction; return how many studies became more urgent."""
         raised = 0
         with self.store.transaction() as session:
+            # All studies before the first row of the trail, in one order: whoever holds one of them may wait
+            # for the trail.
+            studies.lock(session, [key for order in orders for key in self._keys(session, order)])
             for order in orders:
                 marks = marks_of(
                     self.key_of,
@@ -86,14 +89,19 @@ class Ordering:
         return raised
 
     def _raise(self, session: Session, order: Order, channel: str) -> int:
-        keys = set(awaited.keys_of(session, order.accession_number)) if order.accession_number else set()
-        if order.study_uid:
-            key = self.key_of(order.study_uid)
-            keys |= {key} if awaited.is_known(session, key) else set()
+        keys = self._keys(session, order)
         actor = f"hl7:{channel}"
         if not keys:
             audit.append(session, "order.awaited", actor=actor, priority=order.priority.name.lower())
         return sum(urgency.raise_priority(session, key, order.priority, actor=actor) for key in sorted(keys))
+
+    def _keys(self, session: Session, order: Order) -> set[str]:
+        """Studies that are here of an order."""
+        keys = set(awaited.keys_of(session, order.accession_number)) if order.accession_number else set()
+        if order.study_uid:
+            key = self.key_of(order.study_uid)
+            keys |= {key} if awaited.is_known(session, key) else set()
+        return keys
 
 
 def ordered_before(session: Session, key: str, key_of: Callable[[str], str]) -> Priority | None:

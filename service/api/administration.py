@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from service.access import GRANTS, Caller, Permission, Role
 from service.api.callers import require
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
+from service.filters import NO_NUL
 from service.store import people, trail
 from service.store.trail import TrailQuery
 
@@ -20,9 +21,9 @@ LONGEST_LIFE_DAYS = 3660
 
 Page = Callable[..., HTMLResponse]
 Admin = Annotated[Caller, Depends(require(Permission.ADMINISTER))]
-MaybeName = Annotated[str, Form(max_length=people.LONGEST_NAME)]
-Name = Annotated[str, Form(min_length=1, max_length=people.LONGEST_NAME)]
-Given = Annotated[str, Query(max_length=people.LONGEST_NAME)]
+MaybeName = Annotated[str, Form(max_length=people.LONGEST_NAME, pattern=NO_NUL)]
+Name = Annotated[str, Form(min_length=1, max_length=people.LONGEST_NAME, pattern=NO_NUL)]
+Given = Annotated[str, Query(max_length=people.LONGEST_NAME, pattern=NO_NUL)]
 
 
 def router(page: Page) -> APIRouter:

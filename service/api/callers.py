@@ -136,7 +136,7 @@ def _bound(request: Request, name: str) -> str:
 
 
 def _is_safe(request: Request) -> bool:
-    return request.url.scheme == "https"
+    return request.url.scheme in {"https", "wss"}
 
 
 def is_open(parts: Parts) -> bool:

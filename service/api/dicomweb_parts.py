@@ -38,6 +38,7 @@ SERIES = STUDY + "/series/{series}"
 INSTANCE = SERIES + "/instances/{instance}"
 
 Uid = Annotated[str, InPath(pattern=UID)]
+Aet = Annotated[str, InPath(pattern=r"^[A-Za-z0-9_.+ -]{1,16}$")]
 Frames = Annotated[str, InPath(pattern=r"^[0-9,]+$", max_length=LONGEST_LIST)]
 Reader = Annotated[Caller, Depends(require(Permission.IMAGES))]
 

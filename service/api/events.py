@@ -6,6 +6,7 @@ pool for each would leave none to answer with.
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -16,15 +17,17 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.access import Permission
-from service.api.callers import require
+from service.api.callers import caller_of, require
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.api.hub import Hub, Watcher
+from service.engine import DATABASE_AWAY
 from service.store import Store, changes
 from service.store.changes import Change
 
 HEARTBEAT_S = 15.0  # shorter than the idle time of usual proxies
 SEND_S = 20.0  # whoever takes nothing for so long is let go
-LONGEST_S = 900.0  # then the browser connects anew, and is asked again who it is
+ASK_EVERY_S = 15.0  # whether who watches still may: signed out, ended or revoked, it is told no more
+LONGEST_S = 900.0  # then the browser connects anew
 RETRY_MS = 3000
 MOST_MISSED = 1000  # notices; whoever missed more reads the list again
 MEDIA_TYPE = "text/event-stream"
@@ -60,18 +63,29 @@ async def read_events(
     hub: Hub = request.app.state.hub
     watcher = Watcher()
     await run_in_threadpool(hub.join, watcher)
-    return Stream(hub, watcher, parts.store, after)
+
+    def may_watch() -> bool:
+        try:
+            caller = caller_of(request, parts)
+        except DATABASE_AWAY:  # then there is nothing to tell either
+            return True
+        return caller is not None and caller.may(Permission.VIEW)
+
+    return Stream(hub, watcher, parts.store, after, may_watch=may_watch)
 
 
 class Stream(Response):
-    """A stream to one watcher, until it leaves, is too slow, or has lasted long enough."""
+    """A stream to one watcher, until it leaves, may not watch any more, is too slow, or has lasted long."""
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, hub: Hub, watcher: Watcher, store: Store, after: int | None) -> None:
+    def __init__(
+        self, hub: Hub, watcher: Watcher, store: Store, after: int | None, *, may_watch: Callable[[], bool]
+    ) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"})  # nginx would keep events back
         del self.headers["content-length"]
         self._hub, self._watcher, self._store, self._after = hub, watcher, store, after
+        self._may_watch = may_watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Answer."""
@@ -90,14 +104,19 @@ class Stream(Response):
         """Send what was missed, then what comes."""
         start = {"type": "http.response.start", "status": HTTPStatus.OK.value, "headers": self.raw_headers}
         loop = asyncio.get_running_loop()
-        ends_at = loop.time() + LONGEST_S
+        ends_at, asks_at = loop.time() + LONGEST_S, loop.time() + ASK_EVERY_S
         with suppress(TimeoutError):  # left unfinished: the server closes the connection
             await send(start)
             await _send(send, f"retry: {RETRY_MS}\n\n".encode())
             missed = await run_in_threadpool(_missed, self._store, self._after)
             await _send(send, b"".join(missed))
             while not self._watcher.is_dropped and loop.time() < ends_at:
-                await _send(send, await self._next())
+                event = await self._next()
+                if loop.time() >= asks_at:
+                    if not await run_in_threadpool(self._may_watch):
+                        break
+                    asks_at = loop.time() + ASK_EVERY_S
+                await _send(send, event)
             await _send(send, b"", is_last=True)
 
     async def _next(self) -> bytes:

@@ -11,16 +11,19 @@ from pydantic import Field
 from service.access import GRANTS, Caller, Permission, Role
 from service.api.callers import require
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
+from service.api.once import refuse_idempotency_key
 from service.api.problems import ProblemError
 from service.api.schemas import Body
+from service.filters import NO_NUL
 from service.store import people
 
 router = APIRouter(prefix="/api/v1", tags=["people"], dependencies=[Depends(refuse_unknown_parameters)])
 
 Anybody = Annotated[Caller, Depends(require(Permission.VIEW))]
 Admin = Annotated[Caller, Depends(require(Permission.ADMINISTER))]
-Name = Annotated[str, Field(min_length=1, max_length=people.LONGEST_NAME)]
-OfAccount = Annotated[str, InPath(min_length=1, max_length=people.LONGEST_NAME)]
+Name = Annotated[str, Field(min_length=1, max_length=people.LONGEST_NAME, pattern=NO_NUL)]
+OfAccount = Annotated[str, InPath(min_length=1, max_length=people.LONGEST_NAME, pattern=NO_NUL)]
+ONCE = [Depends(refuse_idempotency_key)]  # these answers hold secrets
 LONGEST_LIFE_DAYS = 3660
 
 
@@ -101,7 +104,7 @@ def list_people(parts: PartsOf, _: Admin) -> list[Account]:
         return [Account.model_validate(one) for one in people.accounts(session)]
 
 
-@router.post("/people", status_code=HTTPStatus.CREATED)
+@router.post("/people", status_code=HTTPStatus.CREATED, dependencies=ONCE)
 def invite_person(parts: PartsOf, caller: Admin, invite: Invite) -> Invitation:
     """Make a one-time link for somebody new, or for a new password."""
     with parts.store.transaction() as session:
@@ -132,7 +135,7 @@ def list_tokens(parts: PartsOf, _: Admin) -> list[Token]:
         return [Token.model_validate(one) for one in people.tokens(session)]
 
 
-@router.post("/tokens", status_code=HTTPStatus.CREATED)
+@router.post("/tokens", status_code=HTTPStatus.CREATED, dependencies=ONCE)
 def make_token(parts: PartsOf, caller: Admin, wanted: NewToken) -> MadeToken:
     """Make a token for another system."""
     life = None if wanted.days is None else timedelta(days=wanted.days)

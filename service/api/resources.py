@@ -16,6 +16,7 @@ from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.api.reading import Feedback, shown_to
 from service.api.schemas import Body
+from service.filters import NO_NUL
 from service.store import dead_letters, destinations, feedback, known_models, listings, paging
 from service.store.worklist import KEY_PATTERN
 from service.study import DeliveryStatus, Pool, State, Verdict
@@ -29,7 +30,6 @@ router = APIRouter(
 MOST_ITEMS = 1000
 LONGEST_CURSOR = 1000  # characters
 LONGEST = 200  # of a filter
-NO_NUL = r"^[^\x00]*$"  # PostgreSQL holds no such text
 
 T = TypeVar("T")
 

@@ -21,10 +21,11 @@ from service.api.dependencies import Parts, PartsOf
 from service.api.problems import ProblemError
 from service.api.tries import address_of, count_account, count_address
 from service.errors import AccountError
+from service.filters import NO_NUL
 from service.store import people, sign_ins
 from service.web.links import inside
 
-Text = Annotated[str, Form(max_length=4 * people.LONGEST_PASSWORD)]
+Text = Annotated[str, Form(max_length=4 * people.LONGEST_PASSWORD, pattern=NO_NUL)]
 Target = Annotated[str, Query(max_length=300)]
 Page = Callable[..., HTMLResponse]
 COUNTED = [Depends(open_to_all), Depends(count_address)]

@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request
-from fastapi import Path as InPath
 from fastapi.responses import JSONResponse, Response
 
 from dicom_node.identity import is_uid
@@ -15,7 +14,7 @@ from service.access import Caller, Permission
 from service.api.callers import require
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.api.dicomweb_documents import value_in
-from service.api.dicomweb_parts import JSON_TYPE, PREFIX, Reader, Uid, base_of
+from service.api.dicomweb_parts import JSON_TYPE, PREFIX, Aet, Reader, Uid, base_of
 from service.api.problems import ProblemError
 from service.api.workitem_documents import document_of
 from service.store import audit, subscriptions, work, workitems
@@ -36,7 +35,6 @@ DOCUMENTS: dict[int | str, dict[str, object]] = {
 }
 
 Claimant = Annotated[Caller, Depends(require(Permission.CLAIM))]
-Aet = Annotated[str, InPath(pattern=r"^[A-Za-z0-9_.+ -]{1,16}$")]
 Sent = Annotated[Any, Body(media_type=JSON_TYPE)]
 WORKITEM = "/workitems/{workitem}"
 SUBSCRIBER = WORKITEM + "/subscribers/{aet}"

@@ -111,7 +111,8 @@ def body_of(message: Message) -> dict[str, Any]:
         "disclaimer": DISCLAIMER,
     }
     found = report.assessment
-    if found is not None and message.event is not Event.SUPERSEDED:
+    # A result may reach its destination after more images came: the number holds no longer then (I7).
+    if found is not None and report.is_current and message.event is not Event.SUPERSEDED:
         data["assessment"] = {
             "percentile": found.percentile,
             "p_value": found.p_value,

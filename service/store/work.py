@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.identity import derive_uid
 from service.errors import TriageError
-from service.store import audit, marks
+from service.store import audit, marks, studies
 from service.store.tables import StudyRow, WorkitemEventRow, WorkitemRow
 from service.store.workitems import ENDS, UnknownWorkitemError, WorkState
 from service.study import Whereabouts
@@ -63,8 +63,9 @@ def follow(session: Session) -> None:
         .order_by(StudyRow.id.desc())
         .limit(AT_ONCE)
     ).all()
+    made: list[int] = []
     if waiting:
-        made = session.scalars(
+        found = session.scalars(
             insert(WorkitemRow)
             .values(
                 [
@@ -74,13 +75,13 @@ def follow(session: Session) -> None:
             )
             .on_conflict_do_nothing()
             .returning(WorkitemRow.id)
-        ).all()
-        _report_state(session, list(made), WorkState.SCHEDULED)
-    left = session.scalars(
-        update(WorkitemRow)
+        )
+        made.extend(found)
+    moved_on = (
+        select(WorkitemRow.id)
+        .join(StudyRow, StudyRow.id == WorkitemRow.study_id)
         .where(
             WorkitemRow.state == WorkState.SCHEDULED,
-            StudyRow.id == WorkitemRow.study_id,
             or_(
                 StudyRow.score_id.is_distinct_from(WorkitemRow.score_id),
                 StudyRow.ended_at.is_(None),
@@ -88,9 +89,15 @@ def follow(session: Session) -> None:
                 StudyRow.bytes_are != Whereabouts.HERE,
             ),
         )
+        .with_for_update(of=WorkitemRow, skip_locked=True)  # one that changes now is looked at next time
+    )
+    left = session.scalars(
+        update(WorkitemRow)
+        .where(WorkitemRow.id.in_(moved_on))
         .values(state=WorkState.CANCELED, reason=SUPERSEDED, ended_at=now, modified_at=now)
         .returning(WorkitemRow.id)
     ).all()
+    _report_state(session, made, WorkState.SCHEDULED)  # no row is waited for from here on
     _report_state(session, list(left), WorkState.CANCELED)
     session.execute(
         delete(WorkitemEventRow).where(
@@ -107,13 +114,14 @@ def change_state(session: Session, uid: str, to: WorkState, transaction_uid: str
     UnknownWorkitemError
         If there is none.
     WorkitemStateError
-        If its state, or somebody else's claim on the list, does not allow it.
+        If its state, its study, or somebody else's claim on the list does not allow it.
     TransactionUidError
         If it was claimed with another Transaction UID.
     """
     row, key = _locked(session, uid)
     if row.state == to and to in ENDS:
         return False
+    _take_turn(session)  # before that of the audit trail, as everybody who needs both
     if to is WorkState.IN_PROGRESS:
         _claim(session, row, key, transaction_uid, actor=actor)
     elif to in ENDS and row.state == WorkState.IN_PROGRESS:
@@ -171,8 +179,12 @@ def request_cancel(session: Session, uid: str, reason: str, *, actor: str) -> No
 
 
 def _claim(session: Session, row: WorkitemRow, key: str, transaction_uid: str, *, actor: str) -> None:
-    assigned = marks.assignment(session, key).assigned_to
-    if row.state != WorkState.SCHEDULED or assigned not in {None, actor}:
+    study = studies.locked(session, key)
+    if (
+        row.state != WorkState.SCHEDULED
+        or study.assigned_to not in {None, actor}
+        or not _is_about_what_counts(row, study)
+    ):
         raise WorkitemStateError(WorkitemStateError.__doc__)
     marks.assign(session, key, actor, actor=actor, versions=None)
     now = datetime.now(UTC)
@@ -182,13 +194,23 @@ def _claim(session: Session, row: WorkitemRow, key: str, transaction_uid: str, *
 
 
 def _end(session: Session, row: WorkitemRow, key: str, to: WorkState, *, actor: str) -> None:
-    """Let the list say it too: who completes has seen it, who gives up lets it go."""
+    """Let the list say it too: who completes has seen it, who gives up lets it go.
+
+    Whoever read an older score has not seen what came after it.
+    """
+    study = studies.locked(session, key)
     if to is WorkState.COMPLETED:
-        marks.mark_seen(session, key, actor=actor)
-    elif marks.assignment(session, key).assigned_to == row.performer:
+        if _is_about_what_counts(row, study):
+            marks.mark_seen(session, key, actor=actor)
+    elif study.assigned_to == row.performer:
         marks.assign(session, key, None, actor=actor, versions=None)
     row.state = to
     row.ended_at = row.modified_at = datetime.now(UTC)
+
+
+def _is_about_what_counts(row: WorkitemRow, study: StudyRow) -> bool:
+    """Whether the score that the work item was made of still stands on the list."""
+    return study.score_id == row.score_id and study.ended_at is not None
 
 
 def _check_lock(row: WorkitemRow, transaction_uid: str) -> None:
@@ -215,6 +237,10 @@ def _report_state(session: Session, workitem_ids: list[int], state: WorkState) -
 
 
 def _report(session: Session, workitem_id: int, kind: Report, detail: dict[str, Any]) -> None:
-    # One writer at a time until it commits: whoever reads on from an id misses none that comes before it.
-    session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+    _take_turn(session)
     session.add(WorkitemEventRow(workitem_id=workitem_id, kind=EVENT_TYPES[kind], detail=detail))
+
+
+def _take_turn(session: Session) -> None:
+    """One writer at a time until it commits: whoever reads on from an id misses none that comes before it."""
+    session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})

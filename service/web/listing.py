@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from models.scores import ModelIdentity
 from service.access import Caller, Masking, Permission, ShownIdentity, mask
 from service.errors import UnknownStudyError
-from service.filters import asked, read_filters
+from service.filters import NO_NUL, asked, read_filters
 from service.replay import replay
 from service.settings import Settings
 from service.store import Store, identities, looks, marks, saved_filters
@@ -155,7 +155,7 @@ class Listing:
     def save(
         self,
         request: Request,
-        name: Annotated[str, Form(min_length=1, max_length=saved_filters.LONGEST_NAME)],
+        name: Annotated[str, Form(min_length=1, max_length=saved_filters.LONGEST_NAME, pattern=NO_NUL)],
         query: Text = "",
     ) -> Response:
         """Give the filter in use a name."""

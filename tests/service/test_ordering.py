@@ -1,13 +1,16 @@
 """HL7 orders make studies more urgent, whether the images have come or not."""
 
 import socket
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import hl7
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from structlog.testing import capture_logs
 
 from dicom_node.channel import Hl7Channel, Hl7Role
@@ -15,10 +18,11 @@ from dicom_node.errors import PortInUseError
 from dicom_node.peers import Peers
 from service import telling
 from service.messages.hl7v2.mllp import Frames, framed
+from service.messages.hl7v2.order import orders_of, read_message
 from service.ordering import Ordering
 from service.roles import free_port
 from service.settings import Settings
-from service.store import Store, awaited, identities
+from service.store import Store, audit, awaited, identities, studies
 from service.store.tables import AuditRow, AwaitedRow, StudyRow
 from service.study import Priority
 from tests.phantoms import Phantom
@@ -123,6 +127,27 @@ def test_an_order_that_was_cancelled_before_its_images_counts_no_more(store: Sto
 
     with store.transaction() as session:
         assert session.scalars(select(AwaitedRow)).all() == []
+
+
+def test_orders_of_two_studies_do_not_hold_the_trail_while_they_wait_for_one(here: Store) -> None:
+    """Somebody who has one of the studies, and writes about it, must not wait for who waits for it."""
+    with here.transaction() as session:
+        identities.note(session, study_key("b"), replace(PATIENT, accession_number="ACC-2"))
+    taking = ordering(here)
+    frames = order(), order(accession="ACC-2")
+    both = [one for frame in frames for one in orders_of(read_message(frame), RIS.accession_field)]
+    ordered = threading.Thread(target=lambda: taking._take(both, RIS.name))
+    with here.transaction() as other:
+        studies.locked(other, study_key("b"))
+        ordered.start()
+        for _ in range(1000):
+            if other.scalar(text("SELECT exists(SELECT FROM pg_locks WHERE NOT granted)")):
+                break
+            time.sleep(0.01)
+        audit.append(other, "study.seen", actor="test", study_key=study_key("b"))
+    ordered.join()
+
+    assert (priority(here), priority(here, "b")) == (Priority.STAT, Priority.STAT)
 
 
 def test_the_same_order_twice_is_one(here: Store) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from limits import RateLimitItemPerMinute
@@ -139,6 +140,38 @@ def test_a_change_with_the_sessions_token_is_made(app_client: TestClient, store:
     secret = {"Authorization": f"Bearer {made.json()['secret']}"}
     app_client.cookies.clear()
     assert app_client.get("/api/v1/me", headers=secret).json()["name"] == "token:ris"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/tokens", "/api/v1/people"])
+def test_an_answer_that_is_a_secret_is_not_kept_for_a_repetition(
+    app_client: TestClient, store: Store, path: str
+) -> None:
+    headers = bearer(store, Role.ADMIN) | {"Idempotency-Key": "k"}
+    answer = app_client.post(path, json={"name": "ris", "role": "viewer"}, headers=headers)
+    assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (
+        400,
+        "idempotency-key-not-taken",
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent"),
+    [
+        ("POST", "/api/v1/people", {"json": {"name": "a\0b", "role": "viewer"}}),
+        ("POST", "/api/v1/tokens", {"json": {"name": "a\0b"}}),
+        ("DELETE", "/api/v1/people/a%00b", {}),
+        ("POST", "/admin/people", {"data": {"name": "a\0b", "role": "viewer"}}),
+        ("POST", "/admin/people/end", {"data": {"name": "a\0b"}}),
+        ("GET", "/admin/audit?actor=a%00b", {}),
+        ("POST", "/filters", {"data": {"name": "a\0b", "query": "modality=MR"}}),
+        ("POST", "/sign-in", {"data": {"name": "a\0b", "password": PASSWORD}}),
+    ],
+)
+def test_a_name_that_no_table_can_hold_is_refused(
+    app_client: TestClient, store: Store, method: str, path: str, sent: dict[str, Any]
+) -> None:
+    answer = app_client.request(method, path, headers=bearer(store, Role.ADMIN), **sent)
+    assert answer.status_code == 422
 
 
 def test_signing_out_ends_the_session_on_the_server(app_client: TestClient, store: Store) -> None:

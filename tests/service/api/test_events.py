@@ -14,10 +14,11 @@ import uvicorn
 from sqlalchemy import text
 from starlette.types import Message
 
+from service.access import Role
 from service.api import create_app, events, hub
 from service.roles import free_port
 from service.settings import Settings
-from service.store import Store, changes, studies
+from service.store import Store, changes, people, studies
 from service.study import Priority, State
 from tests.seeds import MODEL, Seed, plant
 from tests.web_client import TestClient
@@ -64,8 +65,8 @@ def read(lines: Iterator[str]) -> Iterator[Event | None]:
             fields = {}
 
 
-@pytest.fixture
-def served(store: Store, settings: Settings) -> Iterator[str]:
+@contextmanager
+def serving(store: Store, settings: Settings) -> Iterator[str]:
     """Address of a running server."""
     port = free_port("127.0.0.1")
     app = create_app(store=store, settings=settings, model=MODEL)
@@ -77,6 +78,12 @@ def served(store: Store, settings: Settings) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def served(store: Store, settings: Settings) -> Iterator[str]:
+    with serving(store, settings) as address:
+        yield address
 
 
 @contextmanager
@@ -144,6 +151,24 @@ def test_a_quiet_list_gives_signs_of_life_and_a_long_stream_ends(
     assert set(told) == {None}
 
 
+def test_a_stream_ends_for_whom_may_watch_no_more(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "ASK_EVERY_S", 0.1)
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.1)
+    with store.transaction() as session:
+        token, secret = people.make_token(session, "watcher", Role.VIEWER, actor="test")
+    with (
+        serving(store, settings.model_copy(update={"access": "sign-in"})) as address,
+        watching(address, Authorization=f"Bearer {secret}") as found,
+    ):
+        assert next(found) is None
+        with store.transaction() as session:
+            people.revoke_token(session, token.id, actor="test")
+        plant_one(store, "a")
+        assert len(list(found)) < 5  # its end, long before its time
+
+
 def test_too_many_watchers_are_asked_to_come_again(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "MOST_WATCHERS", 1)
     with watching(served):
@@ -183,7 +208,7 @@ def test_a_watcher_that_takes_nothing_is_let_go_without_holding_up_anybody(
     async def stream() -> None:
         watcher = hub.Watcher()
         told.join(watcher)
-        answer = events.Stream(told, watcher, store, None)
+        answer = events.Stream(told, watcher, store, None, may_watch=lambda: True)
         await asyncio.wait_for(answer({}, never, taking_nothing), 5)
 
     asyncio.run(stream())

@@ -113,6 +113,27 @@ def test_no_answer_holds_more_than_the_rule_says(
 
 
 @pytest.mark.parametrize("masking", list(Masking))
+def test_who_may_not_fetch_images_gets_nobodys_name_by_any_standard(
+    planted: Store, tmp_path: Path, masking: Masking
+) -> None:
+    asking = client(planted, tmp_path, masking)
+    with planted.transaction() as session:
+        _, secret = people.make_token(session, "walker", Role.VIEWER, actor="test")
+    asked = [one for one in routes(asking.app) if one[0].path.startswith(BY_RIGHT)]
+    for route, method in asked:
+        answer = asking.request(
+            method, address(route, STUDY.key), headers={"Authorization": f"Bearer {secret}"}
+        )
+        assert found_in(told(answer)) == [], (method, route.path)
+        if not route.path.startswith("/fhir"):
+            assert answer.status_code == 403, (method, route.path)
+    named = {"identifier": PLANTED.accession_number}
+    fhir = asking.get("/fhir/ImagingStudy", params=named, headers={"Authorization": f"Bearer {secret}"})
+    assert fhir.status_code == 403
+    assert len(asked) > 20
+
+
+@pytest.mark.parametrize("masking", list(Masking))
 def test_the_list_and_the_study_show_what_the_masking_grants_and_no_more(
     planted: Store, tmp_path: Path, masking: Masking
 ) -> None:
@@ -136,7 +157,7 @@ def test_the_list_and_the_study_show_what_the_masking_grants_and_no_more(
     assert shown["age_years"] == (None if masking is Masking.NONE else 94)
     assert ("Zwxfamily" in page) == (masking is Masking.FULL)
     (title,) = re.findall("<title>(.*?)</title>", page)
-    assert found_in(title) == []
+    assert title == f"Vigil: study {STUDY.key}"  # not the description, in which people write names
 
 
 def test_a_reveal_shows_one_identity_once_and_is_on_record(planted: Store, tmp_path: Path) -> None:

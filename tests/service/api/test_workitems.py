@@ -1,19 +1,17 @@
 """UPS-RS (PS3.18 11, PS3.4 CC)."""
 
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
-from starlette.websockets import WebSocketDisconnect
+from sqlalchemy import select, text
 
-from service.access import Identity, Role
-from service.api import create_app
+from service.access import Identity
 from service.api.workitem_documents import document_of
-from service.settings import Settings
-from service.store import Store, identities, marks, people, workitems
-from service.store.tables import AuditRow, StudyRow
+from service.store import Store, audit, identities, marks, work, workitems
+from service.store.tables import AuditRow, RevisionRow, ScoreRow, StudyRow
 from service.study import Priority, State
 from tests.seeds import MODEL, Seed, plant
 from tests.web_client import TestClient
@@ -161,6 +159,62 @@ def test_of_two_claimants_at_once_one_wins(client: TestClient, uid: str) -> None
     assert sorted(statuses) == [200, 409, 409, 409, 409, 409]
 
 
+def score_again(store: Store) -> None:
+    """Let another model's score count."""
+    with store.transaction() as session:
+        revision = session.scalars(select(RevisionRow)).one()
+        before = revision.scores[0]
+        session.add(
+            ScoreRow(
+                revision_id=revision.id,
+                model_hash="b2" * 32,
+                config_digest=before.config_digest,
+                run_at=before.run_at,
+                state=State.SCORED,
+                p_value=0.001,
+                study_score=9.0,
+                ended_at=before.ended_at,
+            )
+        )
+
+
+def test_who_completes_what_an_older_score_asked_for_has_not_seen_the_new_one(
+    client: TestClient, store: Store, uid: str
+) -> None:
+    change(client, uid, CLAIMED)
+    score_again(store)
+
+    assert change(client, uid, DONE).status_code == 200
+    assert study(store).seen_at is None
+
+
+def test_what_an_older_score_asked_for_cannot_be_claimed(client: TestClient, store: Store, uid: str) -> None:
+    score_again(store)
+
+    assert change(client, uid, CLAIMED).status_code == 409
+
+
+def test_a_claim_and_a_search_that_finds_new_work_do_not_wait_for_each_other(
+    client: TestClient, store: Store, uid: str
+) -> None:
+    """A search makes work items, then writes its row; a claim waits for it, holding nothing it needs."""
+    statuses: list[int] = []
+    claim = threading.Thread(target=lambda: statuses.append(change(client, uid, CLAIMED).status_code))
+    with store.transaction() as session:
+        plant(session, Seed(name="b"))
+    with store.transaction() as searching:
+        work.follow(searching)
+        claim.start()
+        for _ in range(1000):
+            if searching.scalar(text("SELECT exists(SELECT FROM pg_locks WHERE NOT granted)")):
+                break
+            time.sleep(0.01)
+        audit.append(searching, "workitem.searched", actor="test", found=2)
+    claim.join()
+
+    assert statuses == [200]
+
+
 def test_a_study_that_is_somebody_elses_on_the_list_cannot_be_claimed(
     client: TestClient, store: Store, uid: str
 ) -> None:
@@ -270,30 +324,3 @@ def test_a_subscriber_is_told_over_its_channel(client: TestClient, store: Store,
     assert (value(new, "00741000"), value(new, "00001000") != uid) == ("SCHEDULED", True)
     assert client.post(f"{ALL}/WATCHER/suspend").status_code == 200
     assert client.delete(f"{ROOT}/{uid}/subscribers/WATCHER").status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("role", "headers", "is_let_in"),
-    [
-        (Role.SERVICE, {}, True),
-        (Role.VIEWER, {}, False),
-        (None, {}, False),
-        (Role.SERVICE, {"Origin": "https://evil.example"}, False),
-        (Role.SERVICE, {"Host": "evil.example"}, False),
-    ],
-)
-def test_a_channel_opens_for_who_may(
-    store: Store, settings: Settings, role: Role | None, headers: dict[str, str], is_let_in: bool
-) -> None:
-    app = create_app(store=store, settings=settings.model_copy(update={"access": "sign-in"}), model=MODEL)
-    client = TestClient(app, base_url="http://127.0.0.1:8080")
-    if role is not None:
-        with store.transaction() as session:
-            _, secret = people.make_token(session, "watcher", role, actor="test")
-        headers = {"Authorization": f"Bearer {secret}", **headers}
-    address = "ws://127.0.0.1:8080/dicom-web/subscribers/WATCHER"
-    if is_let_in:
-        with client.websocket_connect(address, headers=headers):
-            return
-    with pytest.raises(WebSocketDisconnect), client.websocket_connect(address, headers=headers):
-        pass

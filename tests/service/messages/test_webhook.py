@@ -3,6 +3,7 @@ import hashlib
 import hmac
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from dicom_node.channel import Event, WebhookChannel
 from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from dicom_node.peer import Timeouts
-from service.messages.webhook import Webhook, sign
+from service.messages.webhook import Webhook, body_of, sign
 from service.study import DISCLAIMER, State
 from tests.receivers import HANG, RESET, HttpReceiver
 from tests.service.messages.conftest import SECRET, message, report
@@ -48,6 +49,14 @@ def test_what_arrives_is_signed_over_id_time_and_body(receiver: HttpReceiver, se
     assert came.headers["webhook-id"] == message().message_id
     assert abs(int(came.headers["webhook-timestamp"]) - time.time()) < 60
     assert (came.method, came.path, came.headers["content-type"]) == ("POST", "/in", "application/json")
+
+
+def test_a_result_that_arrives_after_more_images_came_brings_no_number() -> None:
+    late = replace(message(Event.DELIVERED).told.report, is_current=False)
+    told = replace(message(Event.DELIVERED), told=replace(message().told, report=late))
+
+    assert body_of(message(Event.DELIVERED))["data"]["assessment"] is not None
+    assert body_of(told)["data"]["assessment"] is None
 
 
 def test_while_a_key_is_changed_both_sign(receiver: HttpReceiver, secret_file: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from fhir.resources.R4B import get_fhir_model_class
 
 from dicom_node.channel import Event
 from dicom_node.results import codes
+from service import atna
 from service.access import Identity
 from service.messages.fhir.audit_event import audit_event
 from service.messages.fhir.bundle import searchset, transaction
@@ -132,7 +134,18 @@ def test_an_audit_row_keeps_its_place_in_the_chain() -> None:
 
     details = {detail["type"]: detail["valueString"] for detail in event["entity"][0]["detail"]}
     assert details == {"previous": ENTRY.previous, "hash": ENTRY.hash}
-    assert event["outcome"] == "4"
+
+
+@pytest.mark.parametrize("action", ["study.failed", "list.queried", "identity.revealed", "message.dead"])
+def test_an_audit_row_is_the_same_event_here_and_at_the_audit_repository(action: str) -> None:
+    event = checked(audit_event(replace(ENTRY, action=action)))
+
+    told = atna.event_of(action)
+    assert (event["type"]["code"], event["action"], event["outcome"]) == (
+        told.code.value,
+        told.does,
+        told.outcome,
+    )
 
 
 def test_the_capabilities_are_what_the_standard_says() -> None:
