@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-revision = "0010"
+revision = "0012"
 down_revision = "0011"
 
 STATUSES = ("waiting", "sent", "dead", "stale")
