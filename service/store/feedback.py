@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, aliased
 
 from service.errors import ConflictError, TriageError, UnknownStudyError
 from service.store import audit, studies
+from service.store.among import among
 from service.store.paging import Page, Place, read_page
 from service.store.tables import FeedbackRow, RevisionRow, ScoreRow, StudyRow
 from service.study import State, Verdict
@@ -262,7 +263,7 @@ def newest_verdicts(session: Session, study_ids: Sequence[int]) -> dict[int, Ver
     """Return what was said last of each of some studies; those of which nothing was said are left out."""
     newest = (
         select(func.max(FeedbackRow.id).label("id"))
-        .where(FeedbackRow.study_id.in_(study_ids))
+        .where(among(FeedbackRow.study_id, study_ids))
         .group_by(FeedbackRow.study_id)
         .subquery()
     )

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from dicom_node.keys import ReceivedHeader
 from service.access import Identity, Masking, ShownIdentity, mask
 from service.store import audit, studies
+from service.store.among import among
 from service.store.tables import IdentityRow, StudyRow
 
 _TEXTS = ("study_uid", "name", "patient_id", "issuer", "accession_number", "sex")
@@ -53,7 +54,7 @@ def of_studies(session: Session, keys: Sequence[str]) -> dict[str, Identity]:
     rows = session.execute(
         select(StudyRow.key, IdentityRow)
         .join(IdentityRow, IdentityRow.study_id == StudyRow.id)
-        .where(StudyRow.key.in_(keys))
+        .where(among(StudyRow.key, keys))
     )
     return {key: identity_in(row) for key, row in rows}
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Float, any_, exists, literal, literal_column, select
+from sqlalchemy import ColumnElement, Float, exists, literal_column, select
 from sqlalchemy.orm import Session, aliased, defer
 
 from service.access import Masking, ShownIdentity
 from service.store import feedback, identities
+from service.store.among import among
 from service.store.order import PERCENTILE, Sort, tier_of
 from service.store.tables import DeliveryRow, ResultRow, ScoreRow, StudyRow
 from service.study import PARKED, Band, DeliveryStatus, Priority, State, Tier
@@ -208,7 +209,7 @@ def rows_of(
         for study, score, has_equals in session.execute(
             select(StudyRow, ScoreRow, _has_equals(listing.cutoff))
             .outerjoin(ScoreRow, ScoreRow.id == StudyRow.score_id)
-            .where(StudyRow.id == any_(literal(list(ids), ARRAY(BigInteger))))
+            .where(among(StudyRow.id, ids))
             .options(defer(ScoreRow.heads), defer(ScoreRow.regions), defer(ScoreRow.seconds))
         )
     }
@@ -309,7 +310,7 @@ def _results(session: Session, score_ids: Sequence[int]) -> dict[int, list[Resul
     found = session.execute(
         select(ResultRow.score_id, ResultRow.kind, DeliveryRow.destination, DeliveryRow.status)
         .outerjoin(DeliveryRow, DeliveryRow.result_id == ResultRow.id)
-        .where(ResultRow.score_id.in_(score_ids))
+        .where(among(ResultRow.score_id, score_ids))
         .order_by(ResultRow.id, DeliveryRow.id)
     )
     results: dict[int, list[ResultStatus]] = defaultdict(list)

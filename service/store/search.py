@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from dicom_node.identity import is_uid
 from service.errors import TriageError
+from service.store.among import among
 from service.store.tables import IdentityRow, ListedInstanceRow, ListedSeriesRow, ListedStudyRow, StudyRow
 from service.study import Whereabouts
 
@@ -242,7 +243,7 @@ def _study_facts(session: Session, study_ids: set[int]) -> dict[int, dict[Attrib
             func.array_agg(ListedInstanceRow.sop_class_uid.distinct()),
         )
         .join(ListedInstanceRow, ListedInstanceRow.series_id == ListedSeriesRow.id)
-        .where(ListedSeriesRow.study_id.in_(study_ids))
+        .where(among(ListedSeriesRow.study_id, study_ids))
         .group_by(ListedSeriesRow.study_id)
     )
     return {
@@ -259,7 +260,7 @@ def _study_facts(session: Session, study_ids: set[int]) -> dict[int, dict[Attrib
 def _series_counts(session: Session, series_ids: set[int]) -> dict[int, int]:
     rows = session.execute(
         select(ListedInstanceRow.series_id, func.count())
-        .where(ListedInstanceRow.series_id.in_(series_ids))
+        .where(among(ListedInstanceRow.series_id, series_ids))
         .group_by(ListedInstanceRow.series_id)
     )
     return {series_id: count for series_id, count in rows}  # noqa: C416 - rows are not pairs to dict()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from service.store.among import among
 from service.store.tables import ScoreRow, StudyRow
 from service.study import Band
 
@@ -28,7 +29,7 @@ def thumbnails(session: Session, keys: Sequence[str]) -> dict[str, int]:
         select(StudyRow.key, frame)
         .join(ScoreRow, ScoreRow.id == StudyRow.score_id)
         .where(
-            StudyRow.key.in_(keys),
+            among(StudyRow.key, keys),
             StudyRow.band == Band.RANKED,
             ScoreRow.pictures > 0,
             or_(StudyRow.deleted_at.is_(None), ScoreRow.ended_at > StudyRow.deleted_at),

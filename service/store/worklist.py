@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, and_, any_, func, literal, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.access import Masking
 from service.store import changes, cursors, pages
+from service.store.among import among
 from service.store.cursors import Cursor
 from service.store.order import EVERYTHING, WorklistQuery, conditions, segments, tier_of
 from service.store.rows import Listing, WorklistRow, rows_of
@@ -143,7 +144,7 @@ def _scope(
         return wanted, start.total
     few = session.scalars(select(StudyRow.id).where(*wanted).limit(FEW + 1)).all()
     if len(few) <= FEW:
-        return (StudyRow.id == any_(literal(list(few), ARRAY(BigInteger))),), len(few)
+        return (among(StudyRow.id, few),), len(few)
     some = select(StudyRow.id).where(*wanted).limit(MOST_COUNTED + 1).subquery()
     return wanted, session.scalar(select(func.count()).select_from(some)) or 0
 
