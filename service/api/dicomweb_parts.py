@@ -4,12 +4,9 @@ The addresses hold UIDs because the standard demands them. No UID leaves for a l
 who asked for which study, by its key.
 """
 
-import time
-from collections import OrderedDict
 from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
-from threading import Lock
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -23,13 +20,11 @@ from service.api.dependencies import Parts
 from service.api.problems import ProblemError
 from service.errors import StorageAwayError, StorageError
 from service.holdings import Holdings
-from service.store import audit
+from service.store import looks
 from service.store.held import Held, fate, held
 
 PREFIX = "/dicom-web"
 JSON_TYPE = "application/dicom+json"
-AGAIN_S = 600.0  # a viewer asks for a thousand frames: who fetched what of a study is written down this often
-MOST_REMEMBERED = 10_000
 UID = r"^[0-9.]{1,64}$"
 MOST_FRAMES = 10_000  # asked for at once
 LONGEST_LIST = 100_000  # characters that name them
@@ -41,9 +36,6 @@ Uid = Annotated[str, InPath(pattern=UID)]
 Aet = Annotated[str, InPath(pattern=r"^[A-Za-z0-9_.+ -]{1,16}$")]
 Frames = Annotated[str, InPath(pattern=r"^[0-9,]+$", max_length=LONGEST_LIST)]
 Reader = Annotated[Caller, Depends(require(Permission.IMAGES))]
-
-_written: OrderedDict[tuple[str, str, str], float] = OrderedDict()
-_lock = Lock()
 
 
 def key_of(parts: Parts, study_uid: str) -> str:
@@ -58,18 +50,8 @@ def base_of(request: Request) -> str:
 
 def write_down(parts: Parts, caller: Caller, key: str, kind: str) -> None:
     """Leave an audit row about who fetches what kind of thing of a study, before anything of it leaves."""
-    name = (caller.name, key, kind)
-    now = time.monotonic()
-    with _lock:
-        if now - _written.get(name, -AGAIN_S) < AGAIN_S:
-            return
     with parts.store.transaction() as session:
-        audit.append(session, "dicomweb.retrieved", actor=caller.name, study_key=key, kind=kind)
-    with _lock:
-        _written[name] = now
-        _written.move_to_end(name)
-        if len(_written) > MOST_REMEMBERED:
-            _written.popitem(last=False)
+        looks.fetched(session, key, kind, actor=caller.name)
 
 
 def not_acceptable(error: Exception) -> ProblemError:

@@ -16,7 +16,7 @@ from service.store import audit
 from service.store.tables import AuditRow
 
 REPEAT = timedelta(minutes=15)
-VIEWED, QUERIED = "study.viewed", "list.queried"
+VIEWED, FETCHED, QUERIED = "study.viewed", "dicomweb.retrieved", "list.queried"
 WITHHELD = frozenset({"text"})  # people search by name: that they did is told, not for what (I9)
 
 
@@ -33,6 +33,23 @@ def viewed(session: Session, key: str, *, actor: str) -> None:
     """
     if not _is_repeated(session, VIEWED, actor, AuditRow.study_key == key):
         audit.append(session, VIEWED, actor=actor, study_key=key)
+
+
+def fetched(session: Session, key: str, kind: str, *, actor: str) -> None:
+    """Record that a caller fetches one kind of thing of a study: a viewer asks for a thousand frames.
+
+    Parameters
+    ----------
+    session : Session
+    key : str
+    kind : str
+        What is fetched: ``frames``, ``metadata``.
+    actor : str
+        The caller's name.
+    """
+    same = (AuditRow.study_key == key, AuditRow.detail["kind"].astext == kind)
+    if not _is_repeated(session, FETCHED, actor, *same):
+        audit.append(session, FETCHED, actor=actor, study_key=key, kind=kind)
 
 
 def queried(session: Session, what: str, filters: Mapping[str, Any], *, found: int, actor: str) -> None:

@@ -25,6 +25,19 @@ def test_a_page_that_reads_itself_again_is_one_look_of_one_person(store: Store) 
     assert told(store) == [("ada", "study.viewed", KEY), ("grace", "study.viewed", KEY)]
 
 
+def test_a_thousand_frames_are_one_row_and_another_kind_is_another(store: Store) -> None:
+    for kind in ("frames", "frames", "metadata", "frames"):
+        with store.transaction() as session:
+            looks.fetched(session, KEY, kind, actor="ada")
+
+    with store.transaction() as session:
+        rows = session.scalars(select(AuditRow).order_by(AuditRow.number)).all()
+    assert [(row.action, row.detail) for row in rows] == [
+        ("dicomweb.retrieved", {"kind": "frames"}),
+        ("dicomweb.retrieved", {"kind": "metadata"}),
+    ]
+
+
 def test_a_look_a_while_later_is_another_row(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looks, "REPEAT", timedelta(0))
     for _ in range(2):
