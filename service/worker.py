@@ -21,7 +21,7 @@ from service.store import conninfo
 POLL_S = 2.0  # fallback where a notification was lost
 STOP_TIMEOUT_S = 60.0  # a job in hand may finish
 LAST_GRACE_S = 5.0  # for the goodbyes after it
-PATIENCE_S = (0.5, 1.0, 2.0, 4.0)  # between tries to say how a job failed
+PATIENCE_S = (0.5, 1.0, 2.0, 4.0, *(5.0,) * 22)  # between tries to say how a job failed: through a failover
 WORD_S = 2.0  # to say what is abandoned
 EXIT_ABANDONED = 3  # stopped with a job in hand, which the reaper brings back
 
