@@ -145,7 +145,7 @@ def test_behind_tls_only_who_shows_a_certificate_and_has_an_address_is_answered(
             assert answer(Frames(secured)) == b"1"
             secured.close()
         with caller(port) as (plain, _):
-            plain.sendall(framed(b"2"))
+            plain.sendall(framed(b"plain where TLS is due"))
             assert is_closed(plain)
     with (
         server.serving("127.0.0.1", 0, answer=note, is_welcome=lambda _: False, tls=tls) as port,
