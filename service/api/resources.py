@@ -17,7 +17,8 @@ from service.api.problems import ProblemError
 from service.api.reading import Feedback, shown_to
 from service.api.schemas import Body
 from service.filters import NO_NUL
-from service.store import dead_letters, destinations, feedback, known_models, listings, paging
+from service.store import dead_letters, destinations, feedback, known_models, listings, paging, trail
+from service.store.trail import TrailQuery
 from service.store.worklist import KEY_PATTERN
 from service.study import DeliveryStatus, Pool, State, Verdict
 
@@ -270,9 +271,8 @@ def list_audit(
 ) -> Page[AuditEvent]:
     """Rows of the audit trail, newest first. `vigil audit verify` proves that it is whole."""
     with parts.store.transaction() as session:
-        found = listings.events(
-            session, place, study=study, action=action, actor=actor, since=since, until=until
-        )
+        query = TrailQuery(study_key=study, action=action, actor=actor, since=since, until=until)
+        found = trail.listed(session, place, query)
     return _page(Page[AuditEvent], parts.disclaimer, found)
 
 

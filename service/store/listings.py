@@ -1,4 +1,4 @@
-"""Scores, jobs, deliveries, feedback and the audit trail, as pages for a screen or another system."""
+"""Scores, jobs, deliveries and feedback, as pages for a screen or another system."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,9 +14,7 @@ from sqlalchemy import (
     case,
     cast,
     column,
-    func,
     literal_column,
-    or_,
     select,
     table,
 )
@@ -24,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from service.store.paging import Page, Place, read_page
 from service.store.rows import Assessment, Model, assessment_of, model_of
-from service.store.tables import AuditRow, DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, Pool, State
 
 
@@ -106,19 +104,6 @@ class ListedDelivery:
     ended_at: datetime | None
     confirmed_by: str | None
     fallback: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedEvent:
-    """One row of the audit trail."""
-
-    number: int
-    at: datetime
-    actor: str
-    action: str
-    study_key: str | None
-    detail: dict[str, Any]
-    hash: str
 
 
 _JOBS = table(
@@ -279,53 +264,6 @@ def deliveries(
             fallback=row.fallback,
         )
         for row, kind, key, _ in page.items
-    )
-    return Page(items=items, next=page.next, previous=page.previous)
-
-
-def events(
-    session: Session,
-    place: Place,
-    *,
-    study: str | None = None,
-    action: str | None = None,
-    actor: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> Page[ListedEvent]:
-    """Rows of the audit trail, newest first.
-
-    Parameters
-    ----------
-    action : str, optional
-        As ``study.queued``, or all of a noun: ``study``.
-    since, until : datetime, optional
-        Aware; the first counts, the last does not.
-
-    Raises
-    ------
-    CursorError
-        If the cursor is not one of this listing.
-    """
-    conditions = _equal((AuditRow.study_key, study), (AuditRow.actor, actor))
-    if action is not None:
-        conditions.append(or_(AuditRow.action == action, func.split_part(AuditRow.action, ".", 1) == action))
-    if since is not None:
-        conditions.append(AuditRow.at >= since)
-    if until is not None:
-        conditions.append(AuditRow.at < until)
-    page = read_page(session, select(AuditRow, AuditRow.number).where(*conditions), [AuditRow.number], place)
-    items = tuple(
-        ListedEvent(
-            number=row.number,
-            at=row.at.astimezone(UTC),
-            actor=row.actor,
-            action=row.action,
-            study_key=row.study_key,
-            detail=row.detail,
-            hash=row.hash,
-        )
-        for row, _ in page.items
     )
     return Page(items=items, next=page.next, previous=page.previous)
 

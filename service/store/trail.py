@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.store.paging import Page, Place, read_page
 from service.store.tables import AuditExportRow, AuditRow
 
 LOCK = 0x54_45_4C_4C  # "TELL": one process at a time tells the audit repository
@@ -65,22 +66,22 @@ class TrailQuery:
 
 def read(session: Session, query: TrailQuery, *, limit: int) -> list[Told]:
     """Rows that a query asks for, newest first."""
-    wanted: list[ColumnElement[bool]] = []
-    if query.actor is not None:
-        wanted.append(AuditRow.actor == query.actor)
-    if query.action is not None:
-        named = AuditRow.action == query.action
-        wanted.append(named | AuditRow.action.startswith(f"{query.action}.", autoescape=True))
-    if query.study_key is not None:
-        wanted.append(AuditRow.study_key == query.study_key)
-    if query.since is not None:
-        wanted.append(AuditRow.at >= query.since)
-    if query.until is not None:
-        wanted.append(AuditRow.at < query.until)
-    if query.before is not None:
-        wanted.append(AuditRow.number < query.before)
-    newest = select(AuditRow).where(*wanted).order_by(AuditRow.number.desc()).limit(limit)
+    newest = select(AuditRow).where(*_wanted(query)).order_by(AuditRow.number.desc()).limit(limit)
     return [_told(row) for row in session.scalars(newest)]
+
+
+def listed(session: Session, place: Place, query: TrailQuery) -> Page[Told]:
+    """Rows that a query asks for, newest first, as a page of a listing.
+
+    Raises
+    ------
+    CursorError
+        If the cursor is not one of this listing.
+    """
+    asked = select(AuditRow, AuditRow.number).where(*_wanted(query))
+    page = read_page(session, asked, [AuditRow.number], place)
+    items = tuple(_told(row) for row, _ in page.items)
+    return Page(items=items, next=page.next, previous=page.previous)
 
 
 def one(session: Session, number: int) -> Told | None:
@@ -137,6 +138,25 @@ def lag(session: Session, name: str) -> Lag:
         select(func.count(), func.min(AuditRow.at)).where(AuditRow.number > number)
     ).one()
     return Lag(rows=rows, age_s=(datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0)
+
+
+def _wanted(query: TrailQuery) -> list[ColumnElement[bool]]:
+    """Build the conditions of a query."""
+    wanted: list[ColumnElement[bool]] = []
+    if query.actor is not None:
+        wanted.append(AuditRow.actor == query.actor)
+    if query.action is not None:
+        named = AuditRow.action == query.action
+        wanted.append(named | AuditRow.action.startswith(f"{query.action}.", autoescape=True))
+    if query.study_key is not None:
+        wanted.append(AuditRow.study_key == query.study_key)
+    if query.since is not None:
+        wanted.append(AuditRow.at >= query.since)
+    if query.until is not None:
+        wanted.append(AuditRow.at < query.until)
+    if query.before is not None:
+        wanted.append(AuditRow.number < query.before)
+    return wanted
 
 
 def _told(row: AuditRow) -> Told:
