@@ -34,6 +34,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.errors import UnreadableInstanceError
+from dicom_node.keys import age_years
 from models.volume import Acquisition
 
 # Values are checked where they are used; a warning per odd value would quote it (I9).
@@ -196,7 +197,7 @@ def _acquisition(dataset: Dataset) -> Acquisition:
         description=_text(dataset, "SeriesDescription"),
         manufacturer=_text(dataset, "Manufacturer"),
         model_name=_text(dataset, "ManufacturerModelName"),
-        age_years=_age_years(_text(dataset, "PatientAge")),
+        age_years=age_years(_text(dataset, "PatientAge")),
         contrast_agent=bool(
             _text(dataset, "ContrastBolusAgent") or dataset.get("ContrastBolusAgentSequence")
         ),
@@ -204,13 +205,6 @@ def _acquisition(dataset: Dataset) -> Acquisition:
         is_burned_in=_text(dataset, "BurnedInAnnotation").upper() == "YES",
         image_type=tuple(str(value).upper() for value in _many(dataset.get("ImageType"))),
     )
-
-
-def _age_years(age: str) -> float | None:
-    """Years of an Age String such as ``031Y`` (PS3.5 6.2); None for anything else."""
-    number, unit = age[:-1], age[-1:]
-    days = {"D": 1.0, "W": 7.0, "M": 30.44, "Y": 365.25}.get(unit)
-    return int(number) * days / 365.25 if days and number.isdigit() else None
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

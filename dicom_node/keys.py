@@ -2,7 +2,9 @@
 
 import re
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +25,8 @@ PATIENT_NAME = 0x00100010
 PATIENT_ID = 0x00100020
 ISSUER = 0x00100021
 BIRTH_DATE = 0x00100030
+SEX = 0x00100040
+AGE = 0x00101010
 DEVICE_UID = 0x00181002
 CONTRIBUTING_EQUIPMENT = 0x0018A001
 SOP_CLASS_UID = 0x00080016
@@ -30,6 +34,7 @@ SOP_INSTANCE_UID = 0x00080018
 MODALITY = 0x00080060
 MANUFACTURER = 0x00080070
 CODING_SCHEMES = 0x00080110
+STUDY_DATE = 0x00080020
 STUDY_DESCRIPTION = 0x00081030
 SERIES_DESCRIPTION = 0x0008103E
 MODEL_NAME = 0x00081090
@@ -40,8 +45,10 @@ KEYS = (SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID)
 WANTED = (
     CHARACTER_SET, MODALITY, MANUFACTURER, CODING_SCHEMES, STUDY_DESCRIPTION, SERIES_DESCRIPTION,
     MODEL_NAME, SERIES_UID, ACCESSION_NUMBER, PATIENT_NAME, PATIENT_ID, ISSUER, BIRTH_DATE, DEVICE_UID,
-    CONTRIBUTING_EQUIPMENT, *KEYS,
+    CONTRIBUTING_EQUIPMENT, STUDY_DATE, SEX, AGE, *KEYS,
 )  # fmt: skip
+
+DAYS_A_YEAR = 365.25
 
 _NOT_PRINTED = re.compile(r"[\x00-\x1f\x7f]+")
 
@@ -53,6 +60,30 @@ class Keys:
     sop_class_uid: str
     sop_instance_uid: str
     study_uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Whom an instance is about, as it says; empty or None where it says nothing.
+
+    Attributes
+    ----------
+    name : str
+        Person name (PS3.5 6.2.1): components divided by ``^``, groups by ``=``.
+    patient_id, issuer : str
+    birth_date : date or None
+    age_years : float or None
+        At the time of the study: as stated, else from the dates.
+    sex : str
+        ``M``, ``F``, ``O`` or empty.
+    """
+
+    name: str
+    patient_id: str
+    issuer: str
+    birth_date: date | None
+    age_years: float | None
+    sex: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +103,7 @@ class ReceivedHeader:
         Empty where unstated.
     patient : tuple of str
         Id with its issuer, birth date, and name without case and punctuation; each empty where unstated.
+    person : Person
     device_uids : frozenset of str
         Of the equipment that made the object or contributed to it.
     """
@@ -89,6 +121,7 @@ class ReceivedHeader:
     sender: str
     accession_number: str
     patient: tuple[str, str, str]
+    person: Person
     device_uids: frozenset[str]
 
 
@@ -106,7 +139,7 @@ def read_header(path: Path) -> ReceivedHeader:
         meta = read_file_meta(file)
         syntax = text_of(meta, TRANSFER_SYNTAX_UID)
         found = scan(file, syntax, WANTED)
-    encodings = _encodings(found.get(CHARACTER_SET, b""))
+    encodings = encodings_of(found.get(CHARACTER_SET, b""))
     return ReceivedHeader(
         study_uid=text_of(found, STUDY_UID),
         series_uid=text_of(found, SERIES_UID),
@@ -114,9 +147,9 @@ def read_header(path: Path) -> ReceivedHeader:
         sop_instance_uid=text_of(found, SOP_INSTANCE_UID),
         transfer_syntax_uid=syntax,
         modality=text_of(found, MODALITY).upper(),
-        study_description=_prose(found, STUDY_DESCRIPTION, encodings),
-        series_description=_prose(found, SERIES_DESCRIPTION, encodings),
-        manufacturer=_prose(found, MANUFACTURER, encodings),
+        study_description=prose(found, STUDY_DESCRIPTION, encodings),
+        series_description=prose(found, SERIES_DESCRIPTION, encodings),
+        manufacturer=prose(found, MANUFACTURER, encodings),
         is_own=is_own_mark(
             manufacturer=text_of(found, MANUFACTURER),
             model_name=text_of(found, MODEL_NAME),
@@ -125,8 +158,9 @@ def read_header(path: Path) -> ReceivedHeader:
             series_uid=text_of(found, SERIES_UID),
         ),
         sender=text_of(meta, SOURCE_AET),
-        accession_number=_prose(found, ACCESSION_NUMBER, encodings),
+        accession_number=prose(found, ACCESSION_NUMBER, encodings),
         patient=_patient(found, encodings),
+        person=_person(found, encodings),
         device_uids=_devices(found),
     )
 
@@ -147,12 +181,42 @@ def read_keys(file: BinaryIO, transfer_syntax_uid: str) -> Keys:
 
 
 def _patient(found: dict[int, bytes], encodings: list[str]) -> tuple[str, str, str]:
-    number = _prose(found, PATIENT_ID, encodings)
+    number = prose(found, PATIENT_ID, encodings)
     # Senders differ in how they write a name down; only its letters tell patients apart.
-    name = _prose(found, PATIENT_NAME, encodings).partition("=")[0]
+    name = prose(found, PATIENT_NAME, encodings).partition("=")[0]
     letters = "".join(character for character in name.casefold() if character.isalnum())
-    issuer = _prose(found, ISSUER, encodings)
+    issuer = prose(found, ISSUER, encodings)
     return f"{number}\x1f{issuer}" if number else "", text_of(found, BIRTH_DATE), letters
+
+
+def _person(found: dict[int, bytes], encodings: list[str]) -> Person:
+    birth, study = _date(text_of(found, BIRTH_DATE)), _date(text_of(found, STUDY_DATE))
+    age = age_years(text_of(found, AGE))
+    if age is None and birth is not None and study is not None and study >= birth:
+        age = (study - birth).days / DAYS_A_YEAR
+    sex = text_of(found, SEX).upper()
+    return Person(
+        name=prose(found, PATIENT_NAME, encodings),
+        patient_id=prose(found, PATIENT_ID, encodings),
+        issuer=prose(found, ISSUER, encodings),
+        birth_date=birth,
+        age_years=age,
+        sex=sex if sex in {"M", "F", "O"} else "",
+    )
+
+
+def age_years(age: str) -> float | None:
+    """Years of an Age String such as ``031Y`` (PS3.5 6.2); None for anything else."""
+    number, unit = age[:-1], age[-1:]
+    days = {"D": 1.0, "W": 7.0, "M": 30.44, "Y": DAYS_A_YEAR}.get(unit)
+    return int(number) * days / DAYS_A_YEAR if days and number.isdecimal() else None
+
+
+def _date(text: str) -> date | None:
+    """Date of a DA value; None for anything else."""
+    with suppress(ValueError):
+        return datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a date has no zone
+    return None
 
 
 def _devices(found: dict[int, bytes]) -> frozenset[str]:
@@ -168,7 +232,7 @@ def _devices(found: dict[int, bytes]) -> frozenset[str]:
     return frozenset(uids - {""})
 
 
-def _prose(found: dict[int, bytes], tag: int, encodings: list[str]) -> str:
+def prose(found: dict[int, bytes], tag: int, encodings: list[str]) -> str:
     """Value in the data set's character set, on one line."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what cannot be decoded is replaced; the data set is not ours
@@ -176,7 +240,8 @@ def _prose(found: dict[int, bytes], tag: int, encodings: list[str]) -> str:
     return _NOT_PRINTED.sub(" ", text).strip()
 
 
-def _encodings(value: bytes) -> list[str]:
+def encodings_of(value: bytes) -> list[str]:
+    """Python's names of the character sets that (0008,0005) states."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

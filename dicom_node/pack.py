@@ -147,6 +147,19 @@ def unpack(source: Readable, folder: Path, *, most_bytes: int) -> Unpacked:
     return Unpacked(sha256=stream.digest.hexdigest(), bytes=stream.at, names=tuple(places))
 
 
+def read_places(source: Readable) -> dict[str, Place]:
+    """Where each instance lies in a pack, by its file name; only the beginning of the pack is read.
+
+    Raises
+    ------
+    NewerPackError
+        If a later release wrote it.
+    UnreadableInstanceError
+        If this is no pack.
+    """
+    return _read_index(_Stream(source, _LARGEST_INDEX))
+
+
 class Pack:
     """Reader of a pack.
 
@@ -165,7 +178,7 @@ class Pack:
     def __init__(self, path: Path) -> None:
         self._path = path
         with path.open("rb") as file:
-            self.places = _read_index(_Stream(file, _LARGEST_INDEX))
+            self.places = read_places(file)
 
     def read(self, file_name: str) -> bytes:
         """Part 10 file of an instance, by one range.

@@ -1,6 +1,7 @@
 """One peer and its profile: who it is, how it is reached, what it is sent and what it is asked."""
 
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -18,6 +19,7 @@ AeTitle = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^[\x20-\x5b\x5d-\x7e]{0,16}$")
 ]  # PS3.5 table 6.2-1: no backslash, no control characters
 Uid = Annotated[str, StringConstraints(pattern=r"^[0-9.]{1,64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Seconds = Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)]
 
 
@@ -45,11 +47,13 @@ class Pull(StrEnum):
     MOVE = "move"  # by C-MOVE: the archive sends it to our AE title, which it must know
 
 
-class _Profile(BaseModel):
+class Profile(BaseModel):
+    """A part of the peers file; a key it does not know is refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Timeouts(_Profile):
+class Timeouts(Profile):
     """How long a peer is waited for, in seconds.
 
     Attributes
@@ -70,7 +74,7 @@ class Timeouts(_Profile):
     commitment_s: Seconds = 3600.0
 
 
-class AllowedContext(_Profile):
+class AllowedContext(Profile):
     """A SOP class a sender may propose.
 
     Attributes
@@ -85,7 +89,7 @@ class AllowedContext(_Profile):
     syntaxes: tuple[Uid, ...] = ()
 
 
-class Certificate(_Profile):
+class Certificate(Profile):
     """How a peer proves over TLS who it is, and how we prove it to the peer.
 
     Attributes
@@ -109,7 +113,7 @@ class Certificate(_Profile):
         return self
 
 
-class Peer(_Profile):
+class Peer(Profile):
     """One system on the other end of an association or of DICOMweb.
 
     Attributes
@@ -145,7 +149,7 @@ class Peer(_Profile):
     certificate : Certificate, optional
     """
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    name: Name
     roles: Annotated[frozenset[Role], Field(min_length=1)]
     protocol: Literal["dimse", "dicomweb"] = "dimse"
     aet: Annotated[AeTitle, Field(validate_default=True)] = ""
@@ -195,3 +199,13 @@ class Peer(_Profile):
     def wants(self, kind: str) -> bool:
         """Whether this destination is sent results of a kind."""
         return self.results is None or kind in self.results
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -17,7 +17,7 @@ import ipaddress
 import os
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Self
@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from dicom_node.certificates import is_shown
+from dicom_node.channel import Channel, Hl7Channel, Hl7Role
 from dicom_node.errors import PeersError, UnknownPeerError
 from dicom_node.peer import Confirm, Peer, Role
 
@@ -43,10 +44,11 @@ class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     peers: tuple[Peer, ...]
+    channels: tuple[Channel, ...] = ()
 
     @model_validator(mode="after")
     def _has_unique_names(self) -> Self:
-        names = [peer.name for peer in self.peers]
+        names = [peer.name for peer in self.peers] + [channel.name for channel in self.channels]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"name {twice[0]} is used twice")
@@ -60,6 +62,7 @@ class _Read:
     peers: tuple[Peer, ...] | None
     stamp: tuple[int, int, int] | None  # time of change, size, inode; None: no file
     sha256: str
+    channels: tuple[Channel, ...] = ()
 
 
 class Peers:
@@ -71,10 +74,11 @@ class Peers:
     ----------
     peers : tuple of Peer or None
         None: any AE title is a sender, from this machine alone, and there is no destination.
+    channels : tuple of Channel
     """
 
-    def __init__(self, peers: tuple[Peer, ...] | None = None) -> None:
-        self._read = _Read(peers, None, "")
+    def __init__(self, peers: tuple[Peer, ...] | None = None, channels: tuple[Channel, ...] = ()) -> None:
+        self._read = _Read(peers, None, "", channels)
         self._path: Path | None = None
         self._look_at = 0.0
         self._lock = Lock()
@@ -112,7 +116,7 @@ class Peers:
                 read = _read(path, must_be_there=True)
             except PeersError as error:
                 log.error("peers file not taken over, the peers stay as they are", problem=str(error))  # noqa: TRY400 - the message is the whole story
-                self._read = _Read(before.peers, stamp, before.sha256)
+                self._read = replace(before, stamp=stamp)
                 return False
             self._read = read
         if read.sha256 == before.sha256:
@@ -124,6 +128,12 @@ class Peers:
     def all(self) -> tuple[Peer, ...]:
         """Every peer, in the order of the file."""
         return self._current() or ()
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Where it is told what happened, in the order of the file."""
+        self._current()
+        return self._read.channels
 
     @property
     def destinations(self) -> tuple[Peer, ...]:
@@ -146,6 +156,40 @@ class Peers:
             if peer.name == name:
                 return peer
         raise UnknownPeerError(f"No peer is named {name}. See them with `vigil peers list`.")
+
+    def ordering(self, address: str, fingerprint: str | None) -> Hl7Channel | None:
+        """Channel that may send orders from an address with a certificate; None where none may.
+
+        Parameters
+        ----------
+        address : str
+        fingerprint : str or None
+            Of the certificate that was shown; None: the connection is plain.
+        """
+        return next(
+            (one for one in self.ordering_from(address) if is_shown(one.certificate, fingerprint)), None
+        )
+
+    def ordering_from(self, address: str) -> tuple[Hl7Channel, ...]:
+        """Channels that may send orders from an address."""
+        return tuple(
+            one
+            for one in self.channels
+            if isinstance(one, Hl7Channel) and Hl7Role.ORDERS in one.roles and is_at(one, address)
+        )
+
+    def channel(self, name: str) -> Channel:
+        """Channel of a name.
+
+        Raises
+        ------
+        UnknownPeerError
+            If no channel is called so.
+        """
+        for channel in self.channels:
+            if channel.name == name:
+                return channel
+        raise UnknownPeerError(f"The peers file has no channel named {name}.")
 
     def destinations_of(self, kind: str) -> tuple[str, ...]:
         """Names of the destinations that are sent results of a kind."""
@@ -207,7 +251,7 @@ class Peers:
         return self._read.peers
 
 
-def is_at(peer: Peer, address: str) -> bool:
+def is_at(peer: Peer | Hl7Channel, address: str) -> bool:
     """Whether an address is a peer's; a host name that cannot be resolved is nobody's."""
     remote = _address(address)
     try:
@@ -246,7 +290,7 @@ def _read(path: Path, *, must_be_there: bool = False) -> _Read:
     except ValidationError as error:
         raise PeersError("; ".join(_told(path, item) for item in error.errors())) from error
     stamp = (state.st_mtime_ns, state.st_size, state.st_ino)
-    return _Read(parsed.peers, stamp, hashlib.sha256(content).hexdigest())
+    return _Read(parsed.peers, stamp, hashlib.sha256(content).hexdigest(), parsed.channels)
 
 
 def _told(path: Path, item: ErrorDetails) -> str:

@@ -51,6 +51,20 @@ def read_frame(path: Path, index: int) -> NDArray[np.uint8]:
         raise UnreadableInstanceError("the frame cannot be decoded") from None
 
 
+def shrink(picture: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """Picture, shape (rows, columns, 3), made small enough for a list; a small one stays as it is.
+
+    Parameters
+    ----------
+    picture : uint8, shape (rows, columns, 3)
+    longest : int
+        Pixels of the longer side at most.
+    """
+    image = Image.fromarray(picture, mode="RGB")
+    image.thumbnail((longest, longest), Image.Resampling.BOX)
+    return np.asarray(image, dtype=np.uint8)
+
+
 def encode_png(picture: NDArray[np.uint8]) -> bytes:
     """PNG bytes of a picture, shape (rows, columns, 3)."""
     target = io.BytesIO()

@@ -1,6 +1,8 @@
 """Pixels as modality values: decoded, padding found, rescaled (standards: PS3.3 C.7.6.3, C.11.1)."""
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,19 +29,24 @@ def decode(dataset: FileDataset) -> Stored:
     NotAVolumeError
         UNDECODABLE: no decoder here can read the pixels, or they are not what the header claims.
     """
+    with guarded(lambda name: NotAVolumeError(Reason.UNDECODABLE, f"The pixels cannot be decoded ({name}).")):
+        stored = np.asarray(pixel_array(dataset, raw=True))
+    return stored.reshape(-1, *stored.shape[-2:])
+
+
+@contextmanager
+def guarded(told: Callable[[str], Exception]) -> Iterator[None]:
+    """Raise what `told` makes of an error's name where a decoder fails; the cause may quote the file (I9)."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            stored = np.asarray(pixel_array(dataset, raw=True))
+            yield
     except BaseException as error:
         # A decoder written in Rust panics on a damaged frame, and a panic is no Exception: uncaught, one
         # bad file would end the process.
         if isinstance(error, DECODE_ERRORS) or type(error).__module__ == RUST_PANIC:
-            raise NotAVolumeError(
-                Reason.UNDECODABLE, f"The pixels cannot be decoded ({type(error).__name__})."
-            ) from None
+            raise told(type(error).__name__) from None
         raise
-    return stored.reshape(-1, *stored.shape[-2:])
 
 
 def padding_of(dataset: Dataset, stored: Stored) -> NDArray[np.bool_] | None:

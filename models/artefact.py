@@ -319,7 +319,7 @@ def load_artefact(path: Path) -> Artefact | PictureArtefact:
     ArtefactError
         Names the file that is missing, not valid or changed.
     """
-    manifest = _read_manifest(path / MANIFEST)
+    manifest = read_manifest(path / MANIFEST)
     for name in REQUIRED[manifest.format]:
         if name not in manifest.files:
             raise ArtefactError(path / MANIFEST, f"does not list {name}")
@@ -369,7 +369,14 @@ def write_manifest(folder: Path, manifest: AnyManifest) -> None:
     (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_manifest(path: Path) -> AnyManifest:
+def read_manifest(path: Path) -> AnyManifest:
+    """Read a manifest alone; no other file is looked at.
+
+    Raises
+    ------
+    ArtefactError
+        If it cannot be read, is not valid, or another release made it.
+    """
     try:
         return _MANIFEST.validate_json(path.read_bytes())
     except OSError as error:

@@ -67,11 +67,12 @@ class ActiveModel:
     chosen: Path | None = None
     _seen: str | None = None
     _identity: ModelIdentity | None = field(default=None)
+    _reference: tuple[float, ...] = ()
 
     def mark(self) -> str:
         """A text that changes when another model is to serve, or the folder of this one changed."""
         found = hashlib.sha256()
-        for path in (self.data / POINTER, (self._folder() or Path()) / MANIFEST):
+        for path in (self.data / POINTER, (self.folder() or Path()) / MANIFEST):
             try:
                 found.update(path.read_bytes())
             except OSError:
@@ -113,7 +114,9 @@ class ActiveModel:
         if mark != self._seen:
             try:
                 artefact = self.artefact()
-                self._identity = identify(artefact, read_calibration(artefact.path / CALIBRATION))
+                calibration = read_calibration(artefact.path / CALIBRATION)
+                self._identity = identify(artefact, calibration)
+                self._reference = calibration.scores
             except (ModelError, SettingsError):
                 if self._identity is None:
                     raise
@@ -123,7 +126,19 @@ class ActiveModel:
             raise SettingsError(f"{POINTER} names no model. Run `vigil models activate`.")
         return self._identity
 
-    def _folder(self) -> Path | None:
+    def reference(self) -> tuple[float, ...]:
+        """Raw scores of the reference group of who serves, ascending.
+
+        Raises
+        ------
+        ModelError, SettingsError
+            As `identity`.
+        """
+        self.identity()
+        return self._reference
+
+    def folder(self) -> Path | None:
+        """Folder of the artefact that is named to serve; None where none is, and the shipped one does."""
         if self.chosen is not None:
             return self.chosen
         try:

@@ -29,7 +29,14 @@ class Admission:
     config_digest: str
 
     def admit(
-        self, session: Session, key: str, revision: Revision, *, completed_by: str, now: datetime
+        self,
+        session: Session,
+        key: str,
+        revision: Revision,
+        *,
+        completed_by: str,
+        now: datetime,
+        actor: str = ACTOR,
     ) -> int | None:
         """Queue a revision; return its score, None where it has one for this model already."""
         model_hash = self.model_hash()
@@ -46,7 +53,7 @@ class Admission:
         audit.append(
             session,
             "study.queued",
-            actor=ACTOR,
+            actor=actor,
             study_key=key,
             revision=revision.number,
             completed_by=completed_by,

@@ -11,14 +11,13 @@ from rich.table import Table
 
 from models.errors import DatasetError
 from models.groups import ALIKE
-from service.terminal import out, out_json, say
+from service.terminal import AsJson, out, out_json, say
 
 MAX_VOXELS = 2**28  # Of one series.
 SCANNER = ("manufacturer", "model_name")
 SEED = 0
 COHORTS = 1000
 LIST_RATE = 0.1  # Of false discoveries.
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Artefact = Annotated[Path | None, typer.Option(help="Artefact folder. Unset: the shipped model.")]
 
 

@@ -4,32 +4,36 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
 from service import orders_cli
+from service.audit_cli import audit_app
 from service.calibration_cli import calibrate_model, show_coverage
+from service.db_cli import db_app
 from service.errors import TriageError
+from service.messages_cli import messages_app
 from service.models_cli import models_app
-from service.peers_cli import pack, peers_app, pull
-from service.retention_cli import hold, release, retention_app, waive
+from service.peers_cli import peers_app
+from service.people_cli import people_app, tokens_app
+from service.retention_cli import retention_app
+from service.settings import Settings
 from service.simulation.command import simulate
+from service.studies_cli import studies_app
 from service.study import Pool
 from service.supervisor import Stop
-from service.terminal import begin, out, out_json, say
+from service.terminal import AsJson, Data, begin, out, out_json, say
 
 EXIT_FAILED = 1
+STREAMS_END_S = 3  # pages that watch the list are let go of after so long
+WORDS_BYTES = 4096  # of what somebody says on a WebSocket, which means nothing to us
 EXIT_REMEDY = 2  # something outside must change first; the message says what
 
 app = typer.Typer(
@@ -37,37 +41,25 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a pretty traceback prints local variables, which may hold identity
 )
-studies_app = typer.Typer(help="Studies: states, reasons, scores.", no_args_is_help=True)
-audit_app = typer.Typer(help="The audit trail.", no_args_is_help=True)
-db_app = typer.Typer(help="The database schema.", no_args_is_help=True)
 app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
+app.add_typer(messages_app, name="messages")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
 app.add_typer(retention_app, name="retention")
+app.add_typer(people_app, name="people")
+app.add_typer(tokens_app, name="tokens")
 app.command("simulate")(simulate)
 models_app.command("calibrate")(calibrate_model)
 models_app.command("coverage")(show_coverage)
-studies_app.command("pull")(pull)
-studies_app.command("pack")(pack)
-studies_app.command("hold")(hold)
-studies_app.command("release")(release)
-studies_app.command("waive")(waive)
-studies_app.command("replay")(orders_cli.replay_study)
-studies_app.command("cancel")(orders_cli.cancel_study)
-studies_app.command("park")(orders_cli.park_study)
-studies_app.command("unpark")(orders_cli.unpark_study)
-studies_app.command("prioritise")(orders_cli.prioritise_study)
 peers_app.command("park")(orders_cli.park_peer)
 peers_app.command("unpark")(orders_cli.unpark_peer)
 
-Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
 Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]
 Port = Annotated[int | None, typer.Option(help="Port of the node.")]
 ApiPort = Annotated[int | None, typer.Option(help="Port of the API and pages.")]
 PeersFile = Annotated[Path | None, typer.Option(help="YAML file of DICOM peers.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 def main() -> None:
@@ -96,6 +88,7 @@ def up(
                 f"vigil ready: {settings.aet} on {settings.host}:{settings.port}, "
                 f"worklist at http://{settings.api_host}:{settings.api_port}/"
             )
+            _welcome_first_person(settings)
             supervisor.watch(stop)
         finally:
             supervisor.stop(stop.hurry)
@@ -133,19 +126,29 @@ def node(
         if standalone:
             stop.wait()
         else:
-            from service import wiring
+            from service import telling, wiring
+            from service.audit_export import AuditExport
             from service.node import run_loops
             from service.pull import pulling
             from service.store.migrations import require
 
             store = wiring.waiting_store(settings)
-            with pulling(wiring.open_puller(settings, spool, known)):
+
+            def tell() -> AuditExport:
+                return wiring.open_audit_export(settings, store)
+
+            with (
+                pulling(wiring.open_puller(settings, spool, known)),
+                telling.taking_orders(settings, store, spool, known),
+            ):
                 run_loops(
                     {
                         "intake": lambda: wiring.open_intake(settings, store, spool, known),
                         "packing": lambda: wiring.open_packing(settings, store, spool, stop),
                         "clearing": lambda: wiring.open_clearing(settings, store, spool),
                         "retention": lambda: wiring.open_retention(settings, store, spool),
+                        "witness": lambda: wiring.open_witness(settings, store),
+                        **({"audit export": tell} if settings.audit_syslog is not None else {}),
                     },
                     stop,
                     check=lambda: require(store),
@@ -156,19 +159,32 @@ def node(
 
 @app.command()
 def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) -> None:
-    """Score or deliver: one role, for many machines."""
-    from service import wiring
+    """Score, or deliver results and messages, or messages alone: one role, for many machines."""
+    from service import telling, wiring
+    from service.deliver import Delivery
+    from service.messenger import Messenger
     from service.meters import Meters
+    from service.store.configuration import on_record
     from service.worker import Ended, run_worker
 
     _ignore_hangup()
     settings = begin()
     store = wiring.open_store(settings)
-    url, reaper = wiring.database_url(settings), wiring.open_reaper(settings, store)
+    url = wiring.database_url(settings)
     exits = {Ended.TOLD: 0, Ended.LOST: EXIT_FAILED, Ended.REFUSED: EXIT_REMEDY}
-    if pool is Pool.DELIVER:
-        delivery = wiring.open_delivery(settings, store)
-        ended = run_worker(pool, delivery, slots=delivery.slots, database_url=url, reaper=reaper)
+    if pool is not Pool.INFER:
+        messenger = telling.open_messenger(settings, store)
+        messenger.follow()
+        work: dict[Pool, Delivery | Messenger] = {Pool.MESSAGE: messenger}
+        if pool is Pool.DELIVER:
+            work = {Pool.DELIVER: wiring.open_delivery(settings, store), **work}
+        with on_record(store, pool.value, settings):
+            ended = run_worker(
+                work,
+                slots=sum(part.slots for part in work.values()),
+                database_url=url,
+                reaper=wiring.open_reaper(settings, store, besides=messenger.follow),
+            )
         sys.exit(exits[ended])
     meters = Meters()
     if settings.worker_metrics_port is not None:
@@ -179,14 +195,14 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     watcher.start()
     try:
         triage = wiring.open_triage(settings, store, serving)
-        ended = run_worker(
-            pool,
-            triage,
-            slots=settings.infer_jobs,
-            database_url=url,
-            reaper=reaper,
-            on_abandon=triage.abandon,
-        )
+        with on_record(store, pool.value, settings):
+            ended = run_worker(
+                {pool: triage},
+                slots=settings.infer_jobs,
+                database_url=url,
+                reaper=wiring.open_reaper(settings, store),
+                on_abandon=triage.abandon,
+            )
     finally:
         stop.set()
         watcher.join()
@@ -199,8 +215,9 @@ def api(api_port: ApiPort = None) -> None:
     """Serve the API and pages: one role, for many machines."""
     import uvicorn
 
-    from service import wiring
+    from service import reception, stored, wiring
     from service.api import create_app
+    from service.store.configuration import on_record
     from service.store.migrations import require
 
     _ignore_hangup()
@@ -209,19 +226,34 @@ def api(api_port: ApiPort = None) -> None:
     with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
         require(store)
     active = wiring.active_model(settings)
-    uvicorn.run(
-        create_app(
-            store=store,
-            settings=settings,
-            model=active.identity(),
-            follow=active.identity,
-            pictures=wiring.open_pictures(settings),
-        ),
-        host=settings.api_host,
-        port=settings.api_port,
-        access_log=False,
-        log_config=None,  # uvicorn's lines go through our own logging
+    pictures = stored.open_pictures(settings)
+    peers = reception.open_peers(settings)
+    app = create_app(
+        store=store,
+        settings=settings,
+        model=active.identity(),
+        follow=active.identity,
+        config_digest=wiring.config_digest(settings),
+        destinations=lambda: [peer.name for peer in peers.destinations],
+        reference=active.reference,
+        pictures=pictures,
+        holdings=stored.open_holdings(settings, pictures),
+        volumes=stored.open_volumes(settings),
     )
+    with on_record(store, "api", settings):
+        uvicorn.run(
+            app,
+            host=settings.api_host,
+            port=settings.api_port,
+            access_log=False,
+            timeout_graceful_shutdown=STREAMS_END_S,
+            log_config=None,  # uvicorn's lines go through our own logging
+            proxy_headers=bool(settings.proxies),
+            forwarded_allow_ips=settings.proxies,
+            server_header=False,
+            ws_max_size=WORDS_BYTES,
+            ws_max_queue=1,
+        )
 
 
 @app.command()
@@ -252,77 +284,23 @@ def send(
     sys.exit(0 if rows and all(row["stored"] for row in rows) else EXIT_FAILED)
 
 
-@studies_app.command("list")
-def list_studies(
-    data: Data = None,
-    limit: Annotated[int, typer.Option(min=1)] = 200,
-    failed: Annotated[bool, typer.Option(help="What was given up instead, with its reason.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print the worklist in its order."""
+def _welcome_first_person(settings: Settings) -> None:
+    """Print the one-time link of the first administrator, until somebody has used one."""
     from service import wiring
-    from service.store.worklist import worklist
+    from service.access import Role
+    from service.store import people
 
-    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
-        if failed:
-            orders_cli.list_dead_letters(session, limit=limit, as_json=as_json)
-            return
-        listed = worklist(session, limit=limit)
-    if as_json:
-        out_json(asdict(listed))
+    if settings.access == "open":
         return
-    table = Table("rank", "percentile", "state", "study", "modality", "description", "model")
-    for row in listed.rows:
-        table.add_row(
-            "" if row.rank is None else str(row.rank),
-            "" if row.percentile is None else f"{row.percentile:.1f}",
-            row.reason or row.state.value,
-            row.key,
-            escape(row.modality),
-            escape(row.description),
-            f"{row.model.name} {row.model.version}" if row.model else "",
-        )
-    Console().print(table)
-    if listed.total > len(listed.rows):
-        say(f"{len(listed.rows)} of {listed.total} studies; --limit shows more")
-
-
-@studies_app.command("show")
-def show_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
-    """Print where a study stands and where its time went; with --json everything about it."""
-    from service import wiring
-    from service.store.detail import study_detail
-
-    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
-        detail = study_detail(session, key)
-    if as_json:
-        out_json(asdict(detail))
-    else:
-        orders_cli.print_study(detail)
-
-
-@audit_app.command("verify")
-def verify_audit(data: Data = None, as_json: AsJson = False) -> None:
-    """Walk the audit trail; fail where it was changed."""
-    from service import wiring
-    from service.store import audit
-
-    store = wiring.open_store(begin(data=data))
+    store = wiring.open_store(settings)
     with store.transaction() as session:
-        head = audit.verify(session)
-    if as_json:
-        out_json({"intact": True, **asdict(head)})
-    else:
-        out(f"intact: {head.number} rows, head {head.hash}")
-
-
-@db_app.command("upgrade")
-def upgrade_database(data: Data = None) -> None:
-    """Bring the database to this version's schema."""
-    from service import wiring
-    from service.store.migrations import upgrade
-
-    upgrade(wiring.open_any_store(begin(data=data)))
+        if people.is_empty(session):
+            secret = people.invite(session, Role.ADMIN, actor="first start")
+            say(
+                "nobody can sign in yet; the first administrator: "
+                f"http://{settings.api_host}:{settings.api_port}{people.welcome_path(secret)}"
+            )
+    store.close()
 
 
 @contextmanager

@@ -1,11 +1,9 @@
 """One result to one destination: confirmed, retried later, or left to a person."""
 
-import heapq
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from threading import BoundedSemaphore, Lock
 
 import structlog
 
@@ -13,7 +11,7 @@ from dicom_node.delivery import Destination
 from dicom_node.errors import DeliveryError, DestinationRefusedError, SopClassRefusedError
 from dicom_node.peers import Confirm
 from dicom_node.services.commitment import Mailbox
-from service import engine
+from service import announce, engine
 from service.confirm import SETTLE_S, Confirmation
 from service.engine import Pool
 from service.errors import Answer, StorageError, answer_to
@@ -21,23 +19,11 @@ from service.store import Store, audit, deliveries
 from service.store.deliveries import DeliveryJob
 from service.store.objects import LocalObjects
 from service.study import SOP_CLASS_REFUSED, DeliveryStatus
+from service.turns import AT_ONCE, SPARE, Errand, Turns, pause_s
 
 ACTOR = "delivery"
-FIRST_PAUSE_S = 2.0
-AT_ONCE = 2  # attempts at one destination: one that hangs leaves slots of the pool to the others
-STEP_ASIDE_S = 3.0  # before a delivery asks again for its place at a destination that is full
-ASIDE_GAP_S = 0.05  # between two that ask again, so that thousands for a dead destination load nobody
-LONGEST_ASIDE_S = 300.0
-MOST_ASIDE = 1000  # remembered for a destination; others come back by their time
-SPARE = 4  # destinations that the peers file may gain before a restart gives them slots of their own
-LONGEST_PAUSE_S = 1800.0
 
 log = structlog.get_logger(__name__)
-
-
-def pause_s(attempt: int) -> float:
-    """Seconds to wait after the given attempt: doubling, from `FIRST_PAUSE_S` up to `LONGEST_PAUSE_S`."""
-    return float(min(FIRST_PAUSE_S * 2 ** (min(attempt, 30) - 1), LONGEST_PAUSE_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +48,11 @@ class Delivery:
     destinations: Mapping[str, Destination]
     attempts: int
     mailbox: Mailbox
-    _places: dict[str, BoundedSemaphore] = field(default_factory=dict)
-    _asked_again: dict[str, float] = field(default_factory=dict)  # when the last one to step aside will ask
-    # Priority, id and time of those that stepped aside in this process: a hint, the queue has them all.
-    _aside: dict[str, list[tuple[int, int, float]]] = field(default_factory=dict)
-    _lock: Lock = field(default_factory=Lock)
+    _turns: Turns = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        turns = Turns(store=self.store, pool=Pool.DELIVER, attempt=self._attempt, failed=self.failed)
+        object.__setattr__(self, "_turns", turns)  # as a frozen value sets what follows from the rest
 
     @property
     def slots(self) -> int:
@@ -85,57 +71,23 @@ class Delivery:
             waiting = deliveries.find(session, delivery_id)
             if waiting is None or deliveries.is_parked(session, waiting.destination):
                 return  # letting a destination go makes its jobs anew
-        with self._lock:  # the peers file may bring destinations while we run
-            place = self._places.setdefault(waiting.destination, BoundedSemaphore(AT_ONCE))
-        if not place.acquire(blocking=False):
-            self._step_aside(waiting)
-            return
-        try:
-            if waiting.status is DeliveryStatus.WAITING:
+        is_to_send = waiting.status is DeliveryStatus.WAITING
+
+        def step() -> None:
+            if is_to_send:
                 self._attempt(delivery_id)
-                self._take_along(waiting.destination)
             else:
                 self._confirmation().step(waiting, self.destinations.get(waiting.destination))
-        finally:
-            place.release()
 
-    def _take_along(self, destination: str) -> None:
-        """Send what stepped aside, while the destination takes it: a healthy one keeps nothing waiting."""
-        while (delivery_id := self._next_aside(destination)) is not None:
-            with self.store.transaction() as session:
-                if deliveries.is_parked(session, destination):
-                    return
-            try:
-                self._attempt(delivery_id)
-            except (DeliveryError, StorageError) as error:
-                with self.store.transaction() as session:
-                    engine.cancel(session, Pool.DELIVER, delivery_id)  # it would ask before its pause is over
-                self.failed(delivery_id, error)
-                return
-
-    def _next_aside(self, destination: str) -> int | None:
-        """Most urgent of those that stepped aside and whose own time has not come."""
-        with self._lock:
-            waiting = self._aside.get(destination, [])
-            while waiting:
-                _, delivery_id, at = heapq.heappop(waiting)
-                if at > time.monotonic():
-                    return delivery_id
-            return None
-
-    def _step_aside(self, job: DeliveryJob) -> None:
-        """Ask for a place again soon, one after the other, without counting an attempt."""
-        now = time.monotonic()
-        with self._lock:
-            last = self._asked_again.get(job.destination, 0.0)
-            at = min(max(last + ASIDE_GAP_S, now + STEP_ASIDE_S), now + LONGEST_ASIDE_S)
-            self._asked_again[job.destination] = at
-            aside = self._aside.setdefault(job.destination, [])
-            if len(aside) < MOST_ASIDE:
-                heapq.heappush(aside, (-job.priority, job.delivery_id, at))
-        due = datetime.now(UTC) + timedelta(seconds=at - now)
-        with self.store.transaction() as session:
-            engine.enqueue(session, Pool.DELIVER, job.delivery_id, priority=job.priority, not_before=due)
+        self._turns.run(
+            Errand(
+                row_id=delivery_id,
+                priority=waiting.priority,
+                destination=waiting.destination,
+                step=step,
+                takes_along=is_to_send,
+            )
+        )
 
     def _attempt(self, delivery_id: int) -> None:
         with self.store.transaction() as session:
@@ -167,6 +119,7 @@ class Delivery:
                 seconds=time.monotonic() - begun,
             ):
                 audit.append(session, "result.delivered", actor=ACTOR, study_key=job.study_key, **_told(job))
+                announce.announce_delivery(session, job.score_id, kind=job.kind, destination=job.destination)
                 if not is_over:
                     engine.enqueue(session, Pool.DELIVER, delivery_id, priority=job.priority, not_before=due)
         log.info("result delivered", study=job.study_key, kind=job.kind, destination=job.destination)

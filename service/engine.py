@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from service import study
 
 Pool = study.Pool
-TASKS = {"infer": "vigil.infer", "deliver": "vigil.deliver"}
+TASKS = {pool.value: f"vigil.{pool.value}" for pool in Pool}
 # How a database that went away shows, through our own queries and through the engine's.
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError, ConnectorException)
 CLOCK_TOLERANCE_S = 2.0  # transactions begin before they write
@@ -64,7 +64,7 @@ def enqueue(
     session : Session
     pool : Pool
     row_id : int
-        Id of the score (`INFER`) or the delivery (`DELIVER`).
+        Id of the score (`INFER`), the delivery (`DELIVER`) or the message (`MESSAGE`).
     priority : int
         Higher runs first.
     not_before : datetime, optional

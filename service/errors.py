@@ -8,8 +8,13 @@ TriageError
 │       ├── SchemaBehindError
 │       └── SchemaAheadError
 ├── RoleFailedError         a role cannot start; its message says why
+├── AccountError            an account or a token cannot be made or changed; the message says why
 ├── UnknownStudyError       no study has this key
+├── CursorError             a page of the list cannot be found; start at the first
+│   ├── ForgedCursorError
+│   └── StaleCursorError
 ├── StudyDeletedError       the study's bytes are gone; it has to be sent again
+├── ConflictError           somebody changed it first; look again
 └── StorageError            coded: `code` becomes the reason of what ends by it
     ├── StorageAwayError    tried again; the operator makes VIGIL_STORE reachable
     ├── ObjectMissingError  the pack is made again where the received files still are
@@ -56,12 +61,32 @@ class RoleFailedError(TriageError):
     """A role cannot start. The message says why."""
 
 
+class AccountError(TriageError):
+    """The account cannot be made or changed. The message says why."""
+
+
+class CursorError(TriageError):
+    """The page of the list cannot be found. Start at the first page."""
+
+
+class ForgedCursorError(CursorError):
+    """The cursor was not made here. Take one from `next` or `previous` of an answer, as it stands."""
+
+
+class StaleCursorError(CursorError):
+    """The cursor belongs to other filters, another order or another day. Start at the first page."""
+
+
 class UnknownStudyError(TriageError):
     """No study has this key. List the keys with ``vigil studies list``."""
 
 
 class StudyDeletedError(TriageError):
     """The study was deleted; its rows tell when and why. Have it sent again: it then counts as new."""
+
+
+class ConflictError(TriageError):
+    """Somebody changed it since you looked. Load it again and decide anew."""
 
 
 class StorageError(TriageError):
@@ -104,6 +129,10 @@ class ScratchFullError(StorageError):
     """The study does not fit into the worker's scratch space. Raise VIGIL_SCRATCH_MB, or free its disk."""
 
     code = "scratch_full"
+
+
+class ViewerBusyError(TriageError):
+    """Others look at large volumes. Try again in a moment."""
 
 
 class Answer(StrEnum):

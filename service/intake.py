@@ -17,14 +17,16 @@ from dicom_node.identity import device_uid, result_series_uid, series_key
 from dicom_node.keys import ReceivedHeader
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool, SpooledInstance
-from service import urgency
+from dicom_node.web.listing import Listing, listing_of
+from service import announce, urgency
 from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
 from service.engine import DATABASE_AWAY
 from service.inquiry import Inquiry
-from service.store import Store, audit, packs, studies
+from service.ordering import ordered_before
+from service.store import Store, audit, dicom_index, identities, packs, reports, studies
 from service.store.studies import Arrival, PendingStudy
-from service.study import PATIENT_CONFLICT
+from service.study import ENDED, PATIENT_CONFLICT
 
 ACTOR = "node"
 # File systems stamp folders in ticks of some milliseconds: a folder this young may change under its stamp.
@@ -118,11 +120,14 @@ class Intake:
     def _register(self, key: str) -> None:
         with self.store.transaction() as session:
             known = studies.known_files(session, key)
+            is_unnamed = identities.is_lacking(session, key)
         here = self.spool.instances(key)  # after what is known: whoever clears the folder changes rows first
         if self.is_packing and here:
             with self.store.transaction() as session:
                 packs.came_again(session, key)
         new = [instance for instance in here if instance.file_name not in known]
+        if is_unnamed and not new and here:  # registered before there was a table of identities
+            new = here[:1]
         for start in range(0, len(new), BATCH):
             found = [_read(instance) for instance in new[start : start + BATCH]]
             with self.store.transaction() as session:
@@ -133,6 +138,13 @@ class Intake:
                 )
                 arrivals = [self._arrival(one, own, devices) for one in found]
                 outcome = studies.register(session, key, arrivals)
+                for one, arrival in zip(found, arrivals, strict=True):
+                    if one.header is not None and not arrival.is_own:
+                        identities.note(session, key, identities.stated(one.header))
+                        break  # the others say the same, or the study gets its flag
+                dicom_index.note_received(
+                    session, key, {one.instance.file_name: one.listing for one in found if one.listing}
+                )
                 if outcome.is_new:
                     audit.append(
                         session, "study.received", actor=ACTOR, study_key=key, sender=arrivals[0].sender
@@ -187,13 +199,17 @@ class Intake:
 
     def _queue(self, key: str, trigger: Trigger, now: datetime) -> None:
         """Study revision, job and audit row in one transaction (I5)."""
-        urgent = self.inquiry.priority(key) if self.inquiry else None
+        asked = self.inquiry.priority(key) if self.inquiry else None
         with self.store.transaction() as session:
+            urgent = max(filter(None, (asked, ordered_before(session, key, self.spool.key_of))), default=None)
             if urgent is not None:
                 urgency.raise_priority(session, key, urgent, actor=ACTOR)
+            before = reports.newest_report(session, key)
             revision = studies.complete(session, key, completed_by=trigger, now=now)
             if revision is None:
                 return
+            if before is not None and before.is_current and before.state in ENDED:
+                announce.announce_superseded(session, before)
             if self.is_packing:
                 packs.want(session, revision.id)
                 audit.append(session, "study.completed", actor=ACTOR, study_key=key, revision=revision.number)
@@ -239,11 +255,14 @@ class _Found:
     instance: SpooledInstance
     header: ReceivedHeader | None
     sha256: str
+    listing: Listing | None = None
 
 
 def _read(instance: SpooledInstance) -> _Found:
     try:
-        return _Found(instance, instance.header(), instance.sha256())
+        with instance.path.open("rb") as file:
+            listing = listing_of(file)
+        return _Found(instance, instance.header(), instance.sha256(), listing)
     except (UnreadableInstanceError, OSError):
         log.exception("instance damaged on disk", study=instance.path.parent.name, file=instance.file_name)
         return _Found(instance, None, "")

@@ -1,13 +1,16 @@
-"""What a person may order: more urgent, cancel, park, let go. Legal in any state, harmless twice, audited."""
+"""What a person may order: more urgent, cancel, park, let go. Legal in any state, harmless twice, audited.
+
+All of it happens in the caller's transaction.
+"""
 
 from dataclasses import dataclass
 
-from service import engine, urgency
-from service.engine import Pool
-from service.store import Store, audit, deliveries, orders
-from service.study import Priority
+from sqlalchemy.orm import Session
 
-ACTOR = "operator"
+from service import announce, engine, urgency
+from service.engine import Pool
+from service.store import audit, deliveries, orders, outbox
+from service.study import Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class Ordered:
     deliveries: int = 0
 
 
-def prioritise(store: Store, key: str, priority: Priority) -> Ordered:
+def prioritise(session: Session, key: str, priority: Priority, *, actor: str) -> Ordered:
     """Make a study and its waiting jobs more urgent; never less.
 
     Raises
@@ -35,11 +38,10 @@ def prioritise(store: Store, key: str, priority: Priority) -> Ordered:
     UnknownStudyError
         If nobody knows the key.
     """
-    with store.transaction() as session:
-        return Ordered(changed=urgency.raise_priority(session, key, priority, actor=ACTOR))
+    return Ordered(changed=urgency.raise_priority(session, key, priority, actor=actor))
 
 
-def cancel(store: Store, key: str) -> Ordered:
+def cancel(session: Session, key: str, *, actor: str) -> Ordered:
     """End what of a study waits or runs. `vigil studies replay` takes it up again.
 
     A worker that is at it finishes for nothing: its score has ended.
@@ -49,30 +51,31 @@ def cancel(store: Store, key: str) -> Ordered:
     UnknownStudyError
         If nobody knows the key.
     """
-    with store.transaction() as session:
-        touched = orders.cancel(session, key)
-        session.flush()
-        for pool, ids in ((Pool.INFER, touched.score_ids), (Pool.DELIVER, touched.delivery_ids)):
-            for row_id in ids:
-                engine.cancel(session, pool, row_id)
-        ordered = Ordered(
-            changed=bool(touched.score_ids or touched.delivery_ids or touched.packs),
-            scores=len(touched.score_ids) + touched.packs,
-            deliveries=len(touched.delivery_ids),
+    touched = orders.cancel(session, key)
+    session.flush()
+    for pool, ids in ((Pool.INFER, touched.score_ids), (Pool.DELIVER, touched.delivery_ids)):
+        for row_id in ids:
+            engine.cancel(session, pool, row_id)
+    ordered = Ordered(
+        changed=bool(touched.score_ids or touched.delivery_ids or touched.packs),
+        scores=len(touched.score_ids) + touched.packs,
+        deliveries=len(touched.delivery_ids),
+    )
+    if ordered.changed:
+        audit.append(
+            session,
+            "study.cancelled",
+            actor=actor,
+            study_key=key,
+            scores=ordered.scores,
+            deliveries=ordered.deliveries,
         )
-        if ordered.changed:
-            audit.append(
-                session,
-                "study.cancelled",
-                actor=ACTOR,
-                study_key=key,
-                scores=ordered.scores,
-                deliveries=ordered.deliveries,
-            )
-        return ordered
+    for score_id in touched.score_ids:
+        announce.announce_end(session, score_id)
+    return ordered
 
 
-def park(store: Store, key: str) -> Ordered:
+def park(session: Session, key: str, *, actor: str) -> Ordered:
     """Put a study aside: it is received and kept, and nobody scores it.
 
     Raises
@@ -80,17 +83,16 @@ def park(store: Store, key: str) -> Ordered:
     UnknownStudyError
         If nobody knows the key.
     """
-    with store.transaction() as session:
-        touched = orders.park(session, key)
-        if touched is None:
-            return Ordered(changed=False)
-        for score_id in touched.score_ids:
-            engine.cancel(session, Pool.INFER, score_id)
-        audit.append(session, "study.parked", actor=ACTOR, study_key=key, scores=len(touched.score_ids))
-        return Ordered(changed=True, scores=len(touched.score_ids))
+    touched = orders.park(session, key)
+    if touched is None:
+        return Ordered(changed=False)
+    for score_id in touched.score_ids:
+        engine.cancel(session, Pool.INFER, score_id)
+    audit.append(session, "study.parked", actor=actor, study_key=key, scores=len(touched.score_ids))
+    return Ordered(changed=True, scores=len(touched.score_ids))
 
 
-def unpark(store: Store, key: str) -> Ordered:
+def unpark(session: Session, key: str, *, actor: str) -> Ordered:
     """Let a parked study go on.
 
     Raises
@@ -98,33 +100,57 @@ def unpark(store: Store, key: str) -> Ordered:
     UnknownStudyError
         If nobody knows the key.
     """
-    with store.transaction() as session:
-        touched = orders.unpark(session, key)
-        if touched is None:
-            return Ordered(changed=False)
-        for score_id in touched.score_ids:
-            engine.enqueue(session, Pool.INFER, score_id, priority=touched.priority)
-        audit.append(session, "study.unparked", actor=ACTOR, study_key=key, scores=len(touched.score_ids))
-        return Ordered(changed=True, scores=len(touched.score_ids))
+    touched = orders.unpark(session, key)
+    if touched is None:
+        return Ordered(changed=False)
+    for score_id in touched.score_ids:
+        engine.enqueue(session, Pool.INFER, score_id, priority=touched.priority)
+    audit.append(session, "study.unparked", actor=actor, study_key=key, scores=len(touched.score_ids))
+    return Ordered(changed=True, scores=len(touched.score_ids))
 
 
-def park_destination(store: Store, name: str) -> Ordered:
+def park_destination(session: Session, name: str, *, actor: str) -> Ordered:
     """Let everything for a destination wait, without attempts."""
-    with store.transaction() as session:
-        if not orders.park_destination(session, name):
-            return Ordered(changed=False)
-        audit.append(session, "destination.parked", actor=ACTOR, destination=name)
-        return Ordered(changed=True)
+    if not orders.park_destination(session, name):
+        return Ordered(changed=False)
+    audit.append(session, "destination.parked", actor=actor, destination=name)
+    return Ordered(changed=True)
 
 
-def unpark_destination(store: Store, name: str) -> Ordered:
+def replay_messages(
+    session: Session, *, actor: str, message: str | None = None, channel: str | None = None
+) -> int:
+    """Send messages again; return how many. One whose study a newer message went out for ends *stale*.
+
+    Parameters
+    ----------
+    actor : str
+    message : str, optional
+        Id of one, sent or given up; unset, all that were given up.
+    channel : str, optional
+        Only those of it.
+    """
+    wanted = outbox.dead(channel) if message is None else outbox.named(message)
+    revived = outbox.revive(session, wanted)
+    for row_id, priority in revived.items():
+        engine.enqueue(session, Pool.MESSAGE, row_id, priority=priority)
+    if revived:
+        audit.append(
+            session, "messages.replayed", actor=actor, messages=len(revived), channel=channel, message=message
+        )
+    return len(revived)
+
+
+def unpark_destination(session: Session, name: str, *, actor: str) -> Ordered:
     """Let everything for a destination go on, at once."""
-    with store.transaction() as session:
-        if not orders.unpark_destination(session, name):
-            return Ordered(changed=False)
-        waiting = deliveries.waiting(session, destination=name)
-        for delivery_id, (priority, _) in waiting.items():
-            engine.cancel(session, Pool.DELIVER, delivery_id)  # it would wait for its back-off
-            engine.enqueue(session, Pool.DELIVER, delivery_id, priority=priority)
-        audit.append(session, "destination.unparked", actor=ACTOR, destination=name, deliveries=len(waiting))
-        return Ordered(changed=True, deliveries=len(waiting))
+    if not orders.unpark_destination(session, name):
+        return Ordered(changed=False)
+    results = deliveries.waiting(session, destination=name)
+    messages = outbox.waiting(session, channel=name)
+    for pool, waiting in ((Pool.DELIVER, results), (Pool.MESSAGE, messages)):
+        for row_id, (priority, _) in waiting.items():
+            engine.cancel(session, pool, row_id)  # it would wait for its back-off
+            engine.enqueue(session, pool, row_id, priority=priority)
+    count = len(results) + len(messages)
+    audit.append(session, "destination.unparked", actor=actor, destination=name, deliveries=count)
+    return Ordered(changed=True, deliveries=count)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +15,14 @@ from rich.table import Table
 from sqlalchemy.orm import Session
 
 from service.orders import Ordered
-from service.store import Store
 from service.store.detail import StudyDetail
 from service.study import Priority
-from service.terminal import begin, out, out_json
+from service.terminal import AsJson, Data, begin, out, out_json
+from service.why import span
 
-Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
+ACTOR = "operator"  # as the audit trail names who sits at this machine
+
 PeersFile = Annotated[Path | None, typer.Option("--peers", help="YAML file of DICOM peers.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 class Urgency(StrEnum):
@@ -37,21 +38,21 @@ def cancel_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
     """End what of a study waits; `replay` takes it up again."""
     from service import orders
 
-    _told(data, lambda store: orders.cancel(store, key), "cancelled", as_json=as_json)
+    _told(data, lambda session: orders.cancel(session, key, actor=ACTOR), "cancelled", as_json=as_json)
 
 
 def park_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
     """Put a study aside: received and kept, not scored, visible as such."""
     from service import orders
 
-    _told(data, lambda store: orders.park(store, key), "parked", as_json=as_json)
+    _told(data, lambda session: orders.park(session, key, actor=ACTOR), "parked", as_json=as_json)
 
 
 def unpark_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
     """Let a parked study go on."""
     from service import orders
 
-    _told(data, lambda store: orders.unpark(store, key), "goes on", as_json=as_json)
+    _told(data, lambda session: orders.unpark(session, key, actor=ACTOR), "goes on", as_json=as_json)
 
 
 def prioritise_study(key: str, priority: Urgency, data: Data = None, as_json: AsJson = False) -> None:
@@ -59,7 +60,12 @@ def prioritise_study(key: str, priority: Urgency, data: Data = None, as_json: As
     from service import orders
 
     wanted = Priority[priority.name]
-    _told(data, lambda store: orders.prioritise(store, key, wanted), f"now {priority}", as_json=as_json)
+    _told(
+        data,
+        lambda session: orders.prioritise(session, key, wanted, actor=ACTOR),
+        f"now {priority}",
+        as_json=as_json,
+    )
 
 
 def replay_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
@@ -67,8 +73,8 @@ def replay_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
     from service import wiring
     from service.replay import replay
 
-    with closing(wiring.open_store(begin(data=data))) as store:
-        replayed = replay(store, key)
+    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
+        replayed = replay(session, key, actor=ACTOR)
     if as_json:
         out_json(asdict(replayed))
     else:
@@ -80,14 +86,21 @@ def park_peer(name: str, data: Data = None, peers: PeersFile = None, as_json: As
     from service import orders, reception
 
     reception.open_peers(begin(data=data, peers=peers)).named(name)
-    _told(data, lambda store: orders.park_destination(store, name), "parked", as_json=as_json)
+    _told(
+        data, lambda session: orders.park_destination(session, name, actor=ACTOR), "parked", as_json=as_json
+    )
 
 
 def unpark_peer(name: str, data: Data = None, as_json: AsJson = False) -> None:
     """Let everything for a parked destination go on."""
     from service import orders
 
-    _told(data, lambda store: orders.unpark_destination(store, name), "goes on", as_json=as_json)
+    _told(
+        data,
+        lambda session: orders.unpark_destination(session, name, actor=ACTOR),
+        "goes on",
+        as_json=as_json,
+    )
 
 
 def print_study(detail: StudyDetail) -> None:
@@ -103,11 +116,38 @@ def print_study(detail: StudyDetail) -> None:
     Console().print(table)
 
 
+def report_harm(
+    data: Data = None,
+    days: Annotated[float, typer.Option(help="How far back.", min=0.01, max=3660)] = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Print whether the order of the list delayed a study past its turn; the exit code is 1 where it did."""
+    from service import wiring
+    from service.store import harm
+
+    settings = begin(data=data)
+    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
+        found = harm.measure(
+            session, now=datetime.now(UTC), longest_unread_s=settings.longest_unread_s, days=days
+        )
+    if as_json:
+        out_json(asdict(found))
+    else:
+        limit = span(found.longest_unread_s)
+        out(f"{found.studies} studies in {days:g} days, {found.seen} seen by a reader.")
+        out(f"{found.overdue} overdue: seen by nobody for more than {limit}.")
+        out(f"{found.delayed} delayed: waited more than {limit} while a later one was seen first.")
+        out(f"{found.behind_orders} the same behind what was ordered as more urgent.")
+    if found.delayed:
+        raise typer.Exit(1)
+
+
 def list_dead_letters(session: Session, *, limit: int, as_json: bool) -> None:
     """Print what was given up, newest first, with its reason."""
     from service.store.dead_letters import dead_letters
+    from service.store.paging import Place
 
-    letters = dead_letters(session, limit=limit)
+    letters = dead_letters(session, Place(of="dead letters", limit=limit)).items
     if as_json:
         out_json({"failed": [asdict(letter) for letter in letters]})
         return
@@ -118,11 +158,11 @@ def list_dead_letters(session: Session, *, limit: int, as_json: bool) -> None:
     Console().print(table)
 
 
-def _told(data: Path | None, order: Callable[[Store], Ordered], done: str, *, as_json: bool) -> None:
+def _told(data: Path | None, order: Callable[[Session], Ordered], done: str, *, as_json: bool) -> None:
     from service import wiring
 
-    with closing(wiring.open_store(begin(data=data))) as store:
-        ordered = order(store)
+    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
+        ordered = order(session)
     if as_json:
         out_json(asdict(ordered))
     elif ordered.changed:

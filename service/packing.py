@@ -19,7 +19,7 @@ import structlog
 from dicom_node.errors import UnreadableInstanceError
 from dicom_node.pack import pack_parts, unpack
 from dicom_node.spool import Spool, SpooledInstance
-from service import engine, storage
+from service import announce, engine, storage
 from service.admission import Admission
 from service.engine import DATABASE_AWAY, Pool
 from service.errors import (
@@ -249,6 +249,7 @@ class Packing:
                     continue
                 engine.cancel(session, Pool.INFER, score_id)
                 audit.append(session, "study.failed", actor=ACTOR, study_key=pack.study_key, reason=reason)
+                announce.announce_end(session, score_id)
 
     def _remove_outdated(self, study_key: str) -> None:
         """Remove packs that the new one replaced; a job that still reads one is superseded anyway."""

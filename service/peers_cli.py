@@ -13,16 +13,15 @@ from dicom_node.errors import DeliveryError, MalformedMessageError
 from dicom_node.peer import Peer, Pull
 from service import terminal
 from service.settings import Settings
+from service.terminal import AsJson, Data
 
 peers_app = typer.Typer(help="Peers: who sends to us, and where results go.", no_args_is_help=True)
 
 EXIT_FAILED = 1
 MOST_ACCESSIONS = 100_000  # lines of a file
 
-Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
 Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]
 PeersFile = Annotated[Path | None, typer.Option("--peers", help="YAML file of DICOM peers.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @peers_app.command("list")

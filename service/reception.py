@@ -112,7 +112,7 @@ def reception(
     DicomNodeError
         If the address is taken.
     """
-    tls = _tls(settings)
+    tls = open_tls(settings)
     segments = Segments(settings.log_folder, count=max(settings.log_mb * MB // SEGMENT_BYTES, 1))
     is_ours = segments.lock(LOCK_TIMEOUT_S)
     if is_ours:
@@ -193,7 +193,7 @@ def _has_prepared(segments: Segments) -> bool:
     return True
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
+def open_tls(settings: Settings) -> ssl.SSLContext | None:
     """Return what the node shows its peers and whom it believes; None where connections are plain."""
     if settings.tls_certificate is None:
         return None

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.terminal import begin, out, out_json
+from service.terminal import AsJson, Data, begin, out, out_json
 
 retention_app = typer.Typer(help="What is deleted, when, and the proof.", no_args_is_help=True)
 
@@ -17,8 +17,6 @@ ACTOR = "operator"
 LONGEST_REASON = 500  # characters
 MOST_ROWS = 1000
 
-Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Reason = Annotated[str, typer.Option(help="Why, for the audit trail. Name no patient.")]
 
 

@@ -16,8 +16,9 @@ from service.settings import Settings
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
 from service.store.migrations import upgrade
+from service.stored import open_object_store
 from service.supervisor import Role
-from service.wiring import database_url, log_folder, open_artefact, open_object_store
+from service.wiring import database_url, log_folder, open_artefact
 
 READY_TIMEOUT_S = 60.0
 
@@ -40,8 +41,10 @@ def machine_roles(settings: Settings, *, own_logs: bool) -> list[Role]:
     for host, port, setting in (
         (settings.host, settings.port, "VIGIL_PORT"),
         (settings.api_host, settings.api_port, "VIGIL_API_PORT"),
+        (settings.host, settings.hl7_port, "VIGIL_HL7_PORT"),
     ):
-        require_free_port(host, port, setting)
+        if port is not None:
+            require_free_port(host, port, setting)
     open_artefact(settings)
     open_peers(settings)
     open_object_store(settings)

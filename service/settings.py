@@ -2,13 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dicom_node.kinds import ResultKind, read_kinds
+from dicom_node.peer import is_loopback
+from service.access import Masking
 from service.errors import SettingsError
+from service.study import LONGEST_UNREAD_S
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -51,8 +54,49 @@ class Settings(BaseSettings):
     tls_authorities: Path | None = Field(
         None, description="PEM file of the authorities whose peers may connect; needed with a certificate."
     )
+    hl7_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port on which the node takes HL7 orders over MLLP, from the channels of the peers file "
+        "that may send them, with the node's TLS where it has any. Unset: none.",
+    )
     api_host: str = Field("127.0.0.1", description="Address the API and pages listen on.")
     api_port: Port = Field(8080, description="Port of the API and pages; 0 takes a free one.")
+    access: str = Field(
+        "sign-in",
+        pattern="^(sign-in|open)$",
+        description="Who may use API and pages: who signs in or shows a token, or with `open` anybody on "
+        "this machine, as an operator.",
+    )
+    masking: Masking = Field(
+        Masking.INITIALS,
+        description="What the list shows of a patient: full, initials (with age and sex) or none.",
+    )
+
+    oidc: Path | None = Field(
+        None,
+        description="YAML file of the identity provider where people sign in (OpenID Connect). "
+        "Unset: local accounts alone.",
+    )
+    proxies: str = Field(
+        "",
+        description="Addresses or networks of the proxies in front of the API, by comma, whose "
+        "X-Forwarded-For and X-Forwarded-Proto count. Unset: nobody's.",
+    )
+    audit_syslog: str | None = Field(
+        None,
+        pattern=r"^([^:\[\]]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}$",
+        description="HOST:PORT of the audit repository, which gets the audit trail as DICOM audit messages "
+        "by syslog over TLS. Unset: none.",
+    )
+    audit_syslog_authorities: Path | None = Field(
+        None, description="PEM file of the authorities of the audit repository. Unset: the system's."
+    )
+    audit_syslog_certificate: Path | None = Field(
+        None,
+        description="PEM file of our certificate and key for the audit repository. Unset: none is shown.",
+    )
 
     receiver: str = Field(
         "fast",
@@ -164,6 +208,13 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds of waiting after which a study passes all but STAT; it climbs there in steps.",
     )
+    longest_unread_s: float = Field(
+        LONGEST_UNREAD_S,
+        gt=0,
+        le=315_360_000,
+        description="Seconds after which a study that no reader has seen stands before all but STAT on the "
+        "list, the longest waiting first.",
+    )
     stalled_s: float = Field(
         30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."
     )
@@ -196,6 +247,12 @@ class Settings(BaseSettings):
         None, description="Port on which an inference worker answers Prometheus. Unset: none."
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
+
+    @model_validator(mode="after")
+    def _is_open_to_this_machine_alone(self) -> Self:
+        if self.access == "open" and not is_loopback(self.api_host):
+            raise ValueError("`open` access needs an API that listens on a loopback address alone")
+        return self
 
     @field_validator("results")
     @classmethod

@@ -25,6 +25,7 @@ class Pool(StrEnum):
 
     INFER = "infer"
     DELIVER = "deliver"
+    MESSAGE = "message"  # what is told besides DICOM; the process of deliveries works on it too
 
 
 class DeliveryStatus(StrEnum):
@@ -34,6 +35,15 @@ class DeliveryStatus(StrEnum):
     DELIVERED = "delivered"  # the destination answered success
     STORED = "stored"  # the destination committed to keep it
     UNDELIVERED = "undelivered"  # retries are used up or the destination refused; a person decides
+
+
+class MessageStatus(StrEnum):
+    """Where one message stands with its channel."""
+
+    WAITING = "waiting"  # to be sent, or to be sent again
+    SENT = "sent"  # the receiver acknowledged it
+    DEAD = "dead"  # retries are used up or the receiver refused; a person decides
+    STALE = "stale"  # a newer message of the same study went out before: this one would undo it
 
 
 class PackState(StrEnum):
@@ -62,8 +72,21 @@ class Priority(IntEnum):
     STAT = 30
 
 
+class Verdict(StrEnum):
+    """What a reader says of a study that Vigil judged."""
+
+    CONFIRMED_FINDING = "confirmed_finding"  # there is something, and a person looked at it
+    FALSE_ALARM = "false_alarm"  # nothing there
+    ARTEFACT = "artefact"  # of the imaging, not of the patient
+    NOT_RELEVANT = "not_relevant"  # unusual, and of no use to know
+    WRONG_STUDY = "wrong_study"  # the model should not have been given it
+
+
 # What waited too long passes all but STAT: a backlog of overdue studies must not hold up an emergency.
 OVERDUE = Priority.STAT - 1
+
+# Seconds after which a study that no reader has seen stands before all but STAT; the setting's default.
+LONGEST_UNREAD_S = 86_400.0
 
 
 class Band(IntEnum):
@@ -72,6 +95,18 @@ class Band(IntEnum):
     UNJUDGED = 0  # failed or not assessable: a person must look
     RANKED = 1
     PENDING = 2  # not scored yet
+
+
+class Tier(IntEnum):
+    """Parts of a band in the order of triage, top first (`service.store.order`)."""
+
+    STAT_OVERDUE = 0
+    STAT = 1
+    OVERDUE = 2  # passes all but STAT, as in the queue
+    URGENT = 3
+    ROUTINE = 4
+    SCREENING = 5
+    SEEN = 6  # a reader has seen it as it stands
 
 
 MOVES: dict[State, frozenset[State]] = {
@@ -94,7 +129,14 @@ DELIVERY_MOVES: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
     DeliveryStatus.DELIVERED: frozenset(
         {DeliveryStatus.STORED, DeliveryStatus.WAITING, DeliveryStatus.UNDELIVERED}
     ),
+    DeliveryStatus.STORED: frozenset({DeliveryStatus.WAITING}),  # a person has it sent again
     DeliveryStatus.UNDELIVERED: frozenset({DeliveryStatus.WAITING}),
+}
+
+MESSAGE_MOVES: dict[MessageStatus, frozenset[MessageStatus]] = {
+    MessageStatus.WAITING: frozenset({MessageStatus.SENT, MessageStatus.DEAD, MessageStatus.STALE}),
+    MessageStatus.DEAD: frozenset({MessageStatus.WAITING}),
+    MessageStatus.SENT: frozenset({MessageStatus.WAITING}),  # a person wants it sent again
 }
 
 ENDED = frozenset({State.SCORED, State.NOT_ASSESSABLE, State.FAILED})
@@ -144,3 +186,6 @@ PATIENT_CONFLICT = "patient_conflict"
 
 # Deliveries that count as "the destination has it".
 ARRIVED = frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.STORED})
+
+# Stands in everything with numbers that leaves Vigil.
+DISCLAIMER = "Anomaly ranking, not a diagnosis."

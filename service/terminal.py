@@ -2,9 +2,16 @@
 
 import json
 import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from service.settings import Settings, load_settings
 from service.telemetry import configure_logging
+
+Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 def begin(**overrides: object) -> Settings:

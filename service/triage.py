@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import structlog
 from sqlalchemy.orm import Session
 
@@ -23,7 +24,7 @@ from models.errors import DeviceMemoryError, ServerAwayError, ServerRefusedError
 from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
 from models.scratch import Scratch
-from service import __version__, engine
+from service import __version__, announce, engine, nifti
 from service.engine import DATABASE_AWAY, Pool
 from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayError, StorageError
 from service.provision import Provision
@@ -31,6 +32,7 @@ from service.selection import Verdict, judge
 from service.shares import Shares
 from service.store import Store, audit, jobs, packs
 from service.store.jobs import InferenceJob, Outcome
+from service.store.maps import Curve, StoredMap
 from service.store.objects import ResultObjects
 from service.study import STUDY_DELETED, State
 
@@ -154,6 +156,7 @@ class Triage:
             built = self._build(job, verdict, model)
             results_at = time.monotonic()
             results = self.objects.keep(job.study_key, built)
+            kept_map = self._keep_map(job, verdict)
         seconds = {
             "fetch": fetched - begun,
             "read": judged - fetched - verdict.scoring_s,  # with the wait for memory
@@ -171,7 +174,7 @@ class Triage:
                 results=results,
                 seconds=seconds,
             )
-        return Outcome(state=State.SCORED, values=values, results=results, seconds=seconds)
+        return Outcome(state=State.SCORED, values=values, results=results, seconds=seconds, map=kept_map)
 
     def _build(self, job: InferenceJob, verdict: Verdict, model: ModelIdentity) -> tuple[BuiltResult, ...]:
         if verdict.series is None:
@@ -194,6 +197,21 @@ class Triage:
                 predecessor_sr=job.predecessor,
                 kinds=self.kinds,
             )
+        )
+
+    def _keep_map(self, job: InferenceJob, verdict: Verdict) -> StoredMap | None:
+        """Keep the map of a volume for the page: results hold its bands and its colours alone."""
+        if verdict.scores is None or verdict.volume is None or len(verdict.volume.voxels) == 1:
+            return None
+        values = verdict.scores.map
+        kept = self.objects.keep_map(job.study_key, b"".join(nifti.of_map(values, verdict.volume.affine)))
+        peaks = tuple(round(float(np.nan_to_num(plane).max()), 4) for plane in values)
+        return StoredMap(
+            path=kept.path,
+            sha256=kept.sha256,
+            bytes=kept.bytes,
+            voxels=values.size,
+            curve=Curve(peaks=peaks, bands=verdict.scores.bands),
         )
 
     @staticmethod
@@ -291,6 +309,7 @@ class Triage:
                 config_digest=self.config_digest,
                 results={result.kind: result.sha256 for result in outcome.results},
             )
+            announce.announce_end(session, job.score_id)
         log.info("study ended", study=job.study_key, state=outcome.state.value, reason=outcome.reason)
 
     def _for_this_model(self, job: InferenceJob, model: ModelIdentity) -> InferenceJob | None:

@@ -1,9 +1,9 @@
-"""Settings to parts: with `service.reception`, which builds what receives, the only file that does."""
+"""Settings to parts, with `reception` (what receives), `telling` (what tells) and `stored` (what keeps)."""
 
-import atexit
 import hashlib
 import json
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +21,10 @@ from models.scores import ModelIdentity
 from service import __version__
 from service.active import ActiveModel
 from service.admission import Admission
+from service.audit_export import AuditExport
 from service.clearing import Clearing
 from service.deliver import Delivery
-from service.errors import DatabaseError, SettingsError
+from service.errors import DatabaseError
 from service.inquiry import Inquiry
 from service.intake import Intake
 from service.meters import Meters
@@ -36,16 +37,15 @@ from service.retention import Retention
 from service.serving import Loaded, Serving
 from service.settings import Settings
 from service.shares import Shares
-from service.storage import ObjectStore
-from service.storage.folder import FolderStore
-from service.storage.scratch import Scratch
-from service.store import Store
+from service.store import Store, configuration
 from service.store.embedded import EmbeddedDatabase
 from service.store.keeping import Ages
 from service.store.migrations import require
-from service.store.objects import AtHand, LocalObjects, ResultFolder, ResultObjects, ResultStore, Unchecked
+from service.stored import open_object_store, open_results, open_scratch
 from service.study import State
+from service.syslog import Receiver
 from service.triage import Triage
+from service.witness import Witness
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
 SHAPING = ("highdicom", "numpy", "pillow", "pydicom", "scipy")
@@ -150,72 +150,6 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
     )
 
 
-def open_object_store(settings: Settings) -> ObjectStore | None:
-    """Return where packs and results are kept for all machines; None where workers read the data folder.
-
-    Raises
-    ------
-    SettingsError
-        If a bucket is named and what speaks to it is not installed, or a key file cannot be read.
-    """
-    if settings.store is None:
-        return None
-    scheme, _, rest = settings.store.partition("://")
-    if scheme != "s3":
-        return FolderStore(Path(rest or settings.store))
-    try:
-        from service.storage.bucket import BucketStore, Endpoint  # only where a bucket is
-    except ImportError as error:
-        raise SettingsError(
-            "VIGIL_STORE: a bucket needs the extra s3. Install vigil-triage[s3] on this machine."
-        ) from error
-    bucket, _, prefix = rest.partition("/")
-    return BucketStore(
-        bucket,
-        prefix.strip("/"),
-        Endpoint(
-            url=settings.store_endpoint,
-            access_key=_secret(settings.store_access_key_file, "VIGIL_STORE_ACCESS_KEY_FILE"),
-            secret_key=_secret(settings.store_secret_key_file, "VIGIL_STORE_SECRET_KEY_FILE"),
-        ),
-    )
-
-
-def _secret(path: Path | None, setting: str) -> str | None:
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{setting}: the file cannot be read ({type(error).__name__}).") from error
-
-
-def open_scratch(settings: Settings) -> Scratch:
-    """Return this process's scratch space; what dead processes left is gone."""
-    scratch = Scratch(
-        settings.scratch_folder,
-        most_bytes=None if settings.scratch_mb is None else settings.scratch_mb * MB,
-    )
-    scratch.sweep()
-    atexit.register(scratch.close)
-    return scratch
-
-
-def _results(settings: Settings, objects: ObjectStore | None, scratch: Scratch) -> ResultObjects:
-    """Return where result objects are kept."""
-    folder = ResultFolder(settings.results_folder)
-    return folder if objects is None else ResultStore(objects, scratch, folder)
-
-
-def open_pictures(settings: Settings) -> LocalObjects:
-    """Return result objects for a screen."""
-    objects = open_object_store(settings)
-    if objects is None:
-        return Unchecked(settings.results_folder)
-    folder = ResultFolder(settings.results_folder)
-    return AtHand(ResultStore(objects, open_scratch(settings), folder))
-
-
 def open_packing(settings: Settings, store: Store, spool: Spool, stop: Event) -> Packing:
     """Return the loop from complete study to pack; `stop` ends an upload that runs."""
     active = active_model(settings)
@@ -261,10 +195,27 @@ def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
         store=store,
         spool=spool,
         objects=objects,
-        results=_results(settings, objects, open_scratch(settings)),
+        results=open_results(settings, objects, open_scratch(settings)),
         ages=retention_ages(settings),
         quarantine_age=None if quarantine_days is None else timedelta(days=quarantine_days),
     )
+
+
+def open_witness(settings: Settings, store: Store) -> Witness:
+    """Record that the node runs; return what writes the audit trail's head down outside of the database."""
+    with store.transaction() as session:
+        configuration.started(session, "node", settings)
+    return Witness(store=store, folder=settings.data)
+
+
+def open_audit_export(settings: Settings, store: Store) -> AuditExport:
+    """Return what tells the audit repository."""
+    receiver = Receiver.open(
+        settings.audit_syslog or "",
+        authorities=settings.audit_syslog_authorities,
+        certificate=settings.audit_syslog_certificate,
+    )
+    return AuditExport(store=store, receiver=receiver)
 
 
 def open_puller(settings: Settings, spool: Spool, peers: Peers) -> Puller:
@@ -312,7 +263,7 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
             objects=objects,
             scratch=scratch,
         ),
-        objects=_results(settings, objects, scratch),
+        objects=open_results(settings, objects, scratch),
         models=serving,
         config_digest=config_digest(settings),
         destinations=open_peers(settings).destinations_of,
@@ -332,16 +283,21 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
     mailbox.sweep()
     return Delivery(
         store=store,
-        objects=_results(settings, open_object_store(settings), open_scratch(settings)),
+        objects=open_results(settings, open_object_store(settings), open_scratch(settings)),
         destinations=Destinations(open_peers(settings), calling_aet=settings.aet),
         attempts=settings.deliver_attempts,
         mailbox=mailbox,
     )
 
 
-def open_reaper(settings: Settings, store: Store) -> Reaper:
+def open_reaper(settings: Settings, store: Store, *, besides: Callable[[], None] = lambda: None) -> Reaper:
     """Return the loop that brings back the work of dead workers."""
-    return Reaper(store=store, stalled_s=settings.stalled_s, longest_queue_s=settings.longest_queue_s)
+    return Reaper(
+        store=store,
+        stalled_s=settings.stalled_s,
+        longest_queue_s=settings.longest_queue_s,
+        besides=besides,
+    )
 
 
 def log_folder(settings: Settings) -> Path:

@@ -1,11 +1,11 @@
-"""The worker process of one pool: takes jobs, hands failures back, lets the reaper run beside it."""
+"""The worker process of a pool, or of two: takes jobs, hands failures back, lets the reaper run beside it."""
 
 import asyncio
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum, auto
@@ -21,7 +21,7 @@ from service.store import conninfo
 POLL_S = 2.0  # fallback where a notification was lost
 STOP_TIMEOUT_S = 60.0  # a job in hand may finish
 LAST_GRACE_S = 5.0  # for the goodbyes after it
-PATIENCE_S = (0.5, 1.0, 2.0, 4.0)  # between tries to say how a job failed
+PATIENCE_S = (0.5, 1.0, 2.0, 4.0, *(5.0,) * 22)  # between tries to say how a job failed: through a failover
 WORD_S = 2.0  # to say what is abandoned
 EXIT_ABANDONED = 3  # stopped with a job in hand, which the reaper brings back
 
@@ -47,8 +47,7 @@ class Ended(Enum):
 
 
 def run_worker(
-    pool: Pool,
-    work: Work,
+    work: Mapping[Pool, Work],
     *,
     database_url: str,
     reaper: Reaper,
@@ -62,8 +61,8 @@ def run_worker(
 
     Parameters
     ----------
-    pool : Pool
-    work : Work
+    work : mapping of Pool to Work
+        What this process does.
     database_url : str
     reaper : Reaper
         Runs in a thread of this process.
@@ -73,8 +72,9 @@ def run_worker(
         Called before the process ends with jobs in hand; gets `WORD_S` seconds.
     """
     app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=conninfo(database_url)))
-    app.task(name=TASKS[pool.value])(_task(work))
-    return asyncio.run(_Worker(app, pool, reaper, slots, on_abandon).run())
+    for pool, part in work.items():
+        app.task(name=TASKS[pool.value])(_task(part))
+    return asyncio.run(_Worker(app, tuple(work), reaper, slots, on_abandon).run())
 
 
 class _Worker:
@@ -83,13 +83,13 @@ class _Worker:
     def __init__(
         self,
         app: procrastinate.App,
-        pool: Pool,
+        pools: tuple[Pool, ...],
         reaper: Reaper,
         slots: int,
         on_abandon: Callable[[], None],
     ) -> None:
         self._app = app
-        self._pool = pool
+        self._pools = pools
         self._reaper = reaper
         self._slots = slots
         self._on_abandon = on_abandon
@@ -109,7 +109,7 @@ class _Worker:
 
         rescue = threading.Thread(target=self._reaper.run, args=(stop, refuse), name="reaper", daemon=True)
         rescue.start()
-        log.info("worker ready", pool=self._pool.value, slots=self._slots)
+        log.info("worker ready", pools=[pool.value for pool in self._pools], slots=self._slots)
         try:
             with suppress(asyncio.CancelledError):
                 await working
@@ -121,8 +121,8 @@ class _Worker:
     async def _work(self) -> None:
         async with self._app.open_async():
             await self._app.run_worker_async(
-                queues=[self._pool.value],
-                name=self._pool.value,
+                queues=[pool.value for pool in self._pools],
+                name=self._pools[0].value,
                 concurrency=self._slots,
                 fetch_job_polling_interval=POLL_S,
                 shutdown_graceful_timeout=STOP_TIMEOUT_S,

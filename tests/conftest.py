@@ -16,7 +16,7 @@ from service.store.tables import Base
 
 # What starts whole machines stays together on one worker of xdist, one after another; it begins first, for
 # it takes longest. Everything else goes by file, the contracts of the methods by method, to whoever is free.
-MACHINES = ("tests/faults/", "tests/end_to_end/", "tests/browser/", "tests/fuzz/")
+MACHINES = ("tests/faults/", "tests/end_to_end/", "tests/fuzz/")
 METHODS = "tests/models/making/test_methods.py"
 
 

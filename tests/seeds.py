@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session
 from models.scores import ModelIdentity
 from service.store import audit
 from service.store.tables import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import ENDED, DeliveryStatus, State
+from service.study import ENDED, DeliveryStatus, Priority, State
 
 MORNING = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MODEL_SHA256 = "a1" * 32
+NEVER_OVERDUE_S = 315_360_000.0  # longest that may be set: the morning above lies in the past
 CALIBRATION_SHA256 = "c7" * 32
 GROUP = "T1 brain, adults"
 
@@ -65,6 +66,11 @@ class Seed:
     pictures: int = 0
     results: Mapping[str, Mapping[str, DeliveryStatus]] = field(default_factory=dict)
     regions: Sequence[Mapping[str, Any]] = ()
+    priority: Priority = Priority.ROUTINE
+    seen_at: datetime | None = None
+    parked_at: datetime | None = None
+    sender: str = "SCANNER"
+    modality: str = "MR"
 
     @property
     def key(self) -> str:
@@ -85,9 +91,11 @@ def _plant(session: Session, seed: Seed) -> None:
         state=seed.state,
         reason=reason,
         detail=seed.detail,
-        modality="MR",
+        modality=seed.modality,
         description=seed.description,
-        sender="SCANNER",
+        sender=seed.sender,
+        priority=seed.priority,
+        parked_at=seed.parked_at,
         received_at=seed.received_at,
         last_instance_at=seed.received_at + timedelta(seconds=20),
         is_pending=seed.is_pending,
@@ -110,12 +118,18 @@ def _plant(session: Session, seed: Seed) -> None:
             )
         )
     audit.append(session, "study.received", actor="node", study_key=seed.key, sender="SCANNER")
-    if seed.state is State.RECEIVED:
-        return
+    if seed.state is not State.RECEIVED:
+        _plant_revisions(session, seed, study.id, reason)
+    if seed.seen_at is not None:  # last: whatever changes takes the mark away
+        study.seen_at, study.seen_by = seed.seen_at, "reader"
+        session.flush()
+
+
+def _plant_revisions(session: Session, seed: Seed, study_id: int, reason: str | None) -> None:
     for number in range(1, seed.revisions + 1):
         is_newest = number == seed.revisions
         revision = RevisionRow(
-            study_id=study.id, number=number, content_hash=f"{number:064x}", completed_by="quiet_period"
+            study_id=study_id, number=number, content_hash=f"{number:064x}", completed_by="quiet_period"
         )
         session.add(revision)
         session.flush()

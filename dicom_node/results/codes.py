@@ -49,6 +49,7 @@ DISCLAIMER: Final = (
     "diagnostic use. A low rank does not mean that the study is normal."
 )
 NO_REGION: Final = "No region above threshold. This does not mean that the study is normal."
+NOT_SCORED: Final = "Scoring failed: there is no score. This does not mean that the study is normal."
 NOT_ASSESSED: Final = "Not assessable: no score was computed. This does not mean that the study is normal."
 
 SERIAL_LENGTH: Final = 16  # hexadecimal digits of the model's hash that serve as serial number
@@ -113,6 +114,7 @@ ASSESSMENT: Final = vigil("ASSESSMENT", "Anomaly assessment")
 SCORED: Final = vigil("SCORED", "Scored")
 NOT_ASSESSABLE: Final = vigil("NOT-ASSESSABLE", "Not assessable")
 REASON: Final = vigil("NA-REASON", "Reason not assessable")
+FAILED: Final = vigil("FAILED", "Scoring failed")
 
 # Words.
 STATEMENT: Final = vigil("STATEMENT", "Statement")

@@ -7,27 +7,23 @@ addresses hold UIDs, so neither they nor an error's own text are ever logged or 
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 
-from dicom_node.certificates import context_for, demand_certificate
+from dicom_node.calls import CHUNK, Site, document_of, http_error
 from dicom_node.errors import (
     DeliveryError,
     DestinationBusyError,
     DestinationRefusedError,
-    NotOfferedError,
     SopClassRefusedError,
 )
 from dicom_node.multipart import DICOM_TYPE, PartReader, boundary_of
-from dicom_node.peer import Certificate, Peer, Timeouts
+from dicom_node.peer import Peer
 
 JSON_TYPE: Final = "application/dicom+json"
-CHUNK = 1024 * 1024
-LONGEST_ANSWER = 32 * 1024 * 1024  # bytes of JSON; some ten thousand rows
 PAGE = 1000  # rows asked for at once
 
 STUDY_UID, SERIES_UID, SOP_INSTANCE_UID = "0020000D", "0020000E", "00080018"
@@ -41,24 +37,8 @@ OUT_OF_RESOURCES = range(0xA700, 0xA800)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WebPeer:
-    """A peer's DICOMweb services.
-
-    Attributes
-    ----------
-    url : str
-        Base address.
-    authorization : Path, optional
-        File with the value of the header; read anew for each call, so it may be renewed.
-    timeouts : Timeouts
-    certificate : Certificate, optional
-        Names our own and the authority of the peer's; unset, public authorities are believed.
-    """
-
-    url: str
-    authorization: Path | None = None
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    certificate: Certificate | None = None
+class WebPeer(Site):
+    """A peer's DICOMweb services."""
 
     @classmethod
     def of(cls, peer: Peer) -> "WebPeer":
@@ -106,8 +86,8 @@ class WebPeer:
             "Content-Length": str(len(head) + path.stat().st_size + len(tail)),
             "Accept": JSON_TYPE,
         }
-        with self._call("POST", "/studies", headers=headers, content=_message(head, path, tail)) as answer:
-            failure = _failure(_document(answer))
+        with self.call("POST", "/studies", headers=headers, content=_message(head, path, tail)) as answer:
+            failure = _failure(document_of(answer))
             if answer.status_code in {httpx.codes.OK, httpx.codes.ACCEPTED} and failure is None:
                 return answer.status_code
             raise _store_error(answer.status_code, failure)
@@ -169,9 +149,9 @@ class WebPeer:
         """
         # Any transfer syntax: the bytes are kept as the archive holds them.
         headers = {"Accept": f'multipart/related; type="{DICOM_TYPE}"; transfer-syntax=*'}
-        with self._call("GET", f"/studies/{study_uid}", headers=headers) as answer:
+        with self.call("GET", f"/studies/{study_uid}", headers=headers) as answer:
             if answer.status_code != httpx.codes.OK:
-                raise _http_error(answer.status_code)
+                raise http_error(answer.status_code)
             reader = PartReader(boundary_of(answer.headers.get("Content-Type", "")))
             for chunk in answer.iter_bytes(CHUNK):
                 for kind, content in reader.feed(chunk):
@@ -183,12 +163,12 @@ class WebPeer:
         limit = int(query.get("limit", PAGE))
         while True:
             page = {**query, "limit": str(limit), "offset": str(len(rows))}
-            with self._call("GET", path, headers={"Accept": JSON_TYPE}, query=page) as answer:
+            with self.call("GET", path, headers={"Accept": JSON_TYPE}, query=page) as answer:
                 if answer.status_code == httpx.codes.NO_CONTENT:
                     return rows
                 if answer.status_code not in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
-                    raise _http_error(answer.status_code)
-                found = _document(answer)
+                    raise http_error(answer.status_code)
+                found = document_of(answer)
             if not isinstance(found, list):
                 raise DestinationRefusedError("The peer's answer to a search is no DICOM JSON.")
             known = {json.dumps(row, sort_keys=True) for row in rows}
@@ -197,54 +177,6 @@ class WebPeer:
             if len(found) < limit or not new or "limit" in query:
                 return rows
 
-    @contextmanager
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        headers: Mapping[str, str],
-        query: Mapping[str, str] | None = None,
-        content: Iterator[bytes] | None = None,
-    ) -> Iterator[httpx.Response]:
-        waits = httpx.Timeout(self.timeouts.answer_s, connect=self.timeouts.connect_s)
-        try:
-            given = dict(headers)
-            if self.authorization is not None:
-                given["Authorization"] = self.authorization.read_text(encoding="ascii").strip()
-            verify = context_for(self.certificate) or True
-            if not self.url.startswith("https:"):
-                demand_certificate(None, self.certificate)
-            # Not through a proxy of the environment: the peers file says where things go.
-            with (
-                httpx.Client(timeout=waits, trust_env=False, follow_redirects=False, verify=verify) as client,
-                client.stream(
-                    method,
-                    self.url + path,
-                    headers=given,
-                    params=query,
-                    content=content,
-                    extensions={"trace": self._watch},
-                ) as answer,
-            ):
-                yield answer
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            # The cause holds the address, and the address UIDs.
-            raise DestinationBusyError(f"The peer did not answer ({type(error).__name__}).") from None
-        except (OSError, UnicodeError) as error:
-            raise DestinationBusyError(f"A file cannot be read ({type(error).__name__}).") from None
-
-    def _watch(self, event: str, info: Mapping[str, Any]) -> None:
-        """Look at the peer's certificate after the handshake, before anything is sent."""
-        if event != "connection.start_tls.complete":
-            return
-        stream = info["return_value"]
-        try:
-            demand_certificate(stream.get_extra_info("socket"), self.certificate)
-        except DestinationRefusedError:
-            stream.close()
-            raise
-
 
 def _message(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
     yield head
@@ -252,19 +184,6 @@ def _message(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
         while chunk := file.read(CHUNK):
             yield chunk
     yield tail
-
-
-def _document(answer: httpx.Response) -> Any:
-    """JSON of an answer, None where it is something else; read up to a bound (I13)."""
-    content = bytearray()
-    for chunk in answer.iter_bytes(CHUNK):
-        content += chunk
-        if len(content) > LONGEST_ANSWER:
-            raise DestinationRefusedError("The peer's answer is too long.")
-    try:
-        return json.loads(content) if content else None
-    except (ValueError, RecursionError):
-        return None
 
 
 def _value(row: Mapping[str, Any], tag: str) -> Any:
@@ -285,7 +204,7 @@ def _failure(document: Any) -> int | None:
 
 def _store_error(status: int, failure: int | None) -> DeliveryError:
     if failure is None:
-        return _http_error(status)
+        return http_error(status)
     if failure == CLASS_NOT_SUPPORTED:
         return SopClassRefusedError("The destination does not accept this SOP class.", failure)
     if failure in TEMPORARY or failure in OUT_OF_RESOURCES:
@@ -293,15 +212,3 @@ def _store_error(status: int, failure: int | None) -> DeliveryError:
     return DestinationRefusedError(
         f"The destination refused the object with reason 0x{failure:04X}.", failure
     )
-
-
-def _http_error(status: int) -> DeliveryError:
-    """Error behind an HTTP status (PS3.18 table 8.5-1)."""
-    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-        # A person renews the credentials, and nobody has to replay a study for it.
-        return DestinationBusyError("The peer does not let us in: check its authorization file.", status)
-    if status in {httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS} or status >= 500:  # noqa: PLR2004 - server errors
-        return DestinationBusyError(f"The peer answered with HTTP status {status}.", status)
-    if status in {httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.NOT_ACCEPTABLE}:
-        return NotOfferedError(f"The peer does not offer this: HTTP status {status}.", status)
-    return DestinationRefusedError(f"The peer refused with HTTP status {status}.", status)

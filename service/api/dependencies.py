@@ -1,19 +1,22 @@
 """What routes are handed: the store and the facts of this process, and the strict reading of a request."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
 from models.scores import ModelIdentity
+from service.holdings import Holdings
+from service.provider import Provider
 from service.settings import Settings
 from service.store import Store
 from service.store.objects import LocalObjects
 from service.store.worklist import KEY_PATTERN
-
-DISCLAIMER = "Anomaly ranking, not a diagnosis."
+from service.study import DISCLAIMER
+from service.volumes import Volumes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +33,31 @@ class Parts:
         The model in service now.
     pictures : LocalObjects
         Where the heatmaps are.
+    volumes : Volumes
+        Scored series as one volume.
+    holdings : Holdings
+        Where DICOM objects are.
+    card_of : callable
+        Hash of a model to its card, Markdown; None where this machine has not that model.
+    config_digest : str, optional
+        Of everything besides the model that shapes a result; without it nothing is scored from here.
+    destinations : callable
+        Names of the peers that are sent results.
+    provider : Provider or None
+        Where people sign in, besides here.
     """
 
     store: Store
     settings: Settings
     model: ModelIdentity | None
     pictures: LocalObjects
+    volumes: Volumes
+    holdings: Holdings
+    card_of: Callable[[str], str | None]
     follow: Callable[[], ModelIdentity] | None = None
+    config_digest: str | None = None
+    destinations: Callable[[], Sequence[str]] = tuple
+    provider: Provider | None = None
 
     @property
     def model_now(self) -> ModelIdentity | None:
@@ -62,7 +83,7 @@ def refuse_unknown_parameters(request: Request) -> None:
     RequestValidationError
         Answered as a problem document.
     """
-    named = {parameter.alias for parameter in request.scope["route"].dependant.query_params}
+    named = _named(request.scope["route"].dependant)
     if set(request.query_params) - named:
         allowed = ", ".join(sorted(named)) or "none"
         raise RequestValidationError(
@@ -74,6 +95,12 @@ def refuse_unknown_parameters(request: Request) -> None:
                 }
             ]
         )
+
+
+def _named(dependant: Dependant) -> set[str]:
+    """Query parameters of a route and of all it depends on."""
+    own = {parameter.alias for parameter in dependant.query_params}
+    return own.union(*(_named(inner) for inner in dependant.dependencies))
 
 
 PartsOf = Annotated[Parts, Depends(_parts)]

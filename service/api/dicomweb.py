@@ -16,6 +16,8 @@ from dicom_node.identity import load_or_make_secret
 from dicom_node.multipart import boundary_of
 from dicom_node.services.landing import OUT_OF_RESOURCES, Landed, Landing
 from dicom_node.spool import Spool
+from service.access import Permission
+from service.api.callers import require
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.settings import Settings
@@ -25,7 +27,11 @@ SENDER = "STOW-RS"
 PIECE = 256 * 1024  # bytes handed over at once
 MB = 1024 * 1024
 
-router = APIRouter(prefix="/dicom-web", tags=["dicomweb"], dependencies=[Depends(refuse_unknown_parameters)])
+router = APIRouter(
+    prefix="/dicom-web",
+    tags=["dicomweb"],
+    dependencies=[Depends(require(Permission.SEND)), Depends(refuse_unknown_parameters)],
+)
 
 
 @router.post("/studies", response_class=JSONResponse)

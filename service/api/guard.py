@@ -7,12 +7,13 @@ answered. Behind a proxy the proxy decides.
 
 from collections.abc import MutableMapping
 from http import HTTPStatus
-from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dicom_node.peer import is_loopback
 from service.api.problems import MEDIA_TYPE, problem
 
 HEADERS: MutableMapping[str, str] = {
@@ -22,9 +23,22 @@ HEADERS: MutableMapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
+    # Nothing here uses a device or an offer of the browser's; a defect cannot either.
+    "Permissions-Policy": ", ".join(
+        f"{feature}=()"
+        for feature in (
+            *("accelerometer", "browsing-topics", "camera", "display-capture", "geolocation", "gyroscope"),
+            *("hid", "magnetometer", "microphone", "midi", "payment", "serial", "usb"),
+        )
+    ),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+# The viewer of the study page, besides: its letters and its shading are pictures inside its own file, as
+# data: addresses. It needs no worker, no blob, no WebAssembly and no style of its own for what it shows here.
+_VIEWER_POLICY = f"{HEADERS['Content-Security-Policy']}; img-src 'self' data:"
+_VIEWER_PAGES = "/studies/"
+REFUSED = 1008  # close code of a WebSocket: policy
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -40,12 +54,16 @@ class Guard:
 
     def __init__(self, app: ASGIApp, api_host: str) -> None:
         self._app = app
-        self._names = _LOOPBACK_NAMES | {api_host} if _is_loopback(api_host) else None
+        self._names = _LOOPBACK_NAMES | {api_host} if is_loopback(api_host) else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
+            return
+        refused = self._names is not None and _host(scope) not in self._names
+        if scope["type"] == "websocket":
+            await (_close if refused or _is_foreign(scope) else self._app)(scope, receive, send)
             return
 
         async def send_guarded(message: Message) -> None:
@@ -53,13 +71,29 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if scope["scheme"] == "https":
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
+                if scope["path"].startswith(_VIEWER_PAGES):
+                    headers["Content-Security-Policy"] = _VIEWER_POLICY
                 # Nothing of a patient's stays in a browser's cache; the style sheet is asked for again.
                 is_static = scope["path"].startswith("/static/")
                 headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")
             await send(message)
 
-        refused = self._names is not None and _host(scope) not in self._names
         await (_REFUSAL if refused else self._app)(scope, receive, send_guarded)
+
+
+async def _close(_: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a WebSocket before it is one: the server answers 403."""
+    await receive()
+    await send({"type": "websocket.close", "code": REFUSED})
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """Whether another site's page opens it. Browsers always say; programs say nothing (RFC 6455 10.2)."""
+    headers = Headers(scope=scope)
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
 
 
 def _host(scope: Scope) -> str:
@@ -68,15 +102,6 @@ def _host(scope: Scope) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.rpartition(":")[0] if ":" in host else host
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 _REFUSAL = JSONResponse(

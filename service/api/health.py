@@ -5,6 +5,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Depends
 
 from service import __version__
+from service.api.callers import open_to_all
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.api.schemas import Health, Readiness
@@ -12,7 +13,9 @@ from service.errors import SchemaBehindError, SchemaError
 from service.store.census import live_workers
 from service.store.migrations import require
 
-router = APIRouter(tags=["operations"], dependencies=[Depends(refuse_unknown_parameters)])
+router = APIRouter(
+    tags=["operations"], dependencies=[Depends(open_to_all), Depends(refuse_unknown_parameters)]
+)
 
 
 @router.get("/healthz")

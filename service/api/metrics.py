@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 
@@ -18,15 +19,19 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from dicom_node.quota import read_used
 from dicom_node.spool import QUARANTINE
 from service import __version__, engine
+from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
-from service.store import packs
+from service.audit_export import NAME
+from service.store import harm, outbox, packs, trail
 from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
 
 MB = 1024 * 1024
 
-router = APIRouter(tags=["operations"], dependencies=[Depends(refuse_unknown_parameters)])
+router = APIRouter(
+    tags=["operations"], dependencies=[Depends(open_to_all), Depends(refuse_unknown_parameters)]
+)
 
 
 @router.get("/metrics", response_class=Response)
@@ -101,6 +106,13 @@ class _Census(Collector):
             packing = packs.waiting(session)
             workers = live_workers(session, stalled_s=self._parts.settings.stalled_s)
             seen = beats(session)
+            untold = None if self._parts.settings.audit_syslog is None else trail.lag(session, NAME)
+            messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
+            order = harm.measure(
+                session,
+                now=datetime.now(UTC),
+                longest_unread_s=self._parts.settings.longest_unread_s,
+            )
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
@@ -125,8 +137,28 @@ class _Census(Collector):
         looked = {(name,): age_s for name, age_s in seen.items()}
         yield _gauge("vigil_loop_age_seconds", "Seconds since a loop looked last.", looked, "loop")
         yield _gauge("vigil_workers", "Worker processes with a fresh heartbeat.", {(): float(workers)})
+        yield from self._untold(untold)
+        told = {(channel, status.value): float(count) for (channel, status), count in messages.items()}
+        yield _gauge("vigil_messages", "Messages by channel and status.", told, "channel", "status")
+        ages = {(channel,): age_s for channel, age_s in oldest_messages.items()}
+        meaning = "Age of the oldest message that waits, by channel."
+        yield _gauge("vigil_oldest_message_seconds", meaning, ages, "channel")
+        yield _gauge(
+            "vigil_delayed_studies",
+            "Studies of the last 30 days that waited past the age limit while a later one was seen first.",
+            {(): float(order.delayed)},
+        )
+        overdue = {(): float(order.overdue)}
+        yield _gauge("vigil_overdue_studies", "Studies that no reader saw within the age limit.", overdue)
         head = {(): float(census.audit_number)}
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
+
+    def _untold(self, lag: trail.Lag | None) -> Iterator[Metric]:
+        """What the audit repository has not got, where there is one."""
+        if lag is not None:
+            rows, age_s = {(): float(lag.rows)}, {(): lag.age_s}
+            yield _gauge("vigil_audit_untold", "Audit rows that the audit repository has not got.", rows)
+            yield _gauge("vigil_audit_untold_seconds", "Age of the oldest of them.", age_s)
 
 
 def _gauge(name: str, meaning: str, values: dict[_LabelsT, float], *labels: str) -> Metric:

@@ -3,9 +3,9 @@
 A problem names its remedy and never repeats what was sent: a rejected value may hold an identity (I9).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,7 +16,27 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from service.errors import DatabaseError, UnknownStudyError
+from service.errors import (
+    AccountError,
+    ConflictError,
+    DatabaseError,
+    ForgedCursorError,
+    StaleCursorError,
+    StudyDeletedError,
+    TriageError,
+    UnknownStudyError,
+)
+from service.store.answers import KeyReusedError, TooManyKeysError
+from service.store.feedback import (
+    ForeignFeedbackError,
+    NoSuchPlaceError,
+    RevisionChangedError,
+    TooMuchFeedbackError,
+    UnknownFeedbackError,
+)
+from service.store.marks import NobodyToAssignError
+from service.store.revival import NothingToSendError
+from service.store.saved_filters import TooManyFiltersError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -42,9 +62,17 @@ class Problem(BaseModel):
 class ProblemError(Exception):
     """A request cannot be answered. The problem document says why and what to do."""
 
-    def __init__(self, status: HTTPStatus, code: str, detail: str, remedy: str) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        detail: str,
+        remedy: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.problem = problem(status, code, detail, remedy)
+        self.headers = headers
 
 
 # What is said where the framework, not a route, refuses.
@@ -59,6 +87,29 @@ _STANDARD: Mapping[int, tuple[str, str, str]] = {
         "This address does not answer that method.",
         "Read with GET; see /openapi.json.",
     ),
+    413: (
+        "too-large",
+        "The body is larger than anything this address takes.",
+        "Send less at once.",
+    ),
+}
+
+# Errors of our own whose docstring says it all: what is wrong, and after the first full stop what to do.
+_TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
+    ConflictError: (HTTPStatus.PRECONDITION_FAILED, "changed-since"),
+    ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
+    ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
+    KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
+    TooManyFiltersError: (HTTPStatus.CONFLICT, "too-many-filters"),
+    NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
+    NothingToSendError: (HTTPStatus.NOT_FOUND, "nothing-to-send"),
+    NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
+    RevisionChangedError: (HTTPStatus.CONFLICT, "revision-changed"),
+    StudyDeletedError: (HTTPStatus.GONE, "study-deleted"),
+    StaleCursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
+    TooManyKeysError: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-idempotency-keys"),
+    TooMuchFeedbackError: (HTTPStatus.CONFLICT, "too-much-feedback"),
+    UnknownFeedbackError: (HTTPStatus.NOT_FOUND, "unknown-feedback"),
 }
 
 RESPONSES: dict[int | str, dict[str, object]] = {
@@ -109,23 +160,76 @@ def unknown_study() -> Problem:
     )
 
 
-def install(app: FastAPI, page: Callable[[Problem], Response]) -> None:
-    """Answer every error with a problem document, or with `page` where a browser asks for a page."""
+def account(error: AccountError) -> Problem:
+    """An account or a token cannot be made or changed."""
+    return problem(HTTPStatus.CONFLICT, "account", str(error), "Correct it and try again.")
+
+
+def told(error: TriageError) -> Problem:
+    """Problem of an error that says itself what to do."""
+    status, code = _TOLD[type(error)]
+    detail, _, remedy = (type(error).__doc__ or "").partition(". ")
+    return problem(status, code, f"{detail}.", remedy)
+
+
+def too_many_requests(wait_s: int) -> ProblemError:
+    """Somebody asks more often than anybody needs to."""
+    return ProblemError(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too-many-requests",
+        "Too many requests from this address.",
+        f"Wait {wait_s} s and try again.",
+        {"Retry-After": str(wait_s)},
+    )
+
+
+def too_many_watchers() -> ProblemError:
+    """More pages watch the list than this process can tell of changes."""
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "too-many-watchers",
+        "Too many pages watch the list.",
+        "Close some, or read the list now and then; run more API processes for more people.",
+        {"Retry-After": "30"},
+    )
+
+
+Answer = Callable[[Request, Problem], Response]
+
+
+def install(
+    app: FastAPI, page: Callable[[Problem], Response], sign_in: Callable[[Request], Response]
+) -> None:
+    """Answer every error with a problem document, or with `page` where a browser asks for a page.
+
+    Parameters
+    ----------
+    sign_in : callable
+        Answers a page's request of somebody who is not signed in.
+    """
 
     def answer(request: Request, found: Problem, headers: Mapping[str, str] | None = None) -> Response:
-        wants_page = "text/html" in request.headers.get("accept", "")
-        if wants_page and not request.url.path.startswith("/api/"):
+        if _wants_page(request):
             return page(found)
         content = found.model_dump(exclude_defaults=True)
         return JSONResponse(content, found.status, dict(headers or {}), media_type=MEDIA_TYPE)
 
     @app.exception_handler(ProblemError)
     def _own(request: Request, error: ProblemError) -> Response:
-        return answer(request, error.problem)
+        if error.problem.status == HTTPStatus.UNAUTHORIZED and _wants_page(request):
+            return sign_in(request)
+        return answer(request, error.problem, error.headers)
 
+    @app.exception_handler(AccountError)
     @app.exception_handler(UnknownStudyError)
-    def _unknown(request: Request, _: UnknownStudyError) -> Response:
-        return answer(request, unknown_study())
+    def _known(request: Request, error: TriageError) -> Response:
+        return answer(request, account(error) if isinstance(error, AccountError) else unknown_study())
+
+    def _says_itself(request: Request, error: Exception) -> Response:
+        return answer(request, told(cast("TriageError", error)))
+
+    for kind in _TOLD:
+        app.add_exception_handler(kind, _says_itself)
 
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -139,6 +243,10 @@ def install(app: FastAPI, page: Callable[[Problem], Response]) -> None:
         )
         return answer(request, problem(status, code, detail, remedy), error.headers)
 
+    _install_faults_of_ours(app, answer)
+
+
+def _install_faults_of_ours(app: FastAPI, answer: Answer) -> None:
     @app.exception_handler(DatabaseError)
     @app.exception_handler(OperationalError)
     @app.exception_handler(InterfaceError)
@@ -160,6 +268,10 @@ def install(app: FastAPI, page: Callable[[Problem], Response]) -> None:
         )
 
 
+def _wants_page(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+
+
 def database_down() -> Problem:
     """The database does not answer."""
     return problem(
@@ -170,9 +282,15 @@ def database_down() -> Problem:
     )
 
 
+def _place(item: Mapping[str, Any]) -> Sequence[object]:
+    """Where something is wrong, in our own names: the name of a field nobody knows is the caller's text."""
+    place: Sequence[object] = item["loc"]
+    return place[:-1][:2] if item["type"] == "extra_forbidden" else place[:2]
+
+
 def _invalid_problem(error: RequestValidationError) -> Problem:
     faults = [
-        Fault(where=".".join(str(part) for part in item["loc"][:2]), problem=str(item["msg"]))
+        Fault(where=".".join(str(part) for part in _place(item)), problem=str(item["msg"]))
         for item in error.errors()
     ]
     return problem(

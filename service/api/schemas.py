@@ -1,22 +1,24 @@
 """Bodies of the answers. They mirror the values of `service.store`; numbers come with their basis (I10)."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from service.study import Band, DeliveryStatus, State, Whereabouts
+from service.study import Band, DeliveryStatus, Priority, State, Whereabouts
 
 
-def _band_name(standing: Band) -> str:
-    return standing.name.lower()
+def _name(code: Band | Priority) -> str:
+    return code.name.lower()
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(from_attributes=True, frozen=True)
+class Body(BaseModel):
+    """A body of a request or an answer: read from our own values, nothing unknown taken."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True, extra="forbid")
 
 
-class Model(_Body):
+class Model(Body):
     """The model a study was given to."""
 
     name: str = Field(description="Empty until a worker has said so.")
@@ -24,7 +26,7 @@ class Model(_Body):
     sha256: str
 
 
-class Assessment(_Body):
+class Assessment(Body):
     """How unusual a study is, with all that is needed to read the number."""
 
     percentile: float = Field(
@@ -41,7 +43,7 @@ class Assessment(_Body):
     run_at: datetime
 
 
-class ResultStatus(_Body):
+class ResultStatus(Body):
     """One result and one destination."""
 
     kind: str
@@ -49,11 +51,29 @@ class ResultStatus(_Body):
     status: DeliveryStatus | None
 
 
-class StudyRow(_Body):
+class Why(Body):
+    """One reason for a place on the list."""
+
+    code: str
+    text: str
+
+
+class Identity(Body):
+    """What the caller may see of who a study is about; what is masked is null."""
+
+    label: str = Field(description="For a list: the name, the initials, or empty.")
+    age_years: int | None
+    sex: str | None
+    patient_id: str | None
+    accession_number: str | None
+    birth_date: date | None
+
+
+class StudyRow(Body):
     """One study on the list."""
 
     rank: int | None = Field(description="From 1, most unusual first; null unless scored.")
-    band: Annotated[str, BeforeValidator(_band_name)] = Field(
+    band: Annotated[str, BeforeValidator(_name)] = Field(
         description="unjudged (a person must look), ranked or pending."
     )
     key: str
@@ -73,21 +93,48 @@ class StudyRow(_Body):
     flag: str | None = Field(description="Code of what a person must look at, whatever the state.")
     is_parked: bool = Field(description="A person put it aside; nobody scores it.")
     results: list[ResultStatus]
+    priority: Annotated[str, BeforeValidator(_name)] = Field(
+        description="stat, urgent, routine or screening. One that was given is never lowered."
+    )
+    why: list[Why] = Field(description="Why it stands where it stands.")
+    is_overdue: bool = Field(description="It waits longer than the limit and no reader has seen it.")
+    identity: Identity
+    seen_at: datetime | None = Field(description="When a reader saw it as it stands.")
+    seen_by: str | None
+    assigned_to: str | None = Field(description="Account that has claimed it.")
+    feedback: str | None = Field(description="Newest verdict of a reader.")
 
 
-class Worklist(_Body):
+class Worklist(Body):
     """A page of the list, in the order a person should look: unjudged, ranked, pending."""
 
     disclaimer: str
-    at: datetime
-    total: int
+    at: datetime = Field(description="Time by which who is overdue was decided, for all pages of one cursor.")
+    event: int = Field(description="Newest change notice before this page; give it to /api/v1/events.")
+    total: int = Field(description="Studies that the filters let through, when the first page was read.")
+    is_total_exact: bool = Field(description="False: there are more than the total.")
     limit: int
-    offset: int
-    counts: dict[State, int]
+    next: str | None = Field(description="Cursor of the page after this one.")
+    previous: str | None = Field(description="Cursor of the page before this one.")
+    counts: dict[State, int] = Field(description="All studies by state, whatever the filters.")
     rows: list[StudyRow]
 
 
-class Region(_Body):
+class Harm(Body):
+    """Whether the order of the list delayed a study past its first-come turn plus the age limit."""
+
+    at: datetime
+    since: datetime = Field(description="Studies that came since then are compared.")
+    longest_unread_s: float = Field(description="The age limit, in seconds.")
+    studies: int
+    seen: int = Field(description="Those that a reader has seen.")
+    overdue: int = Field(description="Seen by nobody, and waiting longer than the limit.")
+    delayed: int = Field(description="Waited longer than the limit while a later one was seen first.")
+    behind_orders: int = Field(description="The same, where every later one was ordered as more urgent.")
+    longest_delayed_s: float
+
+
+class Region(Body):
     """One connected part of the map above the lowest band."""
 
     volume_mm3: float
@@ -97,7 +144,7 @@ class Region(_Body):
     slice_index: int
 
 
-class Series(_Body):
+class Series(Body):
     """One series: scored, or why not."""
 
     key: str
@@ -109,7 +156,7 @@ class Series(_Body):
     detail: str
 
 
-class Delivery(_Body):
+class Delivery(Body):
     """One result on its way to one destination."""
 
     destination: str
@@ -123,7 +170,7 @@ class Delivery(_Body):
     fallback: str | None = Field(description="Code of why another way than the wanted one was taken.")
 
 
-class Result(_Body):
+class Result(Body):
     """One DICOM object Vigil made."""
 
     kind: str
@@ -132,7 +179,7 @@ class Result(_Body):
     deliveries: list[Delivery]
 
 
-class Score(_Body):
+class Score(Body):
     """One model on one revision."""
 
     state: State
@@ -150,7 +197,7 @@ class Score(_Body):
     results: list[Result]
 
 
-class Revision(_Body):
+class Revision(Body):
     """A study with a given set of instances; scores newest first."""
 
     number: int
@@ -159,7 +206,7 @@ class Revision(_Body):
     scores: list[Score]
 
 
-class Event(_Body):
+class Event(Body):
     """One row of the audit trail."""
 
     number: int
@@ -169,7 +216,7 @@ class Event(_Body):
     detail: dict[str, Any]
 
 
-class Stage(_Body):
+class Stage(Body):
     """One stage of the way, when it ended and what it cost."""
 
     name: str
@@ -178,7 +225,7 @@ class Stage(_Body):
     seconds: float = Field(ge=0)
 
 
-class Study(_Body):
+class Study(Body):
     """One study with all that happened to it."""
 
     disclaimer: str
@@ -198,14 +245,14 @@ class Study(_Body):
     stages: list[Stage] = Field(description="Where the time of the current revision went, in order.")
 
 
-class Health(_Body):
+class Health(Body):
     """The process is alive."""
 
     status: str
     version: str
 
 
-class Readiness(_Body):
+class Readiness(Body):
     """The process can do its work."""
 
     status: str

@@ -23,8 +23,9 @@ from service.errors import RoleFailedError, SettingsError
 from service.roles import free_port, machine_roles, role_command
 from service.settings import Settings, load_settings
 from service.store import Store
+from service.store.rows import WorklistRow
 from service.store.tables import SCHEMA
-from service.store.worklist import WorklistRow, worklist
+from service.store.worklist import worklist
 from service.study import ARRIVED, ENDED, DeliveryStatus, State
 from service.supervisor import Role, Supervisor
 from service.telemetry import configure_logging
@@ -132,6 +133,7 @@ def _settings(data: Path | None) -> Settings:
         port=free_port(LOOPBACK),
         api_host=LOOPBACK,
         api_port=free_port(LOOPBACK),
+        access="open",  # open data, on this machine alone
         quiet_s=QUIET_S,
         stalled_s=STALLED_S,
         log_mb=LOG_MB,

@@ -29,6 +29,9 @@ class ObjectStore(Protocol):
     def open(self, name: str) -> AbstractContextManager[Readable]:
         """Object to be read forward."""
 
+    def open_at(self, name: str, start: int) -> AbstractContextManager[Readable]:
+        """Object to be read forward from one of its bytes on; no more is fetched than is read."""
+
     def remove(self, name: str) -> None:
         """Remove an object; one that is not there is removed already."""
 

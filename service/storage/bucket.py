@@ -109,11 +109,21 @@ class BucketStore:
     def open(self, name: str) -> Iterator[Readable]:
         """Object to be read forward, in ranges of a part: one that breaks off is asked for again."""
         with self._told():
-            file = self._s3.open(
-                f"{self._bucket}/{self._prefix}{name}", "rb", block_size=PART_BYTES, cache_type="readahead"
-            )
+            file = self._s3.open(self._address(name), "rb", block_size=PART_BYTES, cache_type="readahead")
         with file:
             yield Told(file, self._told)
+
+    @contextmanager
+    def open_at(self, name: str, start: int) -> Iterator[Readable]:
+        """Object to be read forward from one of its bytes on, each read a range of its own."""
+        with self._told():
+            file = self._s3.open(self._address(name), "rb", cache_type="none")
+            file.seek(start)
+        with file:
+            yield Told(file, self._told)
+
+    def _address(self, name: str) -> str:
+        return f"{self._bucket}/{self._prefix}{name}"
 
     def remove(self, name: str) -> None:
         """Remove an object and what is left of uploads of it."""

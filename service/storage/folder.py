@@ -54,9 +54,16 @@ class FolderStore:
     @contextmanager
     def open(self, name: str) -> Iterator[Readable]:
         """Object to be read forward."""
+        with self.open_at(name, 0) as source:
+            yield source
+
+    @contextmanager
+    def open_at(self, name: str, start: int) -> Iterator[Readable]:
+        """Object to be read forward from one of its bytes on."""
         with self._told():
             file = self._path(name).open("rb")
         with file:
+            file.seek(start)
             yield Told(file, self._told)
 
     def remove(self, name: str) -> None:

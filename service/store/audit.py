@@ -1,11 +1,14 @@
 """The audit trail: append-only rows, each carrying the hash of the one before.
 
-A changed, removed or inserted row breaks the chain at its number. A cut tail leaves a whole chain, so the
-head (number and hash) is also a metric: keep it elsewhere and compare.
+A changed, removed, inserted or moved row breaks the chain at its number. A cut tail leaves a whole chain, and
+so does a chain that somebody computed anew, so heads are kept outside of the database: in a file of the
+machine (`service.witness`) and at the site's audit repository. `verify` compares with them.
 """
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +43,23 @@ class AuditHead:
     number: int
     hash: str
 
+    def __str__(self) -> str:
+        return f"{self.number}:{self.hash}"
+
+    @classmethod
+    def read(cls, written: str) -> "AuditHead":
+        """Head as ``str`` writes it.
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
+        """
+        number, _, digest = written.strip().partition(":")
+        if not number.isdecimal() or not re.fullmatch("[0-9a-f]{64}", digest):
+            raise ValueError("a head is NUMBER:HASH, as `vigil audit verify` prints it")
+        return cls(number=int(number), hash=digest)
+
 
 def append(session: Session, action: str, *, actor: str, study_key: str | None = None, **detail: Any) -> None:
     """Add one event in the caller's transaction.
@@ -56,18 +76,15 @@ def append(session: Session, action: str, *, actor: str, study_key: str | None =
         JSON values without identity.
     """
     session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-    last = session.execute(
-        select(AuditRow.number, AuditRow.hash).order_by(AuditRow.number.desc()).limit(1)
-    ).first()
-    number, previous = (last.number + 1, last.hash) if last else (1, BEFORE_FIRST)
+    last = head(session)
     row = AuditRow(
-        number=number,
+        number=last.number + 1,
         at=datetime.now(UTC),
         actor=actor,
         action=action,
         study_key=study_key,
         detail=detail,
-        previous=previous,
+        previous=last.hash,
         hash="",
     )
     row.hash = _hash(row)
@@ -75,14 +92,35 @@ def append(session: Session, action: str, *, actor: str, study_key: str | None =
     session.flush()
 
 
-def verify(session: Session) -> AuditHead:
+def head(session: Session) -> AuditHead:
+    """Newest row, as it says of itself."""
+    last = session.execute(
+        select(AuditRow.number, AuditRow.hash).order_by(AuditRow.number.desc()).limit(1)
+    ).first()
+    return AuditHead(number=last.number, hash=last.hash) if last else AuditHead(number=0, hash=BEFORE_FIRST)
+
+
+def holds(session: Session, kept: AuditHead) -> bool:
+    """Whether the trail still has the row that was its head once. One look, however long the trail."""
+    found = session.scalar(select(AuditRow.hash).where(AuditRow.number == kept.number))
+    return kept.hash == (BEFORE_FIRST if kept.number == 0 else found)
+
+
+def verify(session: Session, kept: Iterable[AuditHead] = ()) -> AuditHead:
     """Walk the whole trail and return its head.
+
+    Parameters
+    ----------
+    session : Session
+    kept : iterable of AuditHead
+        Heads of the trail at earlier times, from elsewhere: without one a cut tail is not found.
 
     Raises
     ------
     AuditBrokenError
-        Naming the first row that does not follow from the one before.
+        Naming the first row that does not follow from the one before, or that is not what was kept.
     """
+    expected = {one.number: one.hash for one in kept}
     number, previous = 0, BEFORE_FIRST
     query = select(AuditRow).order_by(AuditRow.number).execution_options(yield_per=1000)
     with closing(session.scalars(query)) as rows:
@@ -90,7 +128,16 @@ def verify(session: Session) -> AuditHead:
             number += 1
             if row.number != number or row.previous != previous or row.hash != _hash(row):
                 raise AuditBrokenError(f"The audit trail breaks at row {number}. {AuditBrokenError.__doc__}")
+            if expected.pop(number, row.hash) != row.hash:
+                raise AuditBrokenError(
+                    f"The audit trail has another row {number} than it had. {AuditBrokenError.__doc__}"
+                )
             previous = row.hash
+    expected.pop(0, None)
+    if expected:
+        raise AuditBrokenError(
+            f"The audit trail ends at row {number}; it had row {max(expected)}. {AuditBrokenError.__doc__}"
+        )
     return AuditHead(number=number, hash=previous)
 
 

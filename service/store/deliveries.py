@@ -36,6 +36,7 @@ class DeliveryJob:
 
     delivery_id: int
     study_key: str
+    score_id: int
     kind: str
     path: str
     sha256: str
@@ -90,6 +91,7 @@ def _job(delivery: DeliveryRow) -> DeliveryJob:
     return DeliveryJob(
         delivery_id=delivery.id,
         study_key=study.key,
+        score_id=delivery.result.score_id,
         kind=delivery.result.kind,
         path=delivery.result.path,
         sha256=delivery.result.sha256,
@@ -233,6 +235,18 @@ def locked_of(session: Session, study: StudyRow, status: DeliveryStatus) -> Sequ
         .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
         .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
         .where(RevisionRow.study_id == study.id, DeliveryRow.status == status)
+        .with_for_update(of=DeliveryRow)
+    ).all()
+
+
+def locked_of_score(session: Session, score_id: int, destination: str | None) -> Sequence[DeliveryRow]:
+    """Deliveries of the results of a score, to one destination or to all, for this transaction alone."""
+    only = [] if destination is None else [DeliveryRow.destination == destination]
+    return session.scalars(
+        select(DeliveryRow)
+        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
+        .where(ResultRow.score_id == score_id, *only)
+        .order_by(DeliveryRow.id)
         .with_for_update(of=DeliveryRow)
     ).all()
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
+from service.access import Masking
 from service.errors import UnknownStudyError
+from service.store.rows import Assessment, Model, WorklistRow, assessment_of, model_of
 from service.store.stages import Stage, stages_of
 from service.store.tables import (
     AuditRow,
@@ -19,10 +21,9 @@ from service.store.tables import (
     ScoreRow,
     StudyRow,
 )
-from service.store.worklist import Assessment, Model, WorklistRow, assessment_of, model_of, worklist_row
-from service.study import DeliveryStatus, State, Whereabouts
+from service.store.worklist import worklist_row
+from service.study import LONGEST_UNREAD_S, Band, DeliveryStatus, State, Whereabouts
 
-PICTURES = "sc"  # the result kind whose frames are the pictures people see
 TIMELINE_LIMIT = 500  # a study resent for ever must not fill the page
 
 
@@ -220,15 +221,28 @@ class StudyDetail:
         return self.deleted_at is None or current.ended_at > self.deleted_at
 
 
-def study_detail(session: Session, key: str) -> StudyDetail:
+def study_detail(
+    session: Session,
+    key: str,
+    *,
+    longest_unread_s: float = LONGEST_UNREAD_S,
+    masking: Masking = Masking.NONE,
+) -> StudyDetail:
     """One study with its revisions, scores, results, deliveries and timeline; a fixed number of queries.
+
+    Parameters
+    ----------
+    session : Session
+    key : str
+    longest_unread_s, masking
+        As for the list (`service.store.worklist.worklist`).
 
     Raises
     ------
     UnknownStudyError
         If no study has this key.
     """
-    row = worklist_row(session, key)
+    row = worklist_row(session, key, longest_unread_s=longest_unread_s, masking=masking)
     if row is None:
         raise UnknownStudyError(UnknownStudyError.__doc__)
     study = session.scalars(
@@ -246,7 +260,7 @@ def study_detail(session: Session, key: str) -> StudyDetail:
             InstanceRow.study_id == study.id, ~InstanceRow.is_own
         )
     ).one()
-    ranked = session.scalar(select(func.count()).where(StudyRow.state == State.SCORED)) or 0
+    ranked = session.scalar(select(func.count()).where(StudyRow.band == Band.RANKED)) or 0
     return StudyDetail(
         row=row,
         ranked=ranked,
@@ -262,38 +276,6 @@ def study_detail(session: Session, key: str) -> StudyDetail:
         timeline=_timeline(session, key),
         stages=stages_of(study),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """The object whose frames are the pictures of a study."""
-
-    path: str
-    sha256: str
-    bytes: int
-
-
-def picture_of(session: Session, key: str) -> Picture | None:
-    """Pictures of the score that counts; None where there are none, or they were deleted."""
-    current = (
-        select(ScoreRow.id)
-        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
-        .join(StudyRow, StudyRow.id == RevisionRow.study_id)
-        .where(
-            StudyRow.key == key,
-            StudyRow.state == State.SCORED,
-            or_(StudyRow.deleted_at.is_(None), ScoreRow.ended_at > StudyRow.deleted_at),
-        )
-        .order_by(RevisionRow.number.desc(), ScoreRow.id.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    row = session.execute(
-        select(ResultRow.path, ResultRow.sha256, ResultRow.bytes).where(
-            ResultRow.score_id == current, ResultRow.kind == PICTURES
-        )
-    ).first()
-    return Picture(path=row.path, sha256=row.sha256, bytes=row.bytes) if row else None
 
 
 def _timeline(session: Session, key: str) -> tuple[Event, ...]:

@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from dicom_node.web.listing import Listing
+from service.store import dicom_index, maps
+from service.store.maps import StoredMap
+from service.store.tables import DeliveryRow, FeedbackRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import PARKED, DeliveryStatus, PackState, State, Whereabouts, move
 
 SUPERSEDED = "superseded"  # reason of a score that a newer revision or model made pointless
@@ -94,6 +97,7 @@ class StoredResult:
     path: str
     sha256: str
     bytes: int
+    listing: Listing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,7 @@ class Outcome:
     values: Mapping[str, Any] = field(default_factory=dict)  # columns of the score
     seconds: Mapping[str, float] = field(default_factory=dict)  # what each stage of the attempt took
     results: Sequence[StoredResult] = ()
+    map: StoredMap | None = None
 
 
 def queue(
@@ -173,6 +178,11 @@ def find(session: Session, score_id: int) -> InferenceJob | None:
     return _inference_job(session, score) if score and score.state is State.QUEUED else None
 
 
+def as_read(session: Session, score_id: int) -> InferenceJob:
+    """Return what an attempt on a score reads, also when it has ended."""
+    return _inference_job(session, session.get_one(ScoreRow, score_id))
+
+
 def _inference_job(session: Session, score: ScoreRow) -> InferenceJob:
     revision = score.revision
     study = revision.study
@@ -238,8 +248,8 @@ def rename(session: Session, job: InferenceJob, *, model_hash: str, config_diges
         of that model and configuration already.
     """
     study = _study_of(session, job.revision_id)
-    score = session.scalars(select(ScoreRow).where(ScoreRow.id == job.score_id).with_for_update()).one()
-    if score.state is not State.QUEUED:
+    score = session.scalar(select(ScoreRow).where(ScoreRow.id == job.score_id).with_for_update())
+    if score is None or score.state is not State.QUEUED:
         return False
     twin = session.scalar(
         select(ScoreRow).where(
@@ -252,8 +262,12 @@ def rename(session: Session, job: InferenceJob, *, model_hash: str, config_diges
     if twin is None:
         score.model_hash, score.config_digest = model_hash, config_digest
         return True
-    _supersede(score)
-    if twin.state is not State.QUEUED:  # it has the answer already
+    if twin.state is State.QUEUED or session.scalar(select(exists().where(FeedbackRow.score_id == score.id))):
+        _supersede(score)
+    else:  # or it would stand before the answer that there is: the newest score is what counts
+        session.delete(score)
+        session.flush()
+    if twin.state is not State.QUEUED:
         study.state = move(study.state, twin.state)
         study.reason, study.detail, study.ended_at = twin.reason, twin.detail, twin.ended_at
     return False
@@ -289,8 +303,8 @@ def record(
     """
     # The study first, as the intake locks it: nobody may add a revision while we ask which is the newest.
     study = _study_of(session, job.revision_id)
-    score = session.scalars(select(ScoreRow).where(ScoreRow.id == job.score_id).with_for_update()).one()
-    if score.state is not State.QUEUED:
+    score = session.scalar(select(ScoreRow).where(ScoreRow.id == job.score_id).with_for_update())
+    if score is None or score.state is not State.QUEUED:
         return None
     if (score.model_hash, score.config_digest) != (job.model_hash, job.config_digest):
         return None  # renamed since: these numbers are of another model
@@ -310,6 +324,8 @@ def record(
     score.seconds = dict(outcome.seconds)
     for column, value in outcome.values.items():
         setattr(score, column, value)
+    if outcome.map is not None:
+        maps.put(session, score.id, outcome.map)
     deliveries = []
     for result in outcome.results:
         row = ResultRow(
@@ -327,6 +343,9 @@ def record(
         ]
         session.add(row)
         deliveries += row.deliveries
+        if result.listing is not None:
+            session.flush()
+            dicom_index.note_result(session, study.id, row.id, result.listing)
     study.state = move(study.state, outcome.state)
     study.reason, study.detail, study.ended_at = outcome.reason, outcome.detail, now
     session.flush()

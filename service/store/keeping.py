@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import StudyDeletedError
-from service.store import studies
+from service.store import dicom_index, identities, studies
 from service.store.tables import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, PackState, State, Whereabouts
 
@@ -161,6 +161,9 @@ def end(session: Session, key: str) -> bool:
         .where(RevisionRow.study_id == study.id, RevisionRow.pack.is_not(None))
         .values(pack=PackState.DELETED)
     )
+    if not came_meanwhile:
+        identities.forget(session, study.id)
+    dicom_index.forget(session, study.id)
     return True
 
 

@@ -1,9 +1,10 @@
 """Result objects: ``<study key>/<sha256>.dcm``, durable before their rows are, checked when they are read."""
 
 import hashlib
+import io
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from dicom_node.draft import open_draft
 from dicom_node.durable import sync_folder
 from dicom_node.pack import Readable
+from dicom_node.web.listing import listing_of
 from service.errors import ObjectDamagedError, ObjectMissingError, ScratchFullError
 from service.storage import CHUNK, ObjectStore, keep
 from service.storage.scratch import Scratch
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
     from dicom_node.results import BuiltResult
 
 REMEMBERED = 8  # objects of a store that the pages keep at hand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptMap:
+    """File of an anomaly map, which is no DICOM object and is sent nowhere."""
+
+    path: str
+    sha256: str
+    bytes: int
 
 
 class LocalObjects(Protocol):
@@ -43,6 +54,9 @@ class ResultObjects(LocalObjects, Protocol):
     def keep(self, study_key: str, built: Sequence["BuiltResult"]) -> tuple[StoredResult, ...]:
         """Write objects so that they survive power loss; writing the same object again changes nothing."""
 
+    def keep_map(self, study_key: str, content: bytes) -> "KeptMap":
+        """Write an anomaly map as an object is written; it goes with the results of its study."""
+
     def remove_all(self, study_key: str) -> None:
         """Remove every object of a study, also what an attempt kept that was not the one to be stored."""
 
@@ -60,19 +74,19 @@ class ResultFolder:
 
     def keep(self, study_key: str, built: Sequence["BuiltResult"]) -> tuple[StoredResult, ...]:
         """Write objects so that they survive power loss; writing the same object again changes nothing."""
-        folder = self.root / study_key
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         stored = []
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
+        with self._writing(study_key) as write:
             for result, content in _encoded(built):
                 stored.append(_stored(study_key, result, content))
-                _write(folder, descriptor, Path(stored[-1].path).name, content)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        sync_folder(self.root)
+                write(stored[-1].path, content)
         return tuple(stored)
+
+    def keep_map(self, study_key: str, content: bytes) -> KeptMap:
+        """Write an anomaly map so that it survives power loss."""
+        kept = _kept_map(study_key, content)
+        with self._writing(study_key) as write:
+            write(kept.path, content)
+        return kept
 
     @contextmanager
     def local(self, path: str, sha256: str, size: int) -> Iterator[Path]:  # noqa: ARG002 - the protocol's
@@ -83,6 +97,19 @@ class ResultFolder:
                 "The result's file is not the one that was written. Look after the disk."
             )
         yield file
+
+    @contextmanager
+    def _writing(self, study_key: str) -> Iterator[Callable[[str, bytes], None]]:
+        """Writer of files of a study, durable at the end of the block."""
+        folder = self.root / study_key
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield lambda path, content: _write(folder, descriptor, Path(path).name, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_folder(self.root)
 
     def remove_all(self, study_key: str) -> None:
         """Remove every object of a study and what a kill left of one."""
@@ -119,6 +146,12 @@ class ResultStore:
             stored.append(_stored(study_key, result, content))
             keep(self.store, _name(stored[-1].path), [content])
         return tuple(stored)
+
+    def keep_map(self, study_key: str, content: bytes) -> KeptMap:
+        """Write an anomaly map and read it back."""
+        kept = _kept_map(study_key, content)
+        keep(self.store, _name(kept.path), [content])
+        return kept
 
     @contextmanager
     def local(self, path: str, sha256: str, size: int) -> Iterator[Path]:
@@ -240,7 +273,13 @@ def _stored(study_key: str, result: "BuiltResult", content: bytes) -> StoredResu
         path=f"{study_key}/{sha256[:32]}.dcm",
         sha256=sha256,
         bytes=len(content),
+        listing=listing_of(io.BytesIO(content)),
     )
+
+
+def _kept_map(study_key: str, content: bytes) -> KeptMap:
+    sha256 = hashlib.sha256(content).hexdigest()
+    return KeptMap(path=f"{study_key}/{sha256[:32]}.nii.gz", sha256=sha256, bytes=len(content))
 
 
 def _name(path: str) -> str:

@@ -163,6 +163,13 @@ def locked(session: Session, key: str) -> StudyRow:
     return study
 
 
+def lock(session: Session, keys: Sequence[str]) -> None:
+    """Keep some studies for this transaction alone, in the order of all who need several."""
+    session.execute(
+        select(StudyRow.id).where(StudyRow.key.in_(keys)).order_by(StudyRow.key).with_for_update()
+    )
+
+
 def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> Registered:
     """Give every new instance of a study its row.
 

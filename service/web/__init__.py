@@ -1,28 +1,28 @@
-"""The pages: the list and one study. Rendered here, no script, nothing loaded from elsewhere."""
+"""The pages, rendered here: nothing is loaded from elsewhere, and all of them work without a script."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, params
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 
-from service import __version__
+from service import __version__, why
+from service.access import Caller, Masking
 from service.errors import UnknownStudyError
-from service.store import Store
-from service.store.census import live_workers
-from service.store.detail import study_detail
-from service.store.worklist import KEY_PATTERN, worklist
+from service.store import Store, looks
+from service.store.worklist import KEY_PATTERN
 from service.study import Band, Whereabouts
-from service.web import present, words
+from service.web import links, present, study, words
+from service.web.shapes import SHAPES
 
 HERE = Path(__file__).parent
-PAGE_LENGTH = 200
 REFRESH_S = 5
 
 
@@ -44,20 +44,31 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percentile=present.percentile,
+        percentile=why.percentile,
         number=present.number,
         short=present.short,
         clock=present.clock,
         ago=present.ago,
+        span=present.span,
+        step=present.step,
+        basis_of=present.basis_of,
+        day=links.day,
         size=present.size,
         ticks=present.ticks,
         standing=present.standing,
+        duration=present.duration,
         caution=present.caution,
         reason=words.reason,
         trigger=words.trigger,
     )
     environment.globals.update(
-        words=words, Band=Band, Whereabouts=Whereabouts, version=__version__, refresh_s=REFRESH_S
+        words=words,
+        shapes=SHAPES,
+        Band=Band,
+        Whereabouts=Whereabouts,
+        version=__version__,
+        refresh_s=REFRESH_S,
+        small_group=present.SMALL_GROUP,
     )
     return environment
 
@@ -71,20 +82,23 @@ class Pages:
     store : Store
     disclaimer : str
         Stands on every page.
-    stalled_s : float
-        Seconds without a heartbeat after which a worker counts as gone.
+    longest_unread_s, masking
+        As for the list (`service.store.worklist.worklist`).
+    card_of : callable
+        Hash of a model to the Markdown of its card; None where this machine has none.
     """
 
     store: Store
     disclaimer: str
-    stalled_s: float
+    longest_unread_s: float
+    masking: Masking
+    card_of: Callable[[str], str | None]
     _templates: Environment = field(default_factory=_environment)
 
-    def router(self) -> APIRouter:
-        """Routes of the two pages."""
+    def router(self, may_view: params.Depends) -> APIRouter:
+        """Routes of the pages of one study, behind a dependency that lets in who may view."""
         router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-        router.add_api_route("/", self.read_list)
-        router.add_api_route("/studies/{key}", self.read_study)
+        router.add_api_route("/studies/{key}", self.read_study, dependencies=[may_view])
         return router
 
     @staticmethod
@@ -92,56 +106,35 @@ class Pages:
         """The style sheet and the icon."""
         return StaticFiles(directory=HERE / "static")
 
-    def read_list(
-        self,
-        offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
-        live: Literal["on", "off"] = "on",
-    ) -> HTMLResponse:
-        """The worklist."""
-        with self.store.transaction() as session:
-            found = worklist(session, limit=PAGE_LENGTH, offset=offset)
-            workers = live_workers(session, stalled_s=self.stalled_s)
-        bands = {band: [row for row in found.rows if row.band is band] for band in Band}
-        return self._page(
-            "worklist.html",
-            found=found,
-            bands=bands,
-            workers=workers,
-            offset=offset,
-            page_length=PAGE_LENGTH,
-            refresh=live == "on",
-        )
-
     def read_study(
-        self, key: str, frame: Annotated[int | None, Query(ge=0, le=100_000)] = None
+        self, request: Request, key: str, frame: Annotated[int | None, Query(ge=0, le=100_000)] = None
     ) -> HTMLResponse:
         """One study; `frame` is the picture shown large, from 0."""
         if not re.fullmatch(KEY_PATTERN, key):
             raise UnknownStudyError(UnknownStudyError.__doc__)
+        caller: Caller = request.state.caller
         with self.store.transaction() as session:
-            detail = study_detail(session, key)
-        current = detail.current if detail.row.assessment else None
-        thumbnails = (
-            present.strip(current.pictures, current.regions) if current and detail.has_pictures else []
-        )
-        first = thumbnails[0].frame if thumbnails else 0
-        return self._page(
-            "study.html",
-            detail=detail,
-            row=detail.row,
-            current=detail.current,
-            thumbnails=thumbnails,
-            frame=min(first if frame is None else frame, max(current.pictures - 1, 0)) if current else 0,
-            refresh=detail.row.band is Band.PENDING,
-        )
+            shown = study.gather(
+                session,
+                key,
+                caller=caller,
+                frame=frame,
+                longest_unread_s=self.longest_unread_s,
+                masking=self.masking,
+                card_of=self.card_of,
+            )
+            looks.viewed(session, key, actor=caller.name)
+        return self.page("study.html", caller=caller, **shown)
 
     def problem(self, told: Told) -> HTMLResponse:
         """Page that says what went wrong and what to do."""
         waits = told.status == HTTPStatus.SERVICE_UNAVAILABLE
-        return self._page("problem.html", status=told.status, told=told, refresh=waits)
+        return self.page("problem.html", status=told.status, told=told, refresh=waits)
 
-    def _page(self, template: str, *, status: int = HTTPStatus.OK, **context: Any) -> HTMLResponse:
+    def page(self, template: str, *, status: int = HTTPStatus.OK, **context: Any) -> HTMLResponse:
+        """One of our pages."""
         text = self._templates.get_template(template).render(
-            disclaimer=self.disclaimer, now=datetime.now(UTC), **context
+            {"caller": None, "refresh": False, "disclaimer": self.disclaimer, "now": datetime.now(UTC)}
+            | context
         )
         return HTMLResponse(text, status)

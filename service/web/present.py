@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from service.store.detail import Region
-from service.store.worklist import Assessment, ResultStatus
+from service.store.rows import Assessment, ResultStatus, WorklistRow
 from service.study import ARRIVED, DeliveryStatus
 from service.web.words import KINDS, MARKS, STATUSES
+from service.why import percentile
 
 SMALL_GROUP = 100  # below it a step of the percentile is coarser than one in a hundred: said on the page
 STRIP_LENGTH = 12
@@ -38,11 +39,6 @@ class Thumbnail:
     peak: float | None
 
 
-def percentile(value: float) -> str:
-    """Percentile with the digits it deserves: 42.9, and below one 0.25."""
-    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
-
-
 def number(value: float) -> str:
     """Raw score with four significant digits."""
     return f"{value:.4g}"
@@ -65,6 +61,42 @@ def ago(at: datetime, now: datetime) -> str:
         if seconds >= length:
             return f"{seconds // length} {unit} ago"
     return f"{seconds} s ago" if seconds > 0 else "now"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 12 ms, 3.4 s, 2 min 5 s."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def span(since: datetime, now: datetime) -> str:
+    """How long, coarsely: ``12 min``."""
+    return ago(since, now).removesuffix(" ago").replace("now", "0 s")
+
+
+def step(value: float) -> str:
+    """Class of a percentile's colour: ``c9`` is the most unusual tenth, ``c0`` the most usual."""
+    return f"c{9 - min(int(value // 10), 9)}"
+
+
+def basis_of(assessment: Assessment) -> tuple[str, str, str, int]:
+    """What a percentile stands on: two of one basis compare."""
+    return (
+        assessment.model.sha256,
+        assessment.calibration_sha256,
+        assessment.reference_group,
+        assessment.reference_n,
+    )
+
+
+def common_basis(rows: Iterable[WorklistRow]) -> tuple[str, str, str, int] | None:
+    """What all percentiles of a page stand on; None where they differ, or there are none."""
+    found = {basis_of(row.assessment) for row in rows if row.assessment}
+    return found.pop() if len(found) == 1 else None
 
 
 def size(count: int) -> str:

@@ -1,24 +1,26 @@
 """Codes in words for people. One table each; a code without words is a failing test."""
 
-from models.errors import Reason
 from service.completeness import Trigger
+from service.store.order import Sort
 from service.study import (
-    CANCELLED,
     COMMITMENT_FAILED,
     COMMITMENT_NOT_OFFERED,
     COMMITMENT_TIMEOUT,
     CONFIRMATION_NOT_OFFERED,
     CONFIRMATION_TIMEOUT,
     MISSING_AT_DESTINATION,
-    PARKED,
     PATIENT_CONFLICT,
     SOP_CLASS_REFUSED,
-    STUDY_DELETED,
     Band,
     DeliveryStatus,
+    Priority,
     State,
+    Verdict,
     Whereabouts,
 )
+from service.why import PERCENTILE, RAW_SCORE, REASONS, reason
+
+__all__ = ["REASONS", "reason"]
 
 STATES: dict[State, str] = {
     State.RECEIVED: "receiving",
@@ -36,50 +38,6 @@ STATE_MEANINGS: dict[State, str] = {
     State.SCORED: "Scored.",
     State.NOT_ASSESSABLE: "The model may not judge this study. A person must look.",
     State.FAILED: "Scoring failed. A person must look, and an operator must find out why.",
-}
-
-REASONS: dict[str, str] = {
-    Reason.NO_IMAGES: "It holds no images that can be scored.",
-    Reason.UNREADABLE: "Its files cannot be read.",
-    Reason.WRONG_MODALITY: "No model here serves this modality.",
-    Reason.WRONG_BODY_PART: "The model is not made for this body part.",
-    Reason.WRONG_SEQUENCE: "The model is not made for this MR sequence.",
-    Reason.LOCALISER: "It holds localiser (scout) images only.",
-    Reason.DERIVED: "It holds only derived images, such as reformats or projections.",
-    Reason.COLOUR: "The images are in colour where intensities are expected.",
-    Reason.BURNED_IN: "Text is burned into the pixels.",
-    Reason.LOSSY: "The images were compressed with loss.",
-    Reason.MULTIFRAME: "The multi-frame object is not one regular stack.",
-    Reason.NO_GEOMETRY: "Position, orientation or spacing is missing.",
-    Reason.MIXED_GEOMETRY: "The images of the series do not share one orientation, size and spacing.",
-    Reason.DUPLICATE_POSITIONS: "Several images lie at one position.",
-    Reason.MISSING_SLICES: "Slices are missing.",
-    Reason.TOO_FEW_SLICES: "There are too few slices for a volume.",
-    Reason.TOO_LARGE: "The volume is larger than the configured limit.",
-    Reason.UNDECODABLE: "The pixels cannot be decoded.",
-    Reason.CONSTANT_PIXELS: "The pixels are all the same: there is no image.",
-    Reason.WRONG_EXTENT: "The field of view or the size of the organ is outside the model's range.",
-    Reason.NOT_SKULL_STRIPPED: "The model expects the brain alone; the skull is present.",
-    Reason.WRONG_AGE: "The age is outside the model's range.",
-    Reason.MIXED_PATIENTS: "The images of one series name different patients.",
-    Reason.OUT_OF_RANGE: "The pixels hold values beyond the bits that the header declares.",
-    Reason.CLIPPED: "Too much of the image is at the highest value: what was there is lost.",
-    Reason.BLANK_SLICES: "Slices without an image lie between slices with one.",
-    Reason.UNLIKE_TRAINING: "The images are not of the kind that the model knows.",
-    Reason.UNCALIBRATED: "The model is not calibrated for such a study or this scanner.",
-    "attempts_used_up": "Every attempt to score it failed.",
-    "instances_missing": "Received files are gone or damaged. Have the study sent again.",
-    "pack_missing": "Its pack is gone from the store, and so are the received files. Have it sent again.",
-    "pack_damaged": "Its pack is damaged, and cannot be made again. Have the study sent again.",
-    "pack_newer": "Its pack was written by a later release. Update the worker, then replay the study.",
-    "scratch_full": "It does not fit into the worker's scratch space.",
-    "storage_away": "The store of the studies does not answer.",
-    STUDY_DELETED: "Its images were deleted before it was scored. Have the study sent again.",
-    "device_memory": "Not even one picture of it fits the memory of the device that scores.",
-    CANCELLED: "A person cancelled it.",
-    PARKED: "A person put it aside. Nobody scores it until it is let go.",
-    "server_refused": "The inference server does not run the model. An operator must give it the model.",
-    "superseded": "A newer revision or model took its place.",
 }
 
 STATUSES: dict[DeliveryStatus, str] = {
@@ -143,9 +101,72 @@ ACTIONS: dict[str, str] = {
     "study.deleted": "Images, pack and result objects deleted",
     "pack.confirmed": "Pack written and read back",
     "pack.refused": "Pack missing or damaged, to be made again",
+    "dicomweb.searched": "Searched over DICOMweb",
+    "dicomweb.retrieved": "Fetched over DICOMweb",
+    "workitem.retrieved": "Work item read",
+    "workitem.changed": "Work item changed its state",
+    "workitem.progressed": "Work item progressed",
+    "workitem.cancel_requested": "Somebody asked to cancel the work item",
+    "workitem.subscribed": "Somebody watches the work item",
+    "workitem.unsubscribed": "Somebody watches the work item no more",
     "model.activated": "Another model was put in service",
+    "study.seen": "Seen by a reader",
+    "study.unseen": "Mark of having been seen taken back",
+    "study.assigned": "Given to a reader, or to nobody",
+    "feedback.given": "Judged by a reader",
+    "feedback.corrected": "Judgement corrected",
+    "identity.revealed": "Identity revealed to a reader",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",
+    "study.viewed": "Opened",
+    "list.queried": "List asked for",
+    "person.invited": "One-time link made",
+    "person.added": "Account made",
+    "person.password_changed": "Password changed",
+    "person.role_changed": "Role changed",
+    "person.ended": "Account ended",
+    "person.signed_in": "Signed in",
+    "person.sign_in_failed": "Sign-in failed",
+    "person.signed_out": "Signed out",
+    "token.made": "Token made",
+    "token.revoked": "Token revoked",
+    "service.started": "Role of the service began",
+    "service.stopped": "Role of the service ended",
+    "configuration.changed": "Settings are not as they were",
+}
+
+STAGES: dict[str, str] = {
+    "received": "Receiving",
+    "complete": "Waiting for more images",
+    "queued": "Making the job",
+    "claimed": "Waiting for a worker",
+    "fetch": "Fetching the images",
+    "read": "Reading and checking them",
+    "score": "Scoring",
+    "build": "Building the results",
+    "keep": "Keeping the results",
+    "scored": "Scored, all of the attempt",
+    "not_assessable": "Found not assessable, all of the attempt",
+    "failed": "Failed, all of the attempt",
+    "sent": "Sending",
+    "confirmed": "Waiting for confirmation",
+}
+
+LOOKS: dict[str, str] = {
+    "study.viewed": "opened it",
+    "study.seen": "marked it as seen",
+    "study.unseen": "took back that it was seen",
+    "identity.revealed": "revealed whose it is",
+    "feedback.given": "gave feedback",
+    "feedback.corrected": "corrected feedback",
+}
+
+VERDICTS: dict[str, str] = {  # in the order of their keys, from 1
+    Verdict.CONFIRMED_FINDING: "Confirmed finding",
+    Verdict.FALSE_ALARM: "False alarm",
+    Verdict.ARTEFACT: "Artefact",
+    Verdict.NOT_RELEVANT: "Not relevant",
+    Verdict.WRONG_STUDY: "Wrong study",
 }
 
 TRIGGERS: dict[str, str] = {
@@ -158,18 +179,28 @@ TRIGGERS: dict[str, str] = {
     "model_changed": "the model or its configuration changed",
 }
 
-BANDS: dict[Band, str] = {
-    Band.UNJUDGED: "Needs a person: not assessable or failed",
-    Band.RANKED: "Ranked, most unusual first",
-    Band.PENDING: "Pending: not scored yet",
+# On a list, where the percentile and what it stands on are said beside it.
+SHORT_WHY: dict[str, str] = {PERCENTILE: "By its percentile.", RAW_SCORE: "Among equals by raw score."}
+
+PRIORITIES: dict[Priority, str] = {
+    Priority.STAT: "STAT",
+    Priority.URGENT: "urgent",
+    Priority.ROUTINE: "routine",
+    Priority.SCREENING: "screening",
 }
 
+SORTS: dict[Sort, str] = {
+    Sort.TRIAGE: "Triage order",
+    Sort.PERCENTILE: "Most unusual first",
+    Sort.OLDEST: "Oldest first",
+    Sort.NEWEST: "Newest first",
+}
 
-def reason(code: str | None) -> str:
-    """Return a reason in words; an unknown code is shown as it is rather than hidden."""
-    if code is None:
-        return "No reason was recorded."
-    return REASONS.get(code, f"Reason code: {code}.")
+BANDS: dict[Band, str] = {
+    Band.UNJUDGED: "Needs a person: not assessable or failed",
+    Band.RANKED: "Ranked: read from the top",
+    Band.PENDING: "Pending: not scored yet",
+}
 
 
 def trigger(code: str) -> str:

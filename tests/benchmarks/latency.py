@@ -51,7 +51,12 @@ def running(folder: Path, archive_port: int) -> Iterator[tuple[int, Store]]:
         f"  - {{name: pacs, aet: ARCHIVE, host: 127.0.0.1, port: {archive_port}, roles: [destination]}}\n"
     )
     command = [sys.executable, "-m", "service.cli", "up", "--data", str(folder), "--peers", str(peers)]
-    environment = os.environ | {"VIGIL_QUIET_S": str(QUIET_S), "VIGIL_LOG_MB": "64", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "VIGIL_ACCESS": "open",
+        "VIGIL_QUIET_S": str(QUIET_S),
+        "VIGIL_LOG_MB": "64",
+        "OMP_NUM_THREADS": "1",
+    }
     with (folder / "up.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--port", str(port), "--api-port", str(api_port)], env=environment, stderr=log

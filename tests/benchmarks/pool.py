@@ -60,7 +60,7 @@ class Deliver:
         raise error
 
 work = Infer() if pool is Pool.INFER else Deliver()
-run_worker(pool, work, database_url=url, reaper=Reaper(store=store, stalled_s=30), slots=1)
+run_worker({pool: work}, database_url=url, reaper=Reaper(store=store, stalled_s=30), slots=1)
 """
 
 

@@ -39,12 +39,7 @@ class Running:
 
     def cpu_s(self) -> float:
         """CPU seconds of the whole process tree."""
-        ticks = 0
-        for pid in family(self.process.pid):
-            with suppress(OSError, IndexError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-                ticks += sum(map(int, fields[11:15]))
-        return ticks / TICKS
+        return cpu_s(self.process.pid)
 
     def watch_memory(self) -> None:
         """Keep the peak of the tree's memory: proportional shares, for forks share most of theirs."""
@@ -69,6 +64,16 @@ class Running:
         if self.process.poll() is None:
             self.process.terminate()
         self.process.wait(60)
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process, its children, and those of them that have ended."""
+    ticks = 0
+    for one in family(pid):
+        with suppress(OSError, IndexError):
+            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / TICKS
 
 
 def family(pid: int) -> list[int]:

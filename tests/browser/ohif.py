@@ -1,8 +1,7 @@
-"""The published OHIF viewer in front of Orthanc's DICOMweb plugin, on one address of this machine.
+"""The published OHIF viewer in front of a DICOMweb service, on one address of this machine.
 
-Neither is part of the product. The viewer is fetched by npm, or taken from ``VIGIL_OHIF`` (the folder
-``dist`` of the package ``@ohif/app``); the plugin is Debian's ``orthanc-dicomweb``, or what
-``VIGIL_ORTHANC_DICOMWEB`` names.
+It is no part of the product. It is fetched by npm, or taken from ``VIGIL_TEST_OHIF`` (the folder ``dist`` of
+the package ``@ohif/app``).
 """
 
 import mimetypes
@@ -12,37 +11,26 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 
 PACKAGE = "@ohif/app@3.13.2"
-PLUGIN = Path(os.environ.get("VIGIL_ORTHANC_DICOMWEB", "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"))
 FETCH_TIMEOUT_S = 300
-CONFIGURATION = """
-window.config = {
-  routerBasename: '/', extensions: [], modes: [], showStudyList: true,
-  investigationalUseDialog: {option: 'never'},
-  dataSources: [{
-    namespace: '@ohif/extension-default.dataSourcesModule.dicomweb', sourceName: 'dicomweb',
-    configuration: {
-      friendlyName: 'Orthanc', name: 'orthanc',
-      qidoRoot: '/dicom-web', wadoRoot: '/dicom-web', wadoUriRoot: '/wado',
-      qidoSupportsIncludeField: false, imageRendering: 'wadors', thumbnailRendering: 'wadors',
-      enableStudyLazyLoad: true, supportsFuzzyMatching: false, supportsWildcard: true,
-      omitQuotationForMultipartRequest: true, bulkDataURI: {enabled: true},
-    },
-  }],
-  defaultDataSourceName: 'dicomweb',
-};
-"""
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "dicomweb.md"
+
+
+def configuration() -> str:
+    """The viewer's configuration that the documentation tells a site to paste."""
+    _, _, rest = PAGE.read_text(encoding="utf-8").partition("```js\n")
+    return rest.partition("```")[0]
 
 
 def fetch(folder: Path) -> Path | None:
     """Folder of the built viewer; None where it cannot be had."""
-    if given := os.environ.get("VIGIL_OHIF"):
+    if given := os.environ.get("VIGIL_TEST_OHIF"):
         return Path(given)
     npm = shutil.which("npm")
     if npm is None:
@@ -59,7 +47,8 @@ def fetch(folder: Path) -> Path | None:
 
 @contextmanager
 def serve(viewer: Path, archive: str) -> Iterator[str]:
-    """Address of the viewer; what it asks of DICOMweb goes to ``archive``, an address of Orthanc."""
+    """Address of the viewer; what it asks of DICOMweb goes on to ``archive``."""
+    settings = configuration().encode()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -69,7 +58,7 @@ def serve(viewer: Path, archive: str) -> Iterator[str]:
             if path.startswith("/dicom-web"):
                 self._forward()
             elif path == "/app-config.js":
-                self._answer(200, "text/javascript", CONFIGURATION.encode())
+                self._answer(200, "text/javascript", settings)
             else:
                 file = (viewer / path.lstrip("/")).resolve()
                 if not (file.is_relative_to(viewer.resolve()) and file.is_file()):
@@ -78,9 +67,9 @@ def serve(viewer: Path, archive: str) -> Iterator[str]:
                 self._answer(200, kind, file.read_bytes())
 
         def _forward(self) -> None:
-            answer = httpx.get(
-                f"{archive}{self.path}", headers={"Accept": self.headers.get("Accept", "*/*")}, timeout=60
-            )
+            # The name the browser asked for goes along, so that addresses in answers are of this place.
+            asked = {name: self.headers.get(name, "*/*") for name in ("Accept", "Host")}
+            answer = httpx.get(f"{archive}{self.path}", headers=asked, timeout=60)
             self._answer(answer.status_code, answer.headers.get("Content-Type", ""), answer.content)
 
         def _answer(self, status: int, kind: str, content: bytes) -> None:
@@ -90,7 +79,8 @@ def serve(viewer: Path, archive: str) -> Iterator[str]:
             self.send_header("Cross-Origin-Opener-Policy", "same-origin")  # its workers share memory
             self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
             self.end_headers()
-            self.wfile.write(content)
+            with suppress(ConnectionError):  # the viewer asks for more than it waits for
+                self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             """Say nothing: requests hold UIDs."""

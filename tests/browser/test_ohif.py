@@ -1,4 +1,4 @@
-"""The published OHIF viewer shows our objects from Orthanc. Long: it fetches 50 MB and starts a browser."""
+"""The published OHIF viewer shows a study and our results from Vigil's DICOMweb. Long: it fetches 50 MB."""
 
 import io
 import os
@@ -10,38 +10,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
+from playwright.sync_api import Error, Page, sync_playwright
+from pydicom.dataset import FileDataset
 
-from dicom_node.results import DEFAULT_KINDS, ResultKind, build_results, encode
-from dicom_node.scu import send_files
+from dicom_node.results import DEFAULT_KINDS, BuiltResult, ResultKind, build_results
 from models.aggregation import find_regions
+from service.api import create_app
+from service.settings import Settings
+from service.store import Store
+from tests.archive import Archive
 from tests.browser import ohif
+from tests.browser.conftest import CHROMIUM, Serve
+from tests.conftest import empty
 from tests.dicom_node.results.scenes import BANDS, context_of
-from tests.end_to_end.peers import MISSING, orthanc
 from tests.phantoms import Phantom, set_pixels
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 ARGUMENTS = (
-    "--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist", "--no-first-run", "--window-size=1500,950", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
+    "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage",
 )  # fmt: skip
-PATIENCE_S = 90
+WINDOW = {"width": 1500, "height": 950}
+PATIENCE_MS = 90_000
 SHAPE = (24, 128, 128)
 VIEWPORT = np.s_[180:740, 300:1430]  # of a picture of the window
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.peers,
+    pytest.mark.postgres,
     pytest.mark.long,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
-    pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="Chromium is not installed"),
-    pytest.mark.skipif(not ohif.PLUGIN.exists(), reason="Orthanc's DICOMweb plugin is not installed"),
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed"),
 ]
 
 
@@ -49,46 +48,46 @@ pytestmark = [
 class Shown:
     """A browser in front of a viewer that knows one study with its results."""
 
-    driver: webdriver.Chrome
+    page: Page
     address: str
     study_uid: str
     series_uids: dict[str, str]  # of the source and of each kind
 
     def open(self, series: str) -> np.ndarray:
         """Show a series; the picture of the viewport once it stands still, uint8 (rows, columns, 3)."""
-        self.driver.get(
+        self.page.goto(
             f"{self.address}/viewer?StudyInstanceUIDs={self.study_uid}"
             f"&initialSeriesInstanceUID={self.series_uids[series]}"
         )
-        WebDriverWait(self.driver, PATIENCE_S).until(lambda _: "S:9004" in self.text())
+        self.wait_for("S:9004")
         self.press("Skip all")
         return self.picture(series)
 
+    def wait_for(self, words: str) -> None:
+        self.page.get_by_text(words).first.wait_for(timeout=PATIENCE_MS)
+
     def text(self) -> str:
-        try:
-            return self.driver.find_element(By.TAG_NAME, "body").text
-        except WebDriverException:
-            return ""
+        return self.page.locator("body").inner_text()
 
     def press(self, words: str) -> None:
         """Press a button where there is one: the viewer's tour and its questions come when they like."""
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
-            for button in self.driver.find_elements(By.XPATH, f"//*[normalize-space(text())='{words}']"):
+            for button in self.page.get_by_text(words, exact=True).all():
                 try:
-                    button.click()
-                except WebDriverException:
+                    button.click(timeout=1000)
+                except Error:
                     continue
                 return
-            time.sleep(0.5)
+            self.page.wait_for_timeout(500)
 
     def picture(self, name: str) -> np.ndarray:
         """The viewport, when two looks at it agree and it is not black."""
         before = np.zeros(0)
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_MS / 1000
         while time.monotonic() < deadline:
-            time.sleep(2)
-            screen = self.driver.get_screenshot_as_png()
+            self.page.wait_for_timeout(2000)
+            screen = self.page.screenshot()
             now = np.asarray(Image.open(io.BytesIO(screen)).convert("RGB"))[VIEWPORT]
             if now.max() > 200 and np.array_equal(before, now):
                 break
@@ -99,33 +98,35 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+def shown(tmp_path_factory: pytest.TempPathFactory, database_url: str, serve: Serve) -> Iterator[Shown]:
     folder = tmp_path_factory.mktemp("ohif")
     viewer = ohif.fetch(folder)
     if viewer is None:
-        pytest.skip(f"{ohif.PACKAGE} cannot be fetched; set VIGIL_OHIF to its folder dist")
-    paths, uids = study(folder)
+        pytest.skip(f"{ohif.PACKAGE} cannot be fetched; set VIGIL_TEST_OHIF to its folder dist")
+    sources, results = study(folder)
+    store, settings = Store.open(database_url), Settings(data=folder / "data", access="open")
+    empty(store)
+    archive = Archive(store, settings)
+    key = archive.receive(sources)
+    for result in results:
+        archive.keep(key, result.kind, result.dataset)
+    uids = {"source": sources[0].SeriesInstanceUID} | {
+        result.kind: result.dataset.SeriesInstanceUID for result in results
+    }
     with (
-        orthanc(folder / "orthanc", Plugins=[str(ohif.PLUGIN)], DicomWeb={"Enable": True}) as archive,
-        ohif.serve(viewer, f"http://127.0.0.1:{archive.http_port}") as address,
+        serve(create_app(store=store, settings=settings)) as vigil,
+        ohif.serve(viewer, vigil) as address,
+        sync_playwright() as playwright,
     ):
-        receipts = send_files(
-            paths, host="127.0.0.1", port=archive.dicom_port, calling_aet="VIGIL", called_aet="ORTHANC"
-        )
-        assert all(receipt.is_stored for receipt in receipts)
-        options = webdriver.ChromeOptions()
-        options.binary_location = str(CHROMIUM)
-        for argument in ARGUMENTS:
-            options.add_argument(argument)
-        driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-        try:
-            yield Shown(driver, address, uids.pop("study"), uids)
-        finally:
-            driver.quit()
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(ARGUMENTS))
+        page = browser.new_page(viewport={"width": WINDOW["width"], "height": WINDOW["height"]})
+        yield Shown(page, address, str(sources[0].StudyInstanceUID), uids)
+        browser.close()
+    store.close()
 
 
-def study(folder: Path) -> tuple[list[Path], dict[str, str]]:
-    """Files of an ellipsoid with a hot spot off its middle, and of its results."""
+def study(folder: Path) -> tuple[list[FileDataset], tuple[BuiltResult, ...]]:
+    """Images of an ellipsoid with a hot spot off its middle, and its results."""
     phantom = Phantom(shape=SHAPE, spacing_mm=(4.0, 1.5, 1.5), bright=(12, 60, 60), name="ohif")
     index, row, column = np.mgrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
     inside = ((index - 11.5) / 12) ** 2 + ((row - 64) / 56) ** 2 + ((column - 64) / 46) ** 2 < 1
@@ -146,11 +147,7 @@ def study(folder: Path) -> tuple[list[Path], dict[str, str]]:
         scores=replace(context.scores, map=hot, regions=regions),
         kinds=DEFAULT_KINDS | {ResultKind.PARAMETRIC_MAP},
     )
-    uids = {"study": context.study_uid, "source": str(datasets[0].SeriesInstanceUID)}
-    for result in build_results(context):
-        (folder / f"{result.kind}.dcm").write_bytes(encode(result.dataset))
-        uids[result.kind] = str(result.dataset.SeriesInstanceUID)
-    return [*sorted((folder / "sources").iterdir()), *sorted(folder.glob("*.dcm"))], uids
+    return datasets, tuple(build_results(context))
 
 
 def coloured(picture: np.ndarray) -> int:
@@ -164,8 +161,8 @@ def test_the_segmentation_lies_over_its_source_in_colour_with_its_labels(shown: 
     assert coloured(shown.open("seg")) > 500
     shown.press("Yes")
     shown.picture("seg-yes")
-    shown.driver.find_element(By.CSS_SELECTOR, "[data-cy*='egmentation']").click()  # its list of segments
-    WebDriverWait(shown.driver, PATIENCE_S).until(lambda _: "Anomaly band 3 (high)" in shown.text())
+    shown.page.locator("[data-cy*='egmentation']").first.click()  # its list of segments
+    shown.wait_for("Anomaly band 3 (high)")
     shown.picture("seg-opened")
     for label in ("Anomaly band 1 (low)", "Anomaly band 2 (middle)"):
         assert label in shown.text()

@@ -1,4 +1,5 @@
 import io
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from pydicom.dataset import Dataset, FileDataset
 from dicom_node.elements import read_file_meta
 from dicom_node.errors import UnreadableInstanceError
 from dicom_node.identity import CODING_SCHEME, MANUFACTURER, MODEL_NAME
-from dicom_node.keys import read_header, read_keys
+from dicom_node.keys import Person, read_header, read_keys
 from tests.phantoms import mr_image
 
 
@@ -49,6 +50,35 @@ def test_descriptions_are_read_in_their_character_set(
     image.StudyDescription = text
 
     assert read_header(written(tmp_path, image)).study_description == text
+
+
+def test_a_header_says_whom_it_is_about(tmp_path: Path, image: FileDataset) -> None:
+    image.SpecificCharacterSet = "ISO_IR 192"
+    image.PatientName, image.PatientID, image.IssuerOfPatientID = "Über^Käthe", "17", "clinic"
+    image.PatientBirthDate, image.PatientSex, image.PatientAge = "19500229", "f", "031Y"
+
+    person = read_header(written(tmp_path, image)).person
+
+    assert person == Person(
+        name="Über^Käthe", patient_id="17", issuer="clinic", birth_date=None, age_years=31.0, sex="F"
+    )  # 1950 had no 29th of February
+
+
+@pytest.mark.parametrize(
+    ("age", "birth", "study", "years"),
+    [
+        ("", "19800101", "20200101", (date(2020, 1, 1) - date(1980, 1, 1)).days / 365.25),
+        ("006M", "19800101", "20200101", 6 * 30.44 / 365.25),
+        ("", "20210101", "20200101", None),
+        ("old", "", "20200101", None),
+    ],
+)
+def test_an_age_comes_from_the_dates_where_it_is_not_stated(
+    tmp_path: Path, image: FileDataset, age: str, birth: str, study: str, years: float | None
+) -> None:
+    image.PatientAge, image.PatientBirthDate, image.StudyDate = age, birth, study
+
+    assert read_header(written(tmp_path, image)).person.age_years == years
 
 
 def test_an_unknown_character_set_and_control_characters_do_no_harm(

@@ -9,7 +9,7 @@ from pydicom import dcmread
 from pydicom.uid import RLELossless
 
 from dicom_node.errors import UnreadableInstanceError
-from dicom_node.picture import encode_png, read_frame
+from dicom_node.picture import encode_png, read_frame, shrink
 from tests.seeds import write_capture
 
 
@@ -77,3 +77,13 @@ def test_a_png_holds_the_same_pixels(frames: NDArray[np.uint8]) -> None:
     with Image.open(io.BytesIO(encode_png(frames[0]))) as image:
         assert image.mode == "RGB"
         np.testing.assert_array_equal(np.asarray(image), frames[0])
+
+
+def test_a_picture_for_a_list_keeps_its_shape_and_a_small_one_its_pixels() -> None:
+    large = np.zeros((200, 400, 3), np.uint8)
+    large[:, 200:] = 250
+    small = shrink(large, 100)
+    assert small.shape == (50, 100, 3)
+    assert (small[:, :45] == 0).all()
+    assert (small[:, 55:] == 250).all()
+    np.testing.assert_array_equal(shrink(small, 100), small)

@@ -37,13 +37,15 @@ class Machine:
     def worklist(self) -> list[dict[str, Any]]:
         """The whole list, page by page."""
         rows: list[dict[str, Any]] = []
+        page: dict[str, str | int] = {"limit": PAGE}
         while True:
-            page = {"limit": PAGE, "offset": len(rows)}
             answer = httpx.get(f"{self.page}/api/v1/worklist", params=page, timeout=30)
             answer.raise_for_status()
-            rows += answer.json()["rows"]
-            if len(answer.json()["rows"]) < PAGE:
+            body = answer.json()
+            rows += body["rows"]
+            if body["next"] is None:
                 return rows
+            page["cursor"] = body["next"]
 
     def wait_until(self, is_over: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """Return the list once `is_over` says so; the API may be away in between."""
@@ -118,6 +120,7 @@ def machine(
     port, api_port = free_port(), free_port()
     environment = os.environ | {
         "VIGIL_DATA": str(data),
+        "VIGIL_ACCESS": "open",
         "VIGIL_STALLED_S": "6",
         "VIGIL_FREE_MARK_MB": "64",
         "VIGIL_LOG_MB": "64",

@@ -15,7 +15,8 @@ from tests.end_to_end.conftest import FullRun
 from tests.end_to_end.machine import SCANNER, Machine, has_ended, machine
 from tests.end_to_end.peers import orthanc, storescu
 
-pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(900)]
+# Every run kills each role among the faults; this is the same from the newcomer's side, three minutes long.
+pytestmark = [pytest.mark.peers, pytest.mark.long, pytest.mark.timeout(900)]
 
 # Longer than a killed node needs to come back: a study cut in two by the kill is not yet complete.
 QUIET_S = 15

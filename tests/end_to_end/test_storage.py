@@ -66,6 +66,7 @@ class Site:
         own.mkdir(exist_ok=True)
         environment = os.environ | {
             "VIGIL_DATA": str(own / "data"),
+            "VIGIL_ACCESS": "open",
             "VIGIL_KEY_FILE": str(self.folder / "site.key"),
             "VIGIL_PEERS": str(self.folder / "peers.yaml"),
             "VIGIL_DATABASE_URL": self.database_url,

@@ -283,6 +283,7 @@ def environment(folder: Path, data: Path) -> dict[str, str]:
     return os.environ | {
         "PYTHONPATH": str(ROOT),
         "VIGIL_DATA": str(data),
+        "VIGIL_ACCESS": "open",
         "VIGIL_MODEL": str(write_artefact(folder / "artefact")),
         "VIGIL_STALLED_S": str(STALLED_S),
         "VIGIL_FREE_MARK_MB": "64",

@@ -67,7 +67,13 @@ def _for(seconds: float, fault: Callable[..., int]) -> Fault:
 CASES = (
     Case(name="kill -9 of every role in turn", fault=injections.kill_roles, short=len(ROLES), long=700),
     Case(name="kill -9 of PostgreSQL", fault=injections.kill_postgres, short=1, long=100),
-    Case(name="database refuses 8 s", fault=_for(8, injections.refuse_database), short=1, long=3),
+    Case(
+        name="database refuses 8 s",
+        fault=_for(8, injections.refuse_database),
+        short=1,
+        long=3,
+        among_tests=False,
+    ),
     Case(
         name="database hangs 8 s", fault=_for(8, injections.hang_database), short=1, long=3, among_tests=False
     ),
@@ -87,7 +93,7 @@ CASES = (
     ),
     Case(name="two workers on one job", fault=injections.freeze_workers, short=1, long=50, among_tests=False),
     Case(name="storm of duplicates", fault=injections.storm_of_duplicates, short=2, long=100),
-    Case(name="SIGTERM in mid work", fault=injections.stop_in_mid_work, short=1, long=50),
+    Case(name="SIGTERM in mid work", fault=injections.stop_in_mid_work, short=1, long=50, among_tests=False),
     Case(
         name="worker of the previous release",
         fault=releases.work_beside_the_previous,

@@ -18,7 +18,7 @@ from tests.faults.auditor import Auditor
 from tests.faults.network import Cut
 from tests.faults.two_machines import BASE, NODE, WORK, Machines, machines
 
-pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.peers, pytest.mark.long, pytest.mark.timeout(400)]
 
 CUT_S = 5.0
 LONG_CUT_S = 30.0
@@ -36,16 +36,14 @@ def auditor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Auditor]:
         yield Auditor(running)
 
 
-SHORT = [(WORK, Cut.BROKEN, CUT_S)]
-LONG = [
+CASES = [
+    (WORK, Cut.BROKEN, CUT_S),
     (BASE, Cut.PULLED, CUT_S),
     *((machine, how, LONG_CUT_S) for machine in (WORK, NODE, BASE) for how in Cut),
 ]
 
 
-@pytest.mark.parametrize(
-    ("machine", "how", "seconds"), [*SHORT, *(pytest.param(*case, marks=pytest.mark.long) for case in LONG)]
-)
+@pytest.mark.parametrize(("machine", "how", "seconds"), CASES)
 def test_a_machine_without_network_loses_nothing_and_goes_on(
     auditor: Auditor, machine: str, how: Cut, seconds: float
 ) -> None:
@@ -63,7 +61,6 @@ def test_a_machine_without_network_loses_nothing_and_goes_on(
     assert auditor.audit() == []
 
 
-@pytest.mark.long
 def test_locks_of_a_machine_that_vanished_are_taken_back(auditor: Auditor) -> None:
     """A worker's machine loses power in a transaction: its server connection is told nothing."""
     site = auditor.site

@@ -21,6 +21,7 @@ from service.store import Store, deliveries
 from service.store.tables import AuditRow, DeliveryRow
 from service.study import DeliveryStatus
 from tests.fakes import FakeDestination
+from tests.ordered import ordered
 from tests.service.test_deliver import attempt, delivery_id, delivery_to, row
 from tests.service.test_jobs import SCORED
 from tests.service.test_studies import KEY
@@ -179,7 +180,7 @@ def test_a_refused_class_says_so_and_another_refusal_does_not(
     store: Store, delivery_id: int, mailbox: Mailbox
 ) -> None:
     refused = step(store, FakeDestination(SopClassRefusedError("class")), mailbox, delivery_id)
-    replay(store, KEY)
+    ordered(store, replay, KEY)
     otherwise = step(store, FakeDestination(DestinationRefusedError("other")), mailbox, delivery_id)
 
     assert (refused.status, refused.fallback) == (DeliveryStatus.UNDELIVERED, "sop_class_refused")

@@ -10,14 +10,16 @@ from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from dicom_node.scu import Receipt
 from dicom_node.services.commitment import Mailbox
 from service import engine
-from service.deliver import AT_ONCE, LONGEST_PAUSE_S, Delivery, pause_s
+from service.deliver import Delivery
 from service.engine import Pool
 from service.replay import Replayed, replay
 from service.store import Store, audit, jobs, studies
 from service.store.objects import Unchecked
 from service.store.tables import AuditRow, DeliveryRow, ResultRow
 from service.study import DeliveryStatus
+from service.turns import AT_ONCE, LONGEST_PAUSE_S, pause_s
 from tests.fakes import FakeDestination
+from tests.ordered import ordered
 from tests.service.test_jobs import SCORED
 from tests.service.test_studies import KEY, NOON, arrival
 
@@ -128,12 +130,12 @@ def test_a_person_can_have_an_undelivered_result_sent_again(store: Store, delive
     attempt(delivery_to(store, FakeDestination(DestinationRefusedError("refused"))), delivery_id)
     destination = FakeDestination()
 
-    replayed = replay(store, KEY)
+    replayed = ordered(store, replay, KEY)
     attempt(delivery_to(store, destination), delivery_id)
 
     assert (replayed.scores, replayed.deliveries) == (0, 1)
     assert row(store, delivery_id).status is DeliveryStatus.DELIVERED
-    assert replay(store, KEY) == Replayed(scores=0, deliveries=0)
+    assert ordered(store, replay, KEY) == Replayed(scores=0, deliveries=0)
 
 
 class HangingDestination(FakeDestination):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.exc import OperationalError
 
 from dicom_node.identity import (
@@ -25,8 +25,16 @@ from service import engine
 from service.engine import Pool
 from service.inquiry import Inquiry
 from service.intake import Intake
-from service.store import Store
-from service.store.tables import AuditRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.store import Store, identities
+from service.store.tables import (
+    AuditRow,
+    IdentityRow,
+    InstanceRow,
+    ResultRow,
+    RevisionRow,
+    ScoreRow,
+    StudyRow,
+)
 from service.study import Priority, State
 from tests.conftest import empty
 from tests.dicom_node.results.scenes import PHANTOM, context_of
@@ -441,3 +449,25 @@ def test_messages_that_concern_nobody_any_more_are_removed_while_the_node_runs(s
     site.intake.step(now())
 
     assert len(signals.of("a" * 20)) == 1
+
+
+def test_a_study_says_whom_it_is_about_and_a_later_image_only_fills_what_was_left_out(site: Site) -> None:
+    first, second, *_ = Phantom().datasets()
+    for image in (first, second):
+        image.PatientName, image.PatientID, image.AccessionNumber = "Doe^Jane", "", ""
+    second.PatientName, second.AccessionNumber = "Other^Name", "A1"
+    for image in (first, second):
+        site.receive([image])
+        site.intake.step(now())
+    key = site.spool.key_of(first.StudyInstanceUID)
+
+    with site.store.transaction() as session:
+        (identity,) = identities.of_studies(session, [key, "unknown"]).values()
+        session.execute(delete(IdentityRow))
+    assert (identity.name, identity.accession_number) == ("Doe^Jane", "A1")
+    assert identity.study_uid == first.StudyInstanceUID
+
+    site.new_intake().step(now())  # as after an upgrade from a release that kept no identities
+
+    with site.store.transaction() as session:
+        assert identities.of_studies(session, [key])[key].study_uid == first.StudyInstanceUID

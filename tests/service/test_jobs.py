@@ -15,6 +15,7 @@ from service.store import Store, deliveries, jobs, studies
 from service.store.jobs import Outcome, StoredResult
 from service.store.tables import DeliveryRow, ResultRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, State
+from tests.ordered import ordered
 from tests.service.test_studies import KEY, NOON, arrival
 
 pytestmark = pytest.mark.postgres
@@ -217,7 +218,7 @@ def test_a_person_can_have_a_failed_study_tried_again(store: Store, score_id: in
         assert job is not None
         jobs.record(session, job, Outcome(state=State.FAILED, reason="attempts_used_up"), lambda _: [])
 
-    replayed = replay(store, KEY)
+    replayed = ordered(store, replay, KEY)
 
     assert replayed.scores == 1
     with store.transaction() as session:
@@ -229,4 +230,4 @@ def test_a_person_can_have_a_failed_study_tried_again(store: Store, score_id: in
 
 def test_replay_of_an_unknown_study_says_so(store: Store) -> None:
     with pytest.raises(UnknownStudyError, match="vigil studies list"):
-        replay(store, "z" * 20)
+        ordered(store, replay, "z" * 20)

@@ -81,8 +81,8 @@ def test_the_intake_waits_while_the_database_belongs_to_another_release() -> Non
 
 
 @pytest.fixture
-def older(store: Store) -> Iterator[Store]:
-    """A database of its own, as release 0002 left it."""
+def older(store: Store, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A database of its own, as an older release left it, 0002 where nothing is said."""
     name = "older"
     with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
@@ -91,7 +91,7 @@ def older(store: Store) -> Iterator[Store]:
         config = migrations._config()
         with older.engine.begin() as own:
             config.attributes["connection"] = own
-            command.upgrade(config, "0002")
+            command.upgrade(config, getattr(request, "param", "0002"))
         yield older
         older.close()
         connection.execute(text(f"DROP DATABASE {name}"))
@@ -145,3 +145,69 @@ def test_the_tables_in_the_code_are_those_that_the_migrations_make(store: Store)
         )
         assert compare_metadata(context, Base.metadata) == []
     plain.dispose()
+
+
+@pytest.mark.parametrize("older", ["0004"], indirect=True)
+def test_the_studies_of_an_older_release_take_their_places(older: Store) -> None:
+    """One of each state, one parked, one whose older revision alone was scored."""
+    with older.engine.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO vigil.study
+                    (key, state, reason, received_at, last_instance_at, is_pending, completed_at, ended_at,
+                     parked_at)
+                SELECT key, state, reason, now(), now(), false, now(), ended, parked FROM (VALUES
+                    ('scored', 'scored', NULL, now(), NULL),
+                    ('again', 'queued', NULL, NULL, NULL),
+                    ('failed', 'failed', 'attempts_used_up', now(), NULL),
+                    ('declined', 'not_assessable', 'localiser', now(), NULL),
+                    ('parked', 'queued', NULL, NULL, now()),
+                    ('complete', 'complete', NULL, NULL, NULL)
+                ) AS made (key, state, reason, ended, parked)
+            """)
+        )
+        connection.execute(
+            text("""
+                INSERT INTO vigil.revision (study_id, number, content_hash, completed_by)
+                SELECT study.id, number, key || number, 'quiet_period'
+                FROM vigil.study, generate_series(1, CASE key WHEN 'again' THEN 2 ELSE 1 END) AS number
+                WHERE key <> 'complete'
+            """)
+        )
+        connection.execute(
+            text("""
+                INSERT INTO vigil.score
+                    (revision_id, model_hash, config_digest, run_at, state, reason, p_value, study_score,
+                     model_name, ended_at)
+                SELECT revision.id, 'm', 'c', now(), made.state, made.reason, made.p_value, made.p_value * 2,
+                    'brain',
+                    CASE made.state WHEN 'queued' THEN NULL ELSE now() END
+                FROM (VALUES
+                    ('scored', 1, 'scored', NULL, 0.25::float),
+                    ('again', 1, 'scored', NULL, 0.5),
+                    ('again', 2, 'queued', NULL, NULL),
+                    ('failed', 1, 'failed', 'attempts_used_up', NULL),
+                    ('declined', 1, 'not_assessable', 'localiser', NULL),
+                    ('parked', 1, 'queued', NULL, NULL)
+                ) AS made (key, number, state, reason, p_value)
+                JOIN vigil.study USING (key)
+                JOIN vigil.revision ON study_id = study.id AND revision.number = made.number
+            """)
+        )
+
+    upgrade(older)
+
+    with older.transaction() as session:
+        found = session.execute(text("SELECT key, band, p_value, study_score FROM vigil.study"))
+        places = {key: place for key, *place in found}
+        told = session.scalar(text("SELECT count(*) FROM vigil.outbox"))
+    unjudged, pending = [0, None, None], [2, None, None]
+    assert places == {
+        "scored": [1, 0.25, 0.5],
+        "again": pending,
+        "failed": unjudged,
+        "declined": unjudged,
+        "parked": unjudged,
+        "complete": pending,
+    }
+    assert told == 0

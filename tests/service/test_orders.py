@@ -14,15 +14,19 @@ from service.replay import replay
 from service.store import Store, audit, deliveries, jobs, studies
 from service.store.dead_letters import dead_letters
 from service.store.objects import Unchecked
+from service.store.paging import Place
 from service.store.tables import AuditRow, DeliveryRow, ScoreRow, StudyRow
 from service.store.worklist import worklist
 from service.study import OVERDUE, Band, DeliveryStatus, Priority, State
 from tests.fakes import FakeDestination
+from tests.ordered import ordered
 from tests.seeds import Seed, plant
 from tests.service.test_jobs import SCORED
 from tests.service.test_studies import KEY, NOON, arrival
 
 pytestmark = pytest.mark.postgres
+
+ALL = Place(of="dead letters", limit=10)
 
 
 @pytest.fixture
@@ -68,9 +72,9 @@ def _deliver(store: Store, score_id: int, *destinations: str) -> list[int]:
 
 
 def test_a_priority_moves_the_waiting_jobs_at_once_and_never_back(store: Store, score_id: int) -> None:
-    assert orders.prioritise(store, KEY, Priority.STAT).changed
-    assert not orders.prioritise(store, KEY, Priority.URGENT).changed
-    assert not orders.prioritise(store, KEY, Priority.STAT).changed
+    assert ordered(store, orders.prioritise, KEY, Priority.STAT).changed
+    assert not ordered(store, orders.prioritise, KEY, Priority.URGENT).changed
+    assert not ordered(store, orders.prioritise, KEY, Priority.STAT).changed
 
     assert _job_priorities(store, Pool.INFER) == [Priority.STAT]
     assert _actions(store) == ["study.prioritised"]
@@ -114,35 +118,35 @@ def test_a_cancelled_study_is_failed_and_says_so_and_can_be_replayed(store: Stor
         in_hand = jobs.begin(session, score_id)
     assert in_hand is not None
 
-    assert orders.cancel(store, KEY) == orders.Ordered(changed=True, scores=1)
-    assert not orders.cancel(store, KEY).changed
+    assert ordered(store, orders.cancel, KEY) == orders.Ordered(changed=True, scores=1)
+    assert not ordered(store, orders.cancel, KEY).changed
 
     with store.transaction() as session:
         assert jobs.record(session, in_hand, SCORED, lambda _: ["pacs"]) is None
         assert engine.depth(session)[Pool.INFER].waiting == 0
         row = worklist(session).rows[0]
-        (letter,) = dead_letters(session, limit=10)
+        (letter,) = dead_letters(session, ALL).items
     assert (row.state, row.reason, row.band) == (State.FAILED, "cancelled", Band.UNJUDGED)
     assert (letter.key, letter.what, letter.reason) == (KEY, "study", "cancelled")
     assert Reaper(store=store, stalled_s=30).step() == 0
-    assert replay(store, KEY).scores == 1
+    assert ordered(store, replay, KEY).scores == 1
     assert _actions(store) == ["study.cancelled", "study.replayed"]
 
 
 def test_deliveries_that_wait_are_cancelled_and_replayed(store: Store, score_id: int) -> None:
     _deliver(store, score_id, "pacs", "archive")
 
-    assert orders.cancel(store, KEY) == orders.Ordered(changed=True, deliveries=2)
+    assert ordered(store, orders.cancel, KEY) == orders.Ordered(changed=True, deliveries=2)
 
     with store.transaction() as session:
-        letters = dead_letters(session, limit=10)
+        letters = dead_letters(session, ALL).items
         assert engine.depth(session)[Pool.DELIVER].waiting == 0
         assert session.scalars(select(StudyRow.state)).one() is State.SCORED
     assert {(letter.what, letter.reason) for letter in letters} == {
         ("sr to pacs", "cancelled"),
         ("sr to archive", "cancelled"),
     }
-    assert replay(store, KEY).deliveries == 2
+    assert ordered(store, replay, KEY).deliveries == 2
 
 
 def test_a_parked_study_is_not_scored_until_it_is_let_go(store: Store, score_id: int) -> None:
@@ -150,8 +154,8 @@ def test_a_parked_study_is_not_scored_until_it_is_let_go(store: Store, score_id:
         in_hand = jobs.begin(session, score_id)
     assert in_hand is not None
 
-    assert orders.park(store, KEY).changed
-    assert not orders.park(store, KEY).changed
+    assert ordered(store, orders.park, KEY).changed
+    assert not ordered(store, orders.park, KEY).changed
 
     with store.transaction() as session:
         assert jobs.begin(session, score_id) is None
@@ -159,8 +163,8 @@ def test_a_parked_study_is_not_scored_until_it_is_let_go(store: Store, score_id:
         row = worklist(session).rows[0]
     assert (row.reason, row.band, row.rank, row.is_parked) == ("parked", Band.UNJUDGED, None, True)
     assert Reaper(store=store, stalled_s=30).step() == 0
-    assert orders.unpark(store, KEY) == orders.Ordered(changed=True, scores=1)
-    assert not orders.unpark(store, KEY).changed
+    assert ordered(store, orders.unpark, KEY) == orders.Ordered(changed=True, scores=1)
+    assert not ordered(store, orders.unpark, KEY).changed
     with store.transaction() as session:
         again = jobs.begin(session, score_id)
     assert again is not None
@@ -175,8 +179,8 @@ def test_orders_are_legal_in_every_state(store: Store, state: State) -> None:
     key = Seed(name="a").key
 
     for order in (orders.park, orders.cancel, orders.unpark, orders.cancel, orders.park, orders.unpark):
-        order(store, key)
-    orders.prioritise(store, key, Priority.URGENT)
+        ordered(store, order, key)
+    ordered(store, orders.prioritise, key, Priority.URGENT)
 
     with store.transaction() as session:
         after = session.scalars(select(StudyRow)).one()
@@ -187,7 +191,7 @@ def test_orders_are_legal_in_every_state(store: Store, state: State) -> None:
 def test_a_study_parked_while_it_arrives_waits_complete(store: Store) -> None:
     with store.transaction() as session:
         studies.register(session, KEY, [arrival("a")])
-    orders.park(store, KEY)
+    ordered(store, orders.park, KEY)
     with store.transaction() as session:
         revision = studies.complete(session, KEY, completed_by="quiet_period", now=NOON)
         assert revision is not None
@@ -195,7 +199,7 @@ def test_a_study_parked_while_it_arrives_waits_complete(store: Store) -> None:
         assert score_id is not None
         assert jobs.begin(session, score_id) is None
 
-    assert orders.unpark(store, KEY).scores == 1
+    assert ordered(store, orders.unpark, KEY).scores == 1
 
 
 def test_a_parked_destination_gets_no_attempt_and_then_everything(
@@ -211,8 +215,8 @@ def test_a_parked_destination_gets_no_attempt_and_then_everything(
         mailbox=Mailbox(tmp_path / "commitment"),
     )
 
-    assert orders.park_destination(store, "pacs").changed
-    assert not orders.park_destination(store, "pacs").changed
+    assert ordered(store, orders.park_destination, "pacs").changed
+    assert not ordered(store, orders.park_destination, "pacs").changed
     delivery.run(parked)
     delivery.run(free)
 
@@ -222,8 +226,8 @@ def test_a_parked_destination_gets_no_attempt_and_then_everything(
         assert deliveries.waiting(session) == {}
         assert session.scalar(select(func.sum(DeliveryRow.attempts))) == 1
     assert Reaper(store=store, stalled_s=30).step() == 0
-    assert orders.unpark_destination(store, "pacs").deliveries == 1
-    assert not orders.unpark_destination(store, "pacs").changed
+    assert ordered(store, orders.unpark_destination, "pacs").deliveries == 1
+    assert not ordered(store, orders.unpark_destination, "pacs").changed
     delivery.run(parked)
     assert len(pacs.sent) == 1
 
@@ -231,9 +235,9 @@ def test_a_parked_destination_gets_no_attempt_and_then_everything(
 def test_orders_on_an_unknown_study_say_so(store: Store) -> None:
     for order in (orders.cancel, orders.park, orders.unpark):
         with pytest.raises(UnknownStudyError):
-            order(store, "z" * 20)
+            ordered(store, order, "z" * 20)
     with pytest.raises(UnknownStudyError):
-        orders.prioritise(store, "z" * 20, Priority.STAT)
+        ordered(store, orders.prioritise, "z" * 20, Priority.STAT)
 
 
 def test_what_was_given_up_is_listed_newest_first(store: Store) -> None:
@@ -246,7 +250,7 @@ def test_what_was_given_up_is_listed_newest_first(store: Store) -> None:
         )
 
     with store.transaction() as session:
-        letters = dead_letters(session, limit=10)
+        letters = dead_letters(session, ALL).items
 
     assert [(letter.what, letter.reason) for letter in letters] == [
         ("sr to pacs", "The destination does not answer."),

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,22 @@ def test_a_study_is_shown_with_its_stages(runner: CliRunner) -> None:
 def test_a_destination_that_nobody_knows_is_not_parked(runner: CliRunner) -> None:
     assert runner.invoke(app, ["peers", "park", "nobody"]).exit_code != 0
     assert _json(runner, "peers", "unpark", "nobody")["changed"] is False
+
+
+def test_the_list_and_the_report_of_harm_follow_the_same_limit(runner: CliRunner, store: Store) -> None:
+    now = datetime.now(UTC)
+    waits = Seed(name="waits", received_at=now - timedelta(hours=3))
+    later = Seed(name="later", received_at=now - timedelta(hours=2), seen_at=now - timedelta(hours=1))
+    with store.transaction() as session:
+        plant(session, waits, later)
+    outcomes = []
+    for limit_s in ("7200", "14400"):
+        done = runner.invoke(
+            app, ["studies", "harm", "--days", "2", "--json"], env={"VIGIL_LONGEST_UNREAD_S": limit_s}
+        )
+        rows = json.loads(
+            runner.invoke(app, ["studies", "list", "--json"], env={"VIGIL_LONGEST_UNREAD_S": limit_s}).stdout
+        )["rows"]
+        overdue = {row["key"]: row["is_overdue"] for row in rows}
+        outcomes.append((done.exit_code, json.loads(done.stdout)["delayed"], overdue[waits.key]))
+    assert outcomes == [(1, 1, True), (0, 0, False)]

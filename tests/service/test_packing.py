@@ -47,6 +47,7 @@ from service.study import CANCELLED, PackState, State
 from service.triage import Triage
 from tests.conftest import empty
 from tests.fakes import FixedModel
+from tests.ordered import ordered
 from tests.phantoms import Phantom, write
 
 pytestmark = pytest.mark.postgres
@@ -327,7 +328,7 @@ def test_a_study_whose_files_went_before_it_was_packed_fails_and_comes_back_when
     assert (machines.study().state, machines.study().reason) == (State.FAILED, "instances_missing")
 
     (machines.folder / "away").rename(folder)
-    replay(machines.store, machines.key)
+    ordered(machines.store, replay, machines.key)
     assert machines.work() == []  # the replayed job finds no pack yet, and says nothing
     machines.packing.step(NOON)
     assert machines.work() == []
@@ -439,14 +440,14 @@ def test_a_study_that_cannot_be_packed_delays_no_other(
 def test_a_study_cancelled_before_its_pack_is_failed_and_comes_back_by_a_replay(machines: Machines) -> None:
     machines.complete()
 
-    assert orders.cancel(machines.store, machines.key).changed
-    assert not orders.cancel(machines.store, machines.key).changed
+    assert ordered(machines.store, orders.cancel, machines.key).changed
+    assert not ordered(machines.store, orders.cancel, machines.key).changed
     machines.packing.step(NOON)
 
     assert (machines.study().state, machines.study().reason) == (State.FAILED, CANCELLED)
     assert machines.packs() == []
     assert machines.actions()[-2:] == ["study.queued", "study.failed"]
-    replay(machines.store, machines.key)
+    ordered(machines.store, replay, machines.key)
     machines.packing.step(NOON)
     assert machines.work() == []
     assert machines.study().state is State.NOT_ASSESSABLE
@@ -467,7 +468,9 @@ def test_a_study_cancelled_while_its_pack_is_written_is_not_queued(
     machines: Machines, tmp_path: Path
 ) -> None:
     machines.complete()
-    place = Interrupting(tmp_path / "share", cancel=lambda: orders.cancel(machines.store, machines.key))
+    place = Interrupting(
+        tmp_path / "share", cancel=lambda: ordered(machines.store, orders.cancel, machines.key)
+    )
     making = machines.packing_to(place)
 
     making.step(NOON)
@@ -485,7 +488,7 @@ def test_a_cancelled_study_stays_so_when_its_pack_is_made_again_for_another_mode
     machines.packing.step(NOON)
     flip(machines.packs()[0])
     machines.work()
-    orders.cancel(machines.store, machines.key)
+    ordered(machines.store, orders.cancel, machines.key)
     machines.packing.admission = Admission(model_hash=lambda: "b" * 64, config_digest="c" * 64)
 
     machines.packing.step(NOON)
@@ -501,12 +504,12 @@ def test_a_parked_study_whose_files_are_gone_says_so(machines: Machines) -> None
     flip(machines.packs()[0])
     shutil.rmtree(machines.folder / "node" / "spool" / machines.key)
     machines.work()
-    orders.park(machines.store, machines.key)
+    ordered(machines.store, orders.park, machines.key)
 
     machines.packing.step(NOON)
 
     assert (machines.study().state, machines.study().reason) == (State.FAILED, "instances_missing")
-    orders.unpark(machines.store, machines.key)
+    ordered(machines.store, orders.unpark, machines.key)
     assert machines.take_jobs() == []
 
 

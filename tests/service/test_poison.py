@@ -51,8 +51,7 @@ settings = Settings(data=Path(data), model=Path(model), stalled_s=1.5, infer_att
 store = wiring.open_store(settings.model_copy(update={"database_url": url}))
 triage = wiring.open_triage(settings, store, wiring.open_serving(settings, Meters()))
 run_worker(
-    Pool.INFER,
-    triage,
+    {Pool.INFER: triage},
     slots=settings.infer_jobs,
     database_url=url,
     reaper=wiring.open_reaper(settings, store),

@@ -25,6 +25,7 @@ from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, 
 from service.store.worklist import worklist
 from service.study import DELIVERY_MOVES, MOVES, SCORE_MOVES, Band, DeliveryStatus, Priority, State
 from tests.conftest import empty
+from tests.ordered import ordered
 from tests.service.test_studies import KEY, arrival
 
 pytestmark = pytest.mark.postgres
@@ -150,13 +151,13 @@ class Walk(RuleBasedStateMachine):
 
     @rule(order=st.sampled_from([orders.cancel, replay, orders.park, orders.unpark]))
     def a_person_orders(self, order: object) -> None:
-        order(self.store, KEY)  # type: ignore[operator]
-        order(self.store, KEY)  # type: ignore[operator]
+        ordered(self.store, order, KEY)  # type: ignore[arg-type]
+        ordered(self.store, order, KEY)  # type: ignore[arg-type]
         self.is_parked = {orders.park: True, orders.unpark: False}.get(order, self.is_parked)  # type: ignore[call-overload]
 
     @rule(priority=st.sampled_from(list(Priority)))
     def a_person_prioritises(self, priority: Priority) -> None:
-        orders.prioritise(self.store, KEY, priority)
+        ordered(self.store, orders.prioritise, KEY, priority)
         self.asked = max(self.asked, priority)
 
     @rule(longest_s=st.sampled_from([1e-6, 1e9]))

@@ -24,11 +24,12 @@ from service.replay import replay
 from service.retention import LOCK, Retention
 from service.settings import load_settings
 from service.storage.folder import FolderStore
-from service.store import Store, keeping
+from service.store import Store, identities, keeping
 from service.store.detail import study_detail
 from service.store.objects import ResultFolder, ResultStore
 from service.store.tables import DeliveryRow, InstanceRow, ScoreRow
 from service.study import STUDY_DELETED, DeliveryStatus, State, Whereabouts
+from tests.ordered import ordered
 from tests.phantoms import Phantom, write
 from tests.service.test_packing import LATER, NOON, Killed, Machines
 
@@ -99,6 +100,8 @@ def received(machines: Machines) -> list[Path]:
 
 def test_a_confirmed_study_past_its_age_goes_with_everything_and_its_rows_stay(machines: Machines) -> None:
     size = sum(path.stat().st_size for path in received(machines))
+    with machines.store.transaction() as session:
+        assert not identities.is_lacking(session, machines.study().key)
 
     removed = retention(machines).run(IN_A_WEEK)
 
@@ -106,6 +109,8 @@ def test_a_confirmed_study_past_its_age_goes_with_everything_and_its_rows_stay(m
     assert received(machines) == machines.packs() == machines.results() == []
     study = machines.study()
     assert (study.state, study.bytes_are) == (State.NOT_ASSESSABLE, Whereabouts.DELETED)
+    with machines.store.transaction() as session:
+        assert identities.is_lacking(session, study.key)
     assert machines.actions()[-2:] == ["study.deleting", "study.deleted"]
     with machines.store.transaction() as session:
         proof = next(
@@ -422,7 +427,7 @@ def test_what_is_deleted_cannot_be_replayed_held_or_waived(machines: Machines) -
     retention(machines).run(IN_A_WEEK)
 
     with pytest.raises(StudyDeletedError, match="sent again"):
-        replay(machines.store, machines.key)
+        ordered(machines.store, replay, machines.key)
     with machines.store.transaction() as session:
         with pytest.raises(StudyDeletedError):
             keeping.hold(session, machines.key, "late")

@@ -2,6 +2,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from service import engine
 from service.engine import Pool
 from service.provision import Provision
 from service.shares import Shares
-from service.store import Store, audit, jobs, studies
+from service.store import Store, audit, jobs, revival, studies
 from service.store.jobs import Outcome
 from service.store.objects import ResultFolder
 from service.store.tables import AuditRow, DeliveryRow, ResultRow, ScoreRow, StudyRow
@@ -304,6 +305,25 @@ def test_a_model_that_comes_back_finds_its_job_again(site: Site) -> None:
     site.triage.run(site.score_id)
 
     assert site.study().state is State.NOT_ASSESSABLE
+
+
+def test_a_model_that_comes_back_to_what_it_has_judged_shows_its_answer_again(site: Site) -> None:
+    """Judged, then queued for a newer model by a person, then the newer model is taken back."""
+    site.triage.run(site.score_id)
+    with site.store.transaction() as session:
+        revision = session.scalars(select(ScoreRow)).one().revision
+        site_key = revision.study.key
+        opened = revival.reopen(session, site_key, model_hash="newer", config_digest="c" * 64)
+        assert opened is not None
+        newer = jobs.queue(
+            session, revision.id, model_hash="newer", config_digest="c" * 64, run_at=datetime.now(UTC)
+        )
+        assert newer is not None
+
+    site.triage.run(newer)
+
+    study = site.study()
+    assert (study.state, study.score_id) == (State.NOT_ASSESSABLE, site.score_id)
 
 
 def test_a_study_that_fails_on_workers_of_two_models_is_not_tried_for_ever(site: Site) -> None:

@@ -50,7 +50,7 @@ class Work:
 reaper = Reaper(store=Store.open(sys.argv[1]), stalled_s=6)
 work = Work()
 ended = run_worker(
-    Pool.INFER, work, database_url=sys.argv[1], reaper=reaper, on_abandon=work.abandon
+    {Pool.INFER: work}, database_url=sys.argv[1], reaper=reaper, on_abandon=work.abandon
 )
 sys.exit(0 if ended.name == "TOLD" else ended.name)
 """

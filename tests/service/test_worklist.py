@@ -1,4 +1,5 @@
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,21 +8,33 @@ from sqlalchemy import event, func, update
 
 from service.errors import UnknownStudyError
 from service.store import Store
-from service.store.detail import picture_of, study_detail
+from service.store.detail import study_detail
+from service.store.order import EVERYTHING, WorklistQuery
+from service.store.pictures import picture_of
 from service.store.tables import StudyRow
 from service.store.worklist import Worklist, worklist
 from service.study import ENDED, Band, DeliveryStatus, State
 from tests.conftest import empty
-from tests.seeds import CALIBRATION_SHA256, GROUP, MODEL, MODEL_SHA256, MORNING, REGIONS, Seed, plant
+from tests.seeds import (
+    CALIBRATION_SHA256,
+    GROUP,
+    MODEL,
+    MODEL_SHA256,
+    MORNING,
+    NEVER_OVERDUE_S,
+    REGIONS,
+    Seed,
+    plant,
+)
 
 pytestmark = pytest.mark.postgres
 
 STATUSES = {"archive": DeliveryStatus.DELIVERED}
 
 
-def listed(store: Store, **page: int) -> Worklist:
+def listed(store: Store, query: WorklistQuery = EVERYTHING, **page: Any) -> Worklist:
     with store.transaction() as session:
-        return worklist(session, **page)
+        return worklist(session, query, **{"longest_unread_s": NEVER_OVERDUE_S, **page})
 
 
 def planted(store: Store, *seeds: Seed) -> Worklist:
@@ -143,7 +156,8 @@ def test_results_are_listed_with_every_destination_and_without_one(store: Store)
 def test_a_page_keeps_the_ranks_and_counts_of_the_whole_list(store: Store) -> None:
     seeds = [Seed(name=str(index), p_value=(index + 1) / 10) for index in range(5)]
     planted(store, *seeds)
-    page = listed(store, limit=2, offset=3)
+    first = listed(store, limit=3)
+    page = listed(store, limit=2, cursor=first.next)
     assert [row.rank for row in page.rows] == [4, 5]
     assert (page.total, page.counts[State.SCORED]) == (5, 5)
 
@@ -175,7 +189,7 @@ def test_the_detail_of_a_study_holds_what_happened_to_it(store: Store) -> None:
     )
     planted(store, seed, Seed(name="b", p_value=0.1))
     with store.transaction() as session:
-        detail = study_detail(session, seed.key)
+        detail = study_detail(session, seed.key, longest_unread_s=NEVER_OVERDUE_S)
     assert (detail.row.rank, detail.ranked) == (2, 2)
     assert [revision.number for revision in detail.revisions] == [2, 1]
     assert (detail.instances, detail.bytes) == (3, 3000)
@@ -199,7 +213,7 @@ def test_the_detail_of_an_unscored_study_holds_no_number_for_it(store: Store, st
     seed = Seed(name="a", state=state, regions=REGIONS, pictures=8)
     planted(store, seed)
     with store.transaction() as session:
-        detail = study_detail(session, seed.key)
+        detail = study_detail(session, seed.key, longest_unread_s=NEVER_OVERDUE_S)
     assert (detail.row.rank, detail.row.assessment) == (None, None)
     for revision in detail.revisions:
         for score in revision.scores:

@@ -55,7 +55,7 @@ class Work:
     def failed(self, score_id, error):
         (folder / f"{name}.failed").touch()
 
-run_worker(Pool.INFER, Work(), database_url=url, reaper=Reaper(store=store, stalled_s=1000))
+run_worker({Pool.INFER: Work()}, database_url=url, reaper=Reaper(store=store, stalled_s=1000))
 """
 
 

@@ -1,10 +1,12 @@
 """The contract that every method record is held to, five seconds each."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 
 torch = pytest.importorskip("torch", reason="torch is installed for making models alone")
 
@@ -22,6 +24,7 @@ PoolOf = Callable[..., Pool]
 SEED = 5
 STEPS = 20
 BATCH = 4
+OF_A_FAMILY = 3  # records in every run
 # The exporters call deprecated parts of torch and onnxscript; that is theirs to mend.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
@@ -48,7 +51,16 @@ def shortened(record: MethodRecord) -> MethodRecord:
     return record.model_copy(update={"stages": stages, "score": score})
 
 
-@pytest.fixture(scope="module", params=method_records(), ids=lambda path: path.stem)
+def listed() -> Iterator[ParameterSet]:
+    """Every record; more than a few of a family are left to the long run."""
+    families: Counter[str] = Counter()
+    for path in method_records():
+        families[path.stem[0]] += 1
+        marks = pytest.mark.long if families[path.stem[0]] > OF_A_FAMILY else ()
+        yield pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.fixture(scope="module", params=listed())
 def record(request: pytest.FixtureRequest) -> MethodRecord:
     return shortened(read_method(request.param))
 

@@ -5,13 +5,13 @@ import pytest
 from service.api import create_app
 from service.settings import Settings
 from service.store import Store
-from tests.seeds import MODEL
+from tests.seeds import MODEL, NEVER_OVERDUE_S
 from tests.web_client import TestClient
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path)
+    return Settings(data=tmp_path, access="open", longest_unread_s=NEVER_OVERDUE_S)
 
 
 @pytest.fixture

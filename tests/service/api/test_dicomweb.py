@@ -17,7 +17,7 @@ TYPE = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=e
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data=tmp_path, accept_stow=True, free_mark_mb=1, max_instance_mb=1)
+    return Settings(data=tmp_path, access="open", accept_stow=True, free_mark_mb=1, max_instance_mb=1)
 
 
 @pytest.fixture
@@ -119,7 +119,8 @@ def test_what_is_no_such_message_is_refused(
 def test_nothing_is_taken_unless_it_is_switched_on(tmp_path: Path) -> None:
     store = Store.open("postgresql://nobody@127.0.0.1:1/nothing")
     off = TestClient(
-        create_app(store=store, settings=Settings(data=tmp_path)), base_url="http://127.0.0.1:8080"
+        create_app(store=store, settings=Settings(data=tmp_path, access="open")),
+        base_url="http://127.0.0.1:8080",
     )
 
     answer = off.post("/dicom-web/studies", content=message(b"x"), headers=TYPE)

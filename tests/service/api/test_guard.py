@@ -1,4 +1,5 @@
 import pytest
+from starlette.websockets import WebSocketDisconnect
 
 from service.api import create_app
 from service.settings import Settings
@@ -39,8 +40,27 @@ def test_every_answer_carries_the_security_headers(settings: Settings, url: str)
     assert "unsafe-inline" not in policy
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
+    assert "camera=()" in headers["permissions-policy"]
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert "strict-transport-security" not in headers
 
 
 @pytest.mark.parametrize("url", ["/", "/api/v1/worklist", "/api/v1/studies/x", "/metrics"])
 def test_nothing_of_a_study_stays_in_a_cache(settings: Settings, url: str) -> None:
     assert client(settings, "http://127.0.0.1").get(url).headers["cache-control"] == "no-store"
+
+
+def test_by_https_a_browser_is_told_to_stay_there(settings: Settings) -> None:
+    headers = client(settings, "https://127.0.0.1").get("/healthz").headers
+    assert headers["strict-transport-security"] == "max-age=31536000"
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}]
+)
+def test_another_sites_page_opens_no_websocket(settings: Settings, headers: dict[str, str]) -> None:
+    asking = client(settings, "http://127.0.0.1")
+    with pytest.raises(WebSocketDisconnect) as refused, asking.websocket_connect("/ws", headers=headers):
+        pass
+    assert refused.value.code == 1008

@@ -10,6 +10,7 @@ from service.engine import Pool
 from service.settings import Settings
 from service.store import Store
 from service.study import DeliveryStatus, State
+from tests.ordered import ordered
 from tests.seeds import MODEL, MODEL_SHA256, Seed, plant
 from tests.web_client import TestClient
 
@@ -51,8 +52,8 @@ def test_everything_that_waits_or_ended_is_counted(client: TestClient, store: St
 def test_what_a_person_put_aside_is_counted(client: TestClient, store: Store) -> None:
     with store.transaction() as session:
         plant(session, Seed(name="a"), Seed(name="b"))
-    orders.park(store, Seed(name="a").key)
-    orders.park_destination(store, "archive")
+    ordered(store, orders.park, Seed(name="a").key)
+    ordered(store, orders.park_destination, "archive")
 
     found = scraped(client)
 

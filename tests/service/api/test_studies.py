@@ -6,11 +6,10 @@ import pytest
 from PIL import Image
 from sqlalchemy import update
 
-from service.api.dependencies import DISCLAIMER
 from service.settings import Settings
 from service.store import Store
 from service.store.tables import ResultRow
-from service.study import DeliveryStatus, State
+from service.study import DISCLAIMER, DeliveryStatus, State
 from tests.seeds import MODEL, REGIONS, Seed, plant, study_key, write_capture
 from tests.web_client import TestClient
 
@@ -99,6 +98,14 @@ def test_a_picture_is_the_frame_that_was_stored(client: TestClient, frames: np.n
     assert answer.headers["content-type"] == "image/png"
     with Image.open(io.BytesIO(answer.content)) as image:
         np.testing.assert_array_equal(np.asarray(image), frames[2])
+
+
+@pytest.mark.usefixtures("frames")
+def test_a_picture_for_a_list_is_small_and_only_known_sizes_are_given(client: TestClient) -> None:
+    answer = client.get(picture(SCORED.key, 2), params={"size": "small"})
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert max(image.size) <= 192
+    assert client.get(picture(SCORED.key, 2), params={"size": "huge"}).status_code == 422
 
 
 @pytest.mark.usefixtures("frames")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.store.detail import Region
-from service.store.worklist import Assessment, Model, ResultStatus
+from service.store.rows import Assessment, Model, ResultStatus
 from service.study import DeliveryStatus
 from service.web import present
 from tests.seeds import GROUP, MORNING

@@ -1,71 +1,29 @@
-"""The tables. Rows never leave `service.store`; what they mean stands in `service.study`.
-
-Unique keys carry the invariants: one revision per set of instances, one score per revision, model and
-configuration, one result per score and kind, one delivery per result and destination (design §4).
-"""
+"""A study and all that hangs on it, down to the way of each result."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
-    DateTime,
-    Enum,
+    FetchedValue,
     Float,
     ForeignKey,
     Identity,
     Index,
     Integer,
-    MetaData,
-    Text,
+    SmallInteger,
     UniqueConstraint,
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from service.store.tables.base import Base
 from service.study import DeliveryStatus, PackState, State, Whereabouts
 
-SCHEMA = "vigil"
-
-
-def _coded(kind: type[StrEnum]) -> Enum:
-    """Text column with a check constraint: a new code needs a migration, not a type change."""
-    return Enum(
-        kind,
-        native_enum=False,
-        length=20,
-        create_constraint=True,
-        values_callable=lambda e: [m.value for m in e],
-    )
-
-
-class Base(DeclarativeBase):
-    """All tables of Vigil's own; the engine's live in their own schema."""
-
-    metadata = MetaData(
-        schema=SCHEMA,
-        naming_convention={
-            "ix": "ix_%(column_0_label)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        },
-    )
-    type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy as a class attribute
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        list[dict[str, Any]]: JSONB,
-        str: Text,
-        State: _coded(State),
-        DeliveryStatus: _coded(DeliveryStatus),
-        PackState: _coded(PackState),
-        Whereabouts: _coded(Whereabouts),
-    }
+_NUMBERS = (text("coalesce(p_value, 0)"), text("coalesce(-study_score, 0)"))
+_UNSEEN = text("seen_at IS NULL")
 
 
 class StudyRow(Base):
@@ -95,6 +53,19 @@ class StudyRow(Base):
     hold: Mapped[str | None]  # why nothing of it may be deleted
     waived: Mapped[str | None]  # why it may be deleted without every result confirmed
     parked_at: Mapped[datetime | None]  # a person put it aside: nobody scores it
+    # Triggers write these five (0007), whatever else is written to them.
+    band: Mapped[int] = mapped_column(SmallInteger, server_default=FetchedValue())
+    score_id: Mapped[int | None] = mapped_column(BigInteger)  # the score that counts: newest of the newest
+    p_value: Mapped[float | None] = mapped_column(Float)  # of that score, in the ranked band alone
+    study_score: Mapped[float | None] = mapped_column(Float)
+    model_name: Mapped[str] = mapped_column(server_default="")
+    seen_at: Mapped[datetime | None]  # a reader has seen it as it stands; a new state takes the mark away
+    seen_by: Mapped[str | None]
+    first_seen_at: Mapped[datetime | None]  # by any reader; stays
+    assigned_to: Mapped[str | None]  # account that has claimed it
+    assigned_by: Mapped[str | None]
+    assigned_at: Mapped[datetime | None]
+    assignment_version: Mapped[int] = mapped_column(Integer, server_default="0")
 
     __table_args__ = (
         CheckConstraint(
@@ -109,6 +80,32 @@ class StudyRow(Base):
         Index(None, "state"),
         Index("ix_study_bytes_are", "bytes_are", "ended_at"),
         Index("ix_study_pending", "id", postgresql_where=text("is_pending")),
+        CheckConstraint(
+            "(band = 1) = (p_value IS NOT NULL AND study_score IS NOT NULL)", name="ranked_has_numbers"
+        ),
+        CheckConstraint("band = 1 OR (p_value IS NULL AND study_score IS NULL)", name="unranked_has_none"),
+        CheckConstraint("priority IN (0, 10, 20, 30)", name="priority_is_known"),
+        CheckConstraint("(seen_at IS NULL) = (seen_by IS NULL)", name="seen_by_somebody"),
+        CheckConstraint("seen_at IS NULL OR first_seen_at IS NOT NULL", name="seen_was_seen_first"),
+        # What `service.store.order` walks along, segment by segment.
+        Index(
+            "ix_study_triage", "band", "priority", *_NUMBERS, "received_at", "id", postgresql_where=_UNSEEN
+        ),
+        Index(
+            "ix_study_overdue",
+            "band",
+            text("(priority >= 30)"),
+            "received_at",
+            "id",
+            postgresql_where=_UNSEEN,
+        ),
+        Index("ix_study_seen", "band", "seen_at", "id", postgresql_where=text("seen_at IS NOT NULL")),
+        Index("ix_study_percentile", "band", *_NUMBERS, "received_at", "id"),
+        Index("ix_study_received", "band", "received_at", "id"),
+        # Where a filter leaves few.
+        Index("ix_study_modality", "modality"),
+        Index("ix_study_sender", "sender"),
+        Index("ix_study_unusual_priority", "priority", postgresql_where=text("priority <> 10")),
     )
 
     instances: Mapped[list["InstanceRow"]] = relationship(order_by="InstanceRow.file_name")
@@ -275,38 +272,3 @@ class DeliveryRow(Base):
     )
 
     result: Mapped[ResultRow] = relationship(back_populates="deliveries")
-
-
-class ParkedDestinationRow(Base):
-    """A destination that a person put aside: its deliveries wait."""
-
-    __tablename__ = "parked_destination"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    parked_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class HeartbeatRow(Base):
-    """When a loop looked last."""
-
-    __tablename__ = "heartbeat"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    at: Mapped[datetime]
-
-
-class AuditRow(Base):
-    """One event, chained to the one before. Append-only by trigger."""
-
-    __tablename__ = "audit"
-
-    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    at: Mapped[datetime]
-    actor: Mapped[str]
-    action: Mapped[str]
-    study_key: Mapped[str | None]
-    detail: Mapped[dict[str, Any]]
-    previous: Mapped[str]
-    hash: Mapped[str]
-
-    __table_args__ = (Index(None, "study_key"),)

@@ -1,0 +1,56 @@
+"""A state change into the outbox and its messages into the queue, in the caller's transaction (I5)."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy.orm import Session
+
+from dicom_node.channel import Event
+from service import engine
+from service.engine import Pool
+from service.store import outbox, reports
+from service.store.reports import Report, Told
+from service.study import State
+
+OF_STATE = {
+    State.SCORED: Event.SCORED,
+    State.NOT_ASSESSABLE: Event.NOT_ASSESSABLE,
+    State.FAILED: Event.FAILED,
+}
+
+
+def announce_end(session: Session, score_id: int) -> None:
+    """Tell that a study was scored, is not assessable or failed; nothing where it has not ended."""
+    session.flush()
+    if not outbox.has_channel(session):
+        return
+    report = reports.report_of(session, score_id)
+    if report is not None and report.state in OF_STATE:
+        happened_at = report.ended_at or datetime.now(UTC)
+        _announce(session, OF_STATE[report.state], Told(report=report, happened_at=happened_at))
+
+
+def announce_superseded(session: Session, report: Report) -> None:
+    """Tell that what was told of a study holds no longer: images came after."""
+    _announce(session, Event.SUPERSEDED, Told(report=report, happened_at=datetime.now(UTC)))
+
+
+def announce_delivery(session: Session, score_id: int, *, kind: str, destination: str) -> None:
+    """Tell that a result reached a destination."""
+    report = reports.report_of(session, score_id) if outbox.has_channel(session) else None
+    if report is not None:
+        told = Told(report=report, happened_at=datetime.now(UTC), kind=kind, destination=destination)
+        _announce(session, Event.DELIVERED, told)
+
+
+def _announce(session: Session, event: Event, told: Told) -> None:
+    report = told.report
+    written = outbox.tell(
+        session,
+        event.value,
+        lane=report.study_key,
+        mark=told.mark(),
+        content=told.content(),
+        priority=report.priority,
+    )
+    for row_id in written:
+        engine.enqueue(session, Pool.MESSAGE, row_id, priority=report.priority)

@@ -1,0 +1,32 @@
+"""``vigil db``: the schema, and the index that DICOMweb searches."""
+
+from dataclasses import asdict
+
+import typer
+
+from service.terminal import AsJson, Data, begin, out_json, say
+
+db_app = typer.Typer(help="The database: its schema and its index.", no_args_is_help=True)
+
+
+@db_app.command("upgrade")
+def upgrade_database(data: Data = None) -> None:
+    """Bring the database to this version's schema."""
+    from service import wiring
+    from service.store.migrations import upgrade
+
+    upgrade(wiring.open_any_store(begin(data=data)))
+
+
+@db_app.command("index")
+def index_database(data: Data = None, as_json: AsJson = False) -> None:
+    """List what DICOMweb searches, for studies from before it did; run it once after an upgrade."""
+    from service import stored, wiring
+    from service.indexing import index
+
+    settings = begin(data=data)
+    done = index(wiring.open_store(settings), stored.open_holdings(settings, stored.open_pictures(settings)))
+    if as_json:
+        out_json(asdict(done))
+    else:
+        say(f"{done.listed} instances listed, {done.unreadable} cannot be read.")

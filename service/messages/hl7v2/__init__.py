@@ -1,0 +1,1 @@
+"""HL7 version 2.5.1: observations out, orders in, both over MLLP."""

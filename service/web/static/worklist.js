@@ -1,0 +1,235 @@
+// The list, live. A row never moves while somebody reads: changes are announced, and the list is read again by
+// the key r, or by itself when nothing in it has focus, nothing is selected and nobody has scrolled.
+"use strict";
+
+const GATHER_MS = 400; // changes come in bursts
+const LEAST_MS = 2000; // between two readings of the list by itself
+const STILL_MS = 4000; // a pointer that moved over the list since then may be about to press
+const NEAR_TOP_PX = 8;
+const LOST_MS = 4000;
+const MOST_ROWS = 50; // asked for at once, to be changed in place
+
+const one = (selector) => document.querySelector(selector);
+const list = () => one("#list");
+const told = { fresh: new Set(), changed: new Set(), stale: false };
+let timer = null;
+let losing = null;
+let readAt = performance.now();
+let pointedAt = -STILL_MS;
+let reading = null; // key of the study that had focus when the list was asked for
+
+function rowOf(key) {
+  return document.getElementById(`row-${key}`);
+}
+
+function isAtRest() {
+  return (
+    !list().contains(document.activeElement) &&
+    scrollY <= NEAR_TOP_PX &&
+    getSelection().isCollapsed &&
+    !one("dialog[open]") &&
+    !document.hidden &&
+    performance.now() - pointedAt > STILL_MS
+  );
+}
+
+// Telling
+
+function count(number, what) {
+  return `${number} ${what}${number === 1 ? " study" : " studies"}`;
+}
+
+function announce() {
+  const parts = [];
+  if (told.fresh.size) parts.push(count(told.fresh.size, "new"));
+  if (told.changed.size) parts.push(count(told.changed.size, "changed"));
+  if (told.stale) parts.push("much has changed");
+  const text = parts.length ? `${parts.join(", ")}, press r` : "";
+  const news = one("#news");
+  if (news.textContent !== text) news.textContent = text;
+  one("#news-reload").hidden = !text;
+}
+
+function connection(state, words) {
+  const place = one("#connection");
+  place.className = state;
+  const say = place.querySelector(".say");
+  if (say.textContent !== words) say.textContent = words;
+}
+
+// Reading
+
+function reload() {
+  reading = list().contains(document.activeElement)
+    ? document.activeElement.closest("tr")?.dataset.key
+    : null;
+  clearTimeout(timer);
+  timer = null;
+  htmx.trigger("#reload", "reload");
+}
+
+function updateInPlace(keys) {
+  const query = new URLSearchParams(keys.map((key) => ["key", key]));
+  htmx.ajax("GET", `/rows?${query}`, { target: "#events", swap: "none" });
+}
+
+function look() {
+  timer = null;
+  if (!told.fresh.size && !told.changed.size && !told.stale) return;
+  const wait = LEAST_MS - (performance.now() - readAt);
+  if (isAtRest()) {
+    if (wait > 0) timer = setTimeout(look, wait);
+    else reload();
+    return;
+  }
+  announce();
+  const here = [...told.changed].filter(rowOf).slice(0, MOST_ROWS);
+  if (here.length) updateInPlace(here);
+}
+
+function soon() {
+  timer ??= setTimeout(look, GATHER_MS);
+}
+
+// Moving
+
+function links() {
+  return [...list().querySelectorAll("a.study")];
+}
+
+function current() {
+  return list().contains(document.activeElement) ? document.activeElement.closest("tr") : null;
+}
+
+function move(step) {
+  const all = links();
+  const at = all.findIndex((link) => link.closest("tr") === current());
+  const next = all[at < 0 ? (step > 0 ? 0 : all.length - 1) : at + step];
+  next?.focus();
+  next?.closest("tr").scrollIntoView({ block: "nearest" });
+}
+
+const KEYS = {
+  j: () => move(1),
+  ArrowDown: () => move(1),
+  k: () => move(-1),
+  ArrowUp: () => move(-1),
+  o: () => current()?.querySelector("a.study").click(),
+  s: () => current()?.querySelector('form[data-action="seen"]')?.requestSubmit(),
+  r: reload,
+  "/": () => one("#filter-text").focus(),
+  "?": () => one("#keys").showModal(),
+};
+
+function areKeysOn() {
+  return stored("vigil-keys", "on") === "on";
+}
+
+function pressed(event) {
+  const typing = event.target.closest("input, select, textarea, dialog[open]");
+  if (event.key === "Escape" && event.target.id === "filter-text") event.target.blur();
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || !areKeysOn()) return;
+  const act = KEYS[event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+}
+
+// What htmx and the server say
+
+// The server ends a stream now and then to ask anew who it is for, and resumes it: that is no loss.
+addEventListener("htmx:sseOpen", () => {
+  clearTimeout(losing);
+  losing = null;
+  connection("live", "Live");
+});
+
+addEventListener("htmx:sseError", () => {
+  losing ??= setTimeout(() => connection("lost", "Connection lost, trying again"), LOST_MS);
+});
+
+addEventListener("htmx:sseBeforeMessage", (event) => {
+  event.preventDefault(); // it carries a notice, not a piece of the page
+  if (event.detail.type === "reload") {
+    told.stale = true; // too much was missed to tell it one by one
+    soon();
+    return;
+  }
+  let notice;
+  try {
+    notice = JSON.parse(event.detail.data);
+  } catch {
+    return;
+  }
+  const isNew = !rowOf(notice.key) && list().dataset.whole === "yes"; // else it may be of another page
+  (isNew ? told.fresh : told.changed).add(notice.key);
+  soon();
+});
+
+addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target.id !== "list" || event.detail.xhr.responseText.includes('id="list"')) return;
+  event.detail.shouldSwap = false; // signed out, or an error: the page says which
+  if (event.detail.xhr.status < 500) location.reload();
+});
+
+addEventListener("htmx:afterSwap", (event) => {
+  const id = event.detail.target.id;
+  if (id === "list") {
+    readAt = performance.now();
+    told.fresh.clear();
+    told.changed.clear();
+    told.stale = false;
+    announce();
+    if (reading) document.getElementById(`study-${reading}`)?.focus();
+    reading = null;
+  } else if (id.startsWith("row-") && document.activeElement === document.body) {
+    document.getElementById(id.replace("row-", "study-"))?.focus();
+  }
+});
+
+function failed(event) {
+  const isReading = event.detail.elt.id === "reload";
+  one("#news").textContent = isReading
+    ? `The list could not be read again; this is how it was: ${one("#read-at").textContent}.`
+    : "That did not work. Nothing was changed.";
+}
+
+addEventListener("htmx:responseError", failed);
+addEventListener("htmx:sendError", failed);
+
+addEventListener("pointermove", (event) => {
+  if (list()?.contains(event.target)) pointedAt = performance.now();
+});
+addEventListener("visibilitychange", soon);
+addEventListener("scrollend", soon);
+addEventListener("focusout", soon);
+
+// A picture that is kept elsewhere or lost leaves its place empty.
+addEventListener(
+  "error",
+  (event) => {
+    if (event.target instanceof HTMLImageElement) event.target.hidden = true;
+  },
+  true,
+);
+
+// The study page walks to the next and the previous study of this list.
+function remember() {
+  try {
+    sessionStorage.setItem("vigil-list", location.search);
+  } catch {
+    // It walks through the whole list then.
+  }
+}
+
+addEventListener("DOMContentLoaded", () => {
+  remember();
+  document.addEventListener("keydown", pressed);
+  const show = one("#show-keys");
+  show.hidden = false;
+  show.addEventListener("click", () => one("#keys").showModal());
+  const toggle = one("#keys-on");
+  toggle.checked = areKeysOn();
+  toggle.addEventListener("change", () => store("vigil-keys", toggle.checked ? "on" : "off"));
+  one("#news-reload").addEventListener("click", reload);
+});
