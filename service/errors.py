@@ -15,6 +15,7 @@ TriageError
 │   └── StaleCursorError
 ├── StudyDeletedError       the study's bytes are gone; it has to be sent again
 ├── ConflictError           somebody changed it first; look again
+├── RevisionChangedError    more images came meanwhile; look again
 └── StorageError            coded: `code` becomes the reason of what ends by it
     ├── StorageAwayError    tried again; the operator makes VIGIL_STORE reachable
     ├── ObjectMissingError  the pack is made again where the received files still are
@@ -83,6 +84,10 @@ class UnknownStudyError(TriageError):
 
 class StudyDeletedError(TriageError):
     """The study was deleted; its rows tell when and why. Have it sent again: it then counts as new."""
+
+
+class RevisionChangedError(TriageError):
+    """Another revision of the study counts now. Load the study again and judge that one."""
 
 
 class ConflictError(TriageError):

@@ -153,6 +153,7 @@ def test_catching_everything_is_left_to_the_borders() -> None:
         "service/node.py",
         "service/serving.py",
         "service/reaper.py",
+        "service/api/hub.py",  # a list that stands still must not look like a quiet night
         "service/worker.py",
     }
 

@@ -148,6 +148,7 @@ def create_app(
     )
     app.state.parts = parts
     app.state.hub = Hub(store)
+    app.state.recent_harm = metrics.RecentHarm()
     problems.install(app, pages.problem, signin.sign_in_first)
     for router in (
         worklist.router,

@@ -107,6 +107,9 @@ class Hub:
             except (psycopg.Error, *DATABASE_AWAY):
                 log.warning("change notices wait for the database")
                 time.sleep(POLL_S)
+            except Exception:  # a list that stands still must not look like a quiet night
+                log.exception("change notices begin again")
+                time.sleep(POLL_S)
 
     def _is_watched(self) -> bool:
         """Whether to go on; decided together with `join`, so that nobody is left without a thread."""

@@ -1,13 +1,15 @@
 """``GET /metrics`` for Prometheus, read from the database at each scrape. No label holds a study (I9)."""
 
 import shutil
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
@@ -15,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
 
 from dicom_node.quota import read_used
 from dicom_node.spool import QUARANTINE
@@ -28,25 +31,44 @@ from service.store.census import beats, live_workers, take_census
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
 
 MB = 1024 * 1024
+MEASURED_S = 60.0  # a measurement of the order serves for so long
 
 router = APIRouter(
     tags=["operations"], dependencies=[Depends(open_to_all), Depends(refuse_unknown_parameters)]
 )
 
 
+class RecentHarm:
+    """What the order of the list did, measured at most once a minute: it reads every study of a month."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: harm.Harm | None = None
+        self._measured_at = 0.0
+
+    def read(self, session: Session, *, longest_unread_s: float) -> harm.Harm:
+        """The newest measurement, made now where that is too old."""
+        with self._lock:
+            if self._found is None or time.monotonic() - self._measured_at > MEASURED_S:
+                self._found = harm.measure(session, now=datetime.now(UTC), longest_unread_s=longest_unread_s)
+                self._measured_at = time.monotonic()
+            return self._found
+
+
 @router.get("/metrics", response_class=Response)
-def read_metrics(parts: PartsOf) -> Response:
+def read_metrics(parts: PartsOf, request: Request) -> Response:
     """Metrics in the text format of Prometheus; while the database is down, those that do not need it."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Census(parts))
+    registry.register(_Census(parts, request.app.state.recent_harm))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 class _Census(Collector):
     """Everything that is counted, as gauges."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, recent_harm: RecentHarm) -> None:
         self._parts = parts
+        self._recent_harm = recent_harm
 
     def describe(self) -> Iterator[Metric]:
         """Nothing ahead of time: registering must not read the database."""
@@ -108,11 +130,7 @@ class _Census(Collector):
             seen = beats(session)
             untold = None if self._parts.settings.audit_syslog is None else trail.lag(session, NAME)
             messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
-            order = harm.measure(
-                session,
-                now=datetime.now(UTC),
-                longest_unread_s=self._parts.settings.longest_unread_s,
-            )
+            order = self._recent_harm.read(session, longest_unread_s=self._parts.settings.longest_unread_s)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")

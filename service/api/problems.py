@@ -21,6 +21,7 @@ from service.errors import (
     ConflictError,
     DatabaseError,
     ForgedCursorError,
+    RevisionChangedError,
     StaleCursorError,
     StudyDeletedError,
     TriageError,
@@ -30,7 +31,6 @@ from service.store.answers import KeyReusedError, TooManyKeysError
 from service.store.feedback import (
     ForeignFeedbackError,
     NoSuchPlaceError,
-    RevisionChangedError,
     TooMuchFeedbackError,
     UnknownFeedbackError,
 )

@@ -45,6 +45,14 @@ class Seen(Body):
     seen_by: str | None
 
 
+class Look(Body):
+    """What the caller looked at."""
+
+    revision: Annotated[int, Field(ge=1, le=LARGEST)] | None = Field(
+        None, description="The one on the screen; refused with 409 where another counts now."
+    )
+
+
 class Assign(Body):
     """Whose study it is to be."""
 
@@ -116,10 +124,14 @@ def shown_to(caller: Caller, found: feedback.Feedback) -> Feedback:
 
 
 @router.post("/{key}/seen")
-def mark_seen(act: ActOf, key: Key) -> Seen:
+def mark_seen(act: ActOf, key: Key, looked: Look | None = None) -> Seen:
     """Note that the caller looked. Seen before, it stays whose it was."""
+    revision = looked.revision if looked else None
     return act.once(
-        Seen, lambda session: Seen.model_validate(marks.mark_seen(session, key, actor=act.caller.name))
+        Seen,
+        lambda session: Seen.model_validate(
+            marks.mark_seen(session, key, actor=act.caller.name, revision=revision)
+        ),
     )
 
 

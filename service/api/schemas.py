@@ -92,6 +92,8 @@ class StudyRow(Body):
     is_receiving: bool = Field(description="Instances have come that no revision holds yet.")
     flag: str | None = Field(description="Code of what a person must look at, whatever the state.")
     is_parked: bool = Field(description="A person put it aside; nobody scores it.")
+    revision: int | None = Field(description="Whose score it is; name it when you say what you saw.")
+    bytes_are: Whereabouts = Field(description="Images and result objects; the row stays without them.")
     results: list[ResultStatus]
     priority: Annotated[str, BeforeValidator(_name)] = Field(
         description="stat, urgent, routine or screening. One that was given is never lowered."

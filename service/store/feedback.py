@@ -26,10 +26,6 @@ class ForeignFeedbackError(TriageError):
     """Only who gave a verdict corrects it. Give one of your own."""
 
 
-class RevisionChangedError(TriageError):
-    """Another revision of the study counts now. Load the study again and judge that one."""
-
-
 class NoSuchPlaceError(TriageError):
     """The score has no such region or slice. Count both from 0, as the study shows them."""
 
@@ -122,9 +118,7 @@ def give(
     """
     study = studies.locked(session, key)
     score = _judged(session, study)
-    current = score.revision.number if score else None
-    if revision is not None and revision != current:
-        raise RevisionChangedError(RevisionChangedError.__doc__)
+    current = studies.require_revision(session, study, revision)
     _require_place(opinion, score)
     last = session.scalar(select(func.max(FeedbackRow.number)).where(FeedbackRow.study_id == study.id)) or 0
     if last >= MOST_OF_A_STUDY:

@@ -52,15 +52,23 @@ class Assignment:
     version: int
 
 
-def mark_seen(session: Session, key: str, *, actor: str) -> Seen:
+def mark_seen(session: Session, key: str, *, actor: str, revision: int | None = None) -> Seen:
     """Note that somebody looked. Seen before, it stays whose it was.
+
+    Parameters
+    ----------
+    revision : int, optional
+        The one that was on the screen.
 
     Raises
     ------
     UnknownStudyError
         If nobody knows the key.
+    RevisionChangedError
+        If another revision counts now.
     """
     study = studies.locked(session, key)
+    studies.require_revision(session, study, revision)
     if study.seen_at is None:
         study.seen_at, study.seen_by = datetime.now(UTC), actor
         audit.append(session, "study.seen", actor=actor, study_key=key)

@@ -18,8 +18,8 @@ from service.access import Masking, ShownIdentity
 from service.store import feedback, identities
 from service.store.among import among
 from service.store.order import PERCENTILE, Sort, tier_of
-from service.store.tables import DeliveryRow, ResultRow, ScoreRow, StudyRow
-from service.study import PARKED, Band, DeliveryStatus, Priority, State, Tier
+from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.study import PARKED, Band, DeliveryStatus, Priority, State, Tier, Whereabouts
 from service.why import SORTS, Standing, Why, explain
 
 
@@ -114,6 +114,10 @@ class WorklistRow:
         Code of what a person must look at, whatever the state.
     is_parked : bool
         A person put it aside; nobody scores it.
+    revision : int or None
+        Number of the revision whose score it is.
+    bytes_are : Whereabouts
+        Where its images are; what they said of it stays when they are deleted.
     results : tuple of ResultStatus
     priority : Priority
     why : tuple of Why
@@ -148,6 +152,8 @@ class WorklistRow:
     is_receiving: bool
     flag: str | None
     is_parked: bool
+    revision: int | None
+    bytes_are: Whereabouts
     results: tuple[ResultStatus, ...]
     priority: Priority
     why: tuple[Why, ...]
@@ -205,23 +211,26 @@ def rows_of(
 ) -> tuple[WorklistRow, ...]:
     """Studies as values, in the order of `ids`; a fixed number of queries."""
     found = {
-        study.id: (study, score, has_equals)
-        for study, score, has_equals in session.execute(
-            select(StudyRow, ScoreRow, _has_equals(listing.cutoff))
+        study.id: (study, score, revision, has_equals)
+        for study, score, revision, has_equals in session.execute(
+            select(StudyRow, ScoreRow, RevisionRow.number, _has_equals(listing.cutoff))
             .outerjoin(ScoreRow, ScoreRow.id == StudyRow.score_id)
+            .outerjoin(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
             .where(among(StudyRow.id, ids))
             .options(defer(ScoreRow.heads), defer(ScoreRow.regions), defer(ScoreRow.seconds))
         )
     }
-    results = _results(session, [score.id for _, score, _ in found.values() if score is not None])
-    shown = identities.shown(session, [study.key for study, _, _ in found.values()], listing.masking)
+    results = _results(session, [score.id for _, score, _, _ in found.values() if score is not None])
+    shown = identities.shown(session, [study.key for study, _, _, _ in found.values()], listing.masking)
     verdicts = feedback.newest_verdicts(session, ids)
     ranks = count(first_rank)
     rows = []
     for study_id in ids:
-        study, score, has_equals = found[study_id]
+        study, score, revision, has_equals = found[study_id]
         rank = next(ranks) if study.band == Band.RANKED and listing.sort is Sort.TRIAGE else None
-        row = _row(study, score, rank, results[score.id] if score else [], listing)
+        row = replace(
+            _row(study, score, rank, results[score.id] if score else [], listing), revision=revision
+        )
         why = explain(_standing(study, row, listing, has_equals=has_equals))
         identity, verdict = shown.get(study.key, ShownIdentity()), verdicts.get(study_id)
         rows.append(replace(row, why=why, identity=identity, feedback=verdict))
@@ -267,6 +276,8 @@ def _row(
         is_receiving=study.is_pending,
         flag=study.flag,
         is_parked=study.parked_at is not None,
+        revision=None,
+        bytes_are=study.bytes_are,
         results=tuple(results),
         priority=Priority(study.priority),
         why=(),

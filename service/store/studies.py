@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.errors import UnknownStudyError
+from service.errors import RevisionChangedError, UnknownStudyError
 from service.store.tables import InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import PATIENT_CONFLICT, State, Whereabouts, move
 
@@ -147,6 +147,31 @@ def raise_priority(session: Session, key: str, priority: int) -> bool:
         return False
     study.priority = priority
     return True
+
+
+def require_revision(session: Session, study: StudyRow, revision: int | None) -> int | None:
+    """Number of the revision whose score counts, or refuse what was said of another.
+
+    Parameters
+    ----------
+    study : StudyRow
+        Locked by this transaction.
+    revision : int or None
+        The one that was on the screen; None: whichever it is.
+
+    Raises
+    ------
+    RevisionChangedError
+        If another one counts now.
+    """
+    current = session.scalar(
+        select(RevisionRow.number)
+        .join(ScoreRow, ScoreRow.revision_id == RevisionRow.id)
+        .where(ScoreRow.id == study.score_id)
+    )
+    if revision is not None and revision != current:
+        raise RevisionChangedError(RevisionChangedError.__doc__)
+    return current
 
 
 def locked(session: Session, key: str) -> StudyRow:

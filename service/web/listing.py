@@ -31,6 +31,7 @@ from service.web.links import FILTERS, address, inside, known, tidy
 PAGE_LENGTH = 100
 MOST_UPDATED = 50  # rows asked for at once, to be changed in place
 SEE_OTHER = 303
+LARGEST = 2**31 - 1
 
 Page = Callable[..., HTMLResponse]
 Text = Annotated[str, Form(max_length=saved_filters.LONGEST_QUERY)]
@@ -171,10 +172,16 @@ class Listing:
             saved_filters.remove(session, self._owner(request.state.caller), index)
         return RedirectResponse(inside(back), SEE_OTHER)
 
-    def mark_seen(self, request: Request, key: Key, back: Text = "/") -> Response:
-        """Note that the caller has looked at a study."""
+    def mark_seen(
+        self,
+        request: Request,
+        key: Key,
+        back: Text = "/",
+        revision: Annotated[int, Form(ge=1, le=LARGEST)] | None = None,
+    ) -> Response:
+        """Note that the caller has looked at a study as it stood on the page."""
         with self.store.transaction() as session:
-            marks.mark_seen(session, key, actor=request.state.caller.name)
+            marks.mark_seen(session, key, actor=request.state.caller.name, revision=revision)
         return self._done(request, key, back)
 
     def reveal(self, request: Request, key: Key, back: Text = "/") -> Response:

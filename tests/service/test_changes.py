@@ -2,8 +2,21 @@ import pytest
 from sqlalchemy import event, text
 
 from service.store import Store, changes
+from tests.seeds import Seed, plant
 
 pytestmark = pytest.mark.postgres
+
+
+def test_who_watches_is_told_that_the_images_of_a_study_go(store: Store) -> None:
+    with store.transaction() as session:
+        plant(session, Seed(name="a"))
+        before = changes.newest(session)
+        session.execute(text("UPDATE vigil.study SET bytes_are = 'deleting'"))
+    with store.transaction() as session:
+        changes.newest(session)
+        found = changes.since(session, before, limit=10)
+    assert found is not None
+    assert [change.change for change in found] == ["changed"]
 
 
 def test_a_look_for_new_notices_reads_their_index_whatever_was_there_when_it_was_planned(

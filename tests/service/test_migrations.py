@@ -201,6 +201,7 @@ def test_the_studies_of_an_older_release_take_their_places(older: Store) -> None
         found = session.execute(text("SELECT key, band, p_value, study_score FROM vigil.study"))
         places = {key: place for key, *place in found}
         told = session.scalar(text("SELECT count(*) FROM vigil.outbox"))
+        seen = session.scalars(text("SELECT key FROM vigil.study WHERE seen_by = 'upgrade'")).all()
     unjudged, pending = [0, None, None], [2, None, None]
     assert places == {
         "scored": [1, 0.25, 0.5],
@@ -211,3 +212,4 @@ def test_the_studies_of_an_older_release_take_their_places(older: Store) -> None
         "complete": pending,
     }
     assert told == 0
+    assert set(seen) == {"scored", "failed", "declined"}  # what ended is no news, and not overdue either

@@ -101,7 +101,8 @@ const seen = one("#seen");
 
 async function toggleSeen() {
   const wasSeen = seen.getAttribute("aria-pressed") === "true";
-  const now = await ask(address("seen"), wasSeen ? "DELETE" : "POST");
+  const looked = { body: { revision: revision ? Number(revision) : null } };
+  const now = await (wasSeen ? ask(address("seen"), "DELETE") : ask(address("seen"), "POST", looked));
   seen.setAttribute("aria-pressed", String(now.seen_at !== null));
   tell(now.seen_at === null ? "No longer marked as seen." : `Seen by ${now.seen_by}.`);
 }

@@ -48,6 +48,14 @@ def test_the_first_who_looked_is_kept_and_it_can_be_taken_back(reader: TestClien
     assert actions(store) == ["study.seen", "study.unseen"]
 
 
+def test_what_was_seen_is_the_revision_on_the_screen(reader: TestClient, store: Store) -> None:
+    shown = reader.get(STUDY).json()["row"]["revision"]
+    late = reader.post(f"{STUDY}/seen", json={"revision": shown + 1})
+    assert (late.status_code, kind(late)) == (409, "revision-changed")
+    assert actions(store) == []
+    assert reader.post(f"{STUDY}/seen", json={"revision": shown}).status_code == 200
+
+
 def test_an_assignment_names_the_version_it_changes(reader: TestClient, store: Store) -> None:
     address = f"{STUDY}/assignment"
     seen = reader.get(address).headers["etag"]

@@ -31,6 +31,9 @@ def upgrade() -> None:
         op.add_column("study", column, schema="vigil")
     places()
     op.execute("UPDATE vigil.study SET band = NULL")  # the trigger says where each stands
+    # Nobody could mark a study as seen before. Old ones stay in their bands, but they are not news, and years
+    # of them must not stand as overdue before what comes today.
+    op.execute("UPDATE vigil.study SET seen_at = now(), seen_by = 'upgrade' WHERE ended_at IS NOT NULL")
     op.alter_column("study", "band", nullable=False, schema="vigil")
     checks()
     indexes()
