@@ -254,7 +254,7 @@ def api(api_port: ApiPort = None) -> None:
         volumes=stored.open_volumes(settings),
     )
     # What is loaded now stays. Looked through again and again for garbage, a million objects stop every
-    # request for a quarter of a second (`tests.benchmarks.worklist`, first page: p99 252 ms before, 99 after).
+    # request for a quarter of a second (`tests.benchmarks.worklist`: p99 of the first page 252 ms, now 99).
     gc.collect()
     gc.freeze()
     with on_record(store, "api", settings):
