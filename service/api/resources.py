@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from service.access import Caller, Permission
@@ -17,7 +17,7 @@ from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.api.reading import Feedback, shown_to
 from service.api.schemas import Body
-from service.filters import NO_NUL
+from service.filters import NO_NUL, Time
 from service.store import dead_letters, destinations, feedback, known_models, listings, looks, paging, trail
 from service.store.trail import TrailQuery
 from service.store.worklist import KEY_PATTERN
@@ -280,8 +280,8 @@ def list_audit(
         Query(pattern="^[a-z_]{1,40}([.][a-z_]{1,40})?$", description="As study.queued, or all of study."),
     ] = None,
     actor: Words = None,
-    since: Annotated[AwareDatetime | None, Query(description="That time counts.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="That time does not count.")] = None,
+    since: Annotated[Time | None, Query(description="That time counts.")] = None,
+    until: Annotated[Time | None, Query(description="That time does not count.")] = None,
 ) -> Page[AuditEvent]:
     """Rows of the audit trail, newest first. `vigil audit verify` proves that it is whole."""
     with parts.store.transaction() as session:
