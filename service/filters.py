@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from service.store.order import Sort, WorklistQuery
 from service.study import Band, Priority, State
@@ -16,6 +16,10 @@ NO_NUL = r"^[^\x00]*$"  # PostgreSQL holds no such text
 
 BandName = Literal["unjudged", "ranked", "pending"]
 PriorityName = Literal["stat", "urgent", "routine", "screening"]
+# A number would be read as seconds since 1970: nobody asks for that, and a slip must not look like an answer.
+Time = Annotated[
+    AwareDatetime, BeforeValidator(lambda given: given if "T" in str(given).upper() else f"no time: {given}")
+]
 Words = Annotated[str | None, Query(max_length=LONGEST, pattern=NO_NUL)]
 
 
@@ -26,8 +30,8 @@ def read_filters(
     sender: Words = None,
     priority: Annotated[PriorityName | None, Query()] = None,
     model: Words = None,
-    received_from: Annotated[AwareDatetime | None, Query()] = None,
-    received_to: Annotated[AwareDatetime | None, Query()] = None,
+    received_from: Annotated[Time | None, Query()] = None,
+    received_to: Annotated[Time | None, Query()] = None,
     percentile_below: Annotated[float | None, Query(gt=0, le=100)] = None,
     seen: Annotated[bool | None, Query()] = None,
     assigned_to: Words = None,

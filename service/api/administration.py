@@ -13,7 +13,7 @@ from service.access import GRANTS, Caller, Permission, Role
 from service.api.callers import require
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.filters import NO_NUL
-from service.store import people, trail
+from service.store import looks, people, trail
 from service.store.trail import TrailQuery
 
 PAGE_LENGTH = 100
@@ -119,7 +119,9 @@ def _audit(routes: APIRouter, page: Page) -> None:
         )
         with parts.store.transaction() as session:
             rows = [] if problem else trail.read(session, query, limit=PAGE_LENGTH + 1)
-        shown, more = rows[:PAGE_LENGTH], rows[PAGE_LENGTH:]
+            shown, more = rows[:PAGE_LENGTH], rows[PAGE_LENGTH:]
+            by = ", ".join(name for name, value in asked.items() if value)  # what was typed may be a name
+            looks.queried(session, "audit", {"filters": by}, found=len(shown), actor=caller.name)
         kept = {name: value for name, value in asked.items() if value}
         older = urlencode(kept | {"before": shown[-1].number}) if more else None
         return page("audit.html", caller=caller, rows=shown, asked=asked, older=older, problem=problem)

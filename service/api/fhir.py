@@ -50,7 +50,7 @@ Administrator = Annotated[Caller, Depends(require(Permission.ADMINISTER))]
 Viewer = Annotated[Caller, Depends(require(Permission.VIEW))]
 Key = Annotated[str, Path(pattern=KEY_PATTERN, description="The study's pseudonymous key.")]
 Count = Annotated[int, Query(alias="_count", ge=1, le=MOST, description="Most resources on a page.")]
-Before = Annotated[int | None, Query(alias="_before", ge=1, description="Of a next link; opaque.")]
+Before = Annotated[int | None, Query(alias="_before", ge=1, lt=2**63, description="Of a next link; opaque.")]
 REFERENCE = "^(ImagingStudy|DiagnosticReport|Observation)/[a-z2-7]{20}$"
 Reference = Annotated[str | None, Query(pattern=REFERENCE)]
 

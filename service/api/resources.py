@@ -3,11 +3,12 @@
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Generic, Literal, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi import Path as InPath
-from pydantic import AwareDatetime, Field
+from pydantic import Field
+from sqlalchemy.orm import Session
 
 from service.access import Caller, Permission
 from service.api import schemas
@@ -16,8 +17,8 @@ from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.api.reading import Feedback, shown_to
 from service.api.schemas import Body
-from service.filters import NO_NUL
-from service.store import dead_letters, destinations, feedback, known_models, listings, paging, trail
+from service.filters import NO_NUL, Time
+from service.store import dead_letters, destinations, feedback, known_models, listings, looks, paging, trail
 from service.store.trail import TrailQuery
 from service.store.worklist import KEY_PATTERN
 from service.study import DeliveryStatus, Pool, State, Verdict
@@ -161,17 +162,24 @@ PlaceOf = Annotated[paging.Place, Depends(_place)]
 
 @router.get("/scores")
 def list_scores(
-    parts: PartsOf, place: PlaceOf, study: Study = None, state: State | None = None, model: Sha256 = None
+    parts: PartsOf,
+    caller: Viewer,
+    place: PlaceOf,
+    study: Study = None,
+    state: State | None = None,
+    model: Sha256 = None,
 ) -> Page[ListedScore]:
     """Scores, newest first."""
     with parts.store.transaction() as session:
         found = listings.scores(session, place, study=study, state=state, model=model)
+        _on_record(session, caller, place, found)
     return _page(Page[ListedScore], parts.disclaimer, found)
 
 
 @router.get("/jobs")
 def list_jobs(
     parts: PartsOf,
+    caller: Viewer,
     place: PlaceOf,
     pool: Pool | None = None,
     status: Literal["waiting", "running"] | None = None,
@@ -180,20 +188,23 @@ def list_jobs(
     is_running = None if status is None else status == "running"
     with parts.store.transaction() as session:
         found = listings.jobs(session, place, pool=pool, is_running=is_running)
+        _on_record(session, caller, place, found)
     return _page(Page[Job], parts.disclaimer, found)
 
 
 @router.get("/dead-letters")
-def list_dead_letters(parts: PartsOf, place: PlaceOf) -> Page[DeadLetter]:
+def list_dead_letters(parts: PartsOf, caller: Viewer, place: PlaceOf) -> Page[DeadLetter]:
     """What was given up, with its reason, newest first. Rescore or resend takes it up again."""
     with parts.store.transaction() as session:
         found = dead_letters.dead_letters(session, place)
+        _on_record(session, caller, place, found)
     return _page(Page[DeadLetter], parts.disclaimer, found)
 
 
 @router.get("/deliveries")
 def list_deliveries(
     parts: PartsOf,
+    caller: Viewer,
     place: PlaceOf,
     study: Study = None,
     destination: Words = None,
@@ -202,6 +213,7 @@ def list_deliveries(
     """Deliveries, newest first."""
     with parts.store.transaction() as session:
         found = listings.deliveries(session, place, study=study, destination=destination, status=status)
+        _on_record(session, caller, place, found)
     return _page(Page[ListedDelivery], parts.disclaimer, found)
 
 
@@ -248,6 +260,7 @@ def list_feedback(
     """What readers said of studies, each in its newest version, newest first."""
     with parts.store.transaction() as session:
         found = feedback.listed(session, place, study=study, verdict=verdict, by=by, model=model)
+        _on_record(session, caller, place, found)
     return Page[Feedback](
         disclaimer=parts.disclaimer,
         items=[shown_to(caller, one) for one in found.items],
@@ -259,6 +272,7 @@ def list_feedback(
 @router.get("/audit", dependencies=[Depends(require(Permission.ADMINISTER))])
 def list_audit(
     parts: PartsOf,
+    caller: Viewer,
     place: PlaceOf,
     study: Study = None,
     action: Annotated[
@@ -266,14 +280,22 @@ def list_audit(
         Query(pattern="^[a-z_]{1,40}([.][a-z_]{1,40})?$", description="As study.queued, or all of study."),
     ] = None,
     actor: Words = None,
-    since: Annotated[AwareDatetime | None, Query(description="That time counts.")] = None,
-    until: Annotated[AwareDatetime | None, Query(description="That time does not count.")] = None,
+    since: Annotated[Time | None, Query(description="That time counts.")] = None,
+    until: Annotated[Time | None, Query(description="That time does not count.")] = None,
 ) -> Page[AuditEvent]:
     """Rows of the audit trail, newest first. `vigil audit verify` proves that it is whole."""
     with parts.store.transaction() as session:
         query = TrailQuery(study_key=study, action=action, actor=actor, since=since, until=until)
         found = trail.listed(session, place, query)
+        _on_record(session, caller, place, found)
     return _page(Page[AuditEvent], parts.disclaimer, found)
+
+
+def _on_record(session: Session, caller: Caller, place: paging.Place, found: paging.Page[Any]) -> None:
+    """Note who asked for a list of studies, or for the trail of who did what to them."""
+    address, _, filters = place.of.partition("?")
+    what = address.rpartition("/")[2]
+    looks.queried(session, what, dict(parse_qsl(filters)), found=len(found.items), actor=caller.name)
 
 
 def _models(parts: PartsOf) -> list[KnownModel]:

@@ -17,7 +17,8 @@ from service.store.tables import AuditRow
 
 REPEAT = timedelta(minutes=15)
 VIEWED, FETCHED, QUERIED = "study.viewed", "dicomweb.retrieved", "list.queried"
-WITHHELD = frozenset({"text"})  # people search by name: that they did is told, not for what (I9)
+# Free words: people search by name. That they did is told, not for what (I9).
+WITHHELD = frozenset({"text", "actor", "by"})
 
 
 def viewed(session: Session, key: str, *, actor: str) -> None:

@@ -118,7 +118,7 @@ ACTIONS: dict[str, str] = {
     "identity.revealed": "Identity revealed to a reader",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",
-    "study.viewed": "Opened",
+    "study.viewed": "Shown",
     "list.queried": "List asked for",
     "person.invited": "One-time link made",
     "person.added": "Account made",

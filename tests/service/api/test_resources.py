@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from models.artefact import CARD, MANIFEST, identity_sha256, read_manifest
 from models.catalogue import list_artefacts
@@ -14,6 +15,7 @@ from service.api import create_app
 from service.engine import Pool
 from service.settings import Settings
 from service.store import Store, audit, feedback, orders, people
+from service.store.tables import AuditRow
 from service.study import DeliveryStatus, State, Verdict
 from tests.seeds import GROUP, MODEL, MODEL_SHA256, MORNING, Seed, plant, study_key
 from tests.web_client import TestClient
@@ -72,6 +74,7 @@ def test_pages_hold_every_row_once_forth_and_back(admin: TestClient, store: Stor
     with store.transaction() as session:
         for number in range(5):
             audit.append(session, "test.numbered", actor="test", number=number)
+    items(admin, "audit")  # the first look is a row itself
     whole = items(admin, "audit")
     forth = turned(admin, "audit", "next")
     assert [len(page) for page in forth] == [2] * (len(whole) // 2) + [1] * (len(whole) % 2)
@@ -266,8 +269,18 @@ def test_the_audit_trail_is_searched_and_is_for_administrators(admin: TestClient
     ]
     assert len(items(admin, "audit?action=study")) == 6
     assert [event["action"] for event in items(admin, "audit?actor=ada")] == ["person.added"]
-    newest = items(admin, "audit?limit=1")[0]["at"]
-    assert len(admin.get("/api/v1/audit", params={"since": newest}).json()["items"]) == 1
+    newest = items(admin, "audit?action=study&limit=1")[0]["at"]
+    since = admin.get("/api/v1/audit", params={"since": newest, "action": "study"})
+    assert len(since.json()["items"]) == 1
     assert newest not in str(admin.get("/api/v1/audit", params={"until": newest}).json())
     admin.headers["Authorization"] = f"Bearer {token(store, Role.OPERATOR)}"
     assert admin.get("/api/v1/audit").status_code == 403
+
+
+@pytest.mark.parametrize("what", ["scores", "jobs", "dead-letters", "deliveries", "feedback", "audit"])
+def test_who_asked_for_a_list_is_in_the_trail_once(admin: TestClient, store: Store, what: str) -> None:
+    for _ in range(2):
+        assert admin.get(f"/api/v1/{what}", params={"limit": 5}).status_code == 200
+    with store.transaction() as session:
+        rows = session.scalars(select(AuditRow.detail).where(AuditRow.action == "list.queried")).all()
+    assert [row["what"] for row in rows] == [what]

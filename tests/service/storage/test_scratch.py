@@ -37,7 +37,7 @@ def test_a_small_wish_does_not_pass_a_large_one(tmp_path: Path) -> None:
 
     with scratch.folder(50, waits=True):
         threads = []
-        for size in (90, 10):
+        for size in (90, 20):  # more than there is room for at once
             threads.append(threading.Thread(target=wish, args=(size,)))
             threads[-1].start()
             while len(scratch._row) < len(threads):
@@ -47,7 +47,7 @@ def test_a_small_wish_does_not_pass_a_large_one(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(5)
 
-    assert order == [90, 10]
+    assert order == [90, 20]
 
 
 @pytest.mark.parametrize("waits", [True, False])
