@@ -148,6 +148,7 @@ def node(
                         "clearing": lambda: wiring.open_clearing(settings, store, spool),
                         "retention": lambda: wiring.open_retention(settings, store, spool),
                         "witness": lambda: wiring.open_witness(settings, store),
+                        "commissioning": lambda: wiring.open_commissioning(settings, store),
                         **({"audit export": tell} if settings.audit_syslog is not None else {}),
                     },
                     stop,
