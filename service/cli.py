@@ -18,6 +18,7 @@ from models.errors import ModelError
 from service import orders_cli
 from service.audit_cli import audit_app
 from service.calibration_cli import calibrate_model, show_coverage
+from service.calibrations_cli import calibrations_app
 from service.db_cli import db_app
 from service.errors import TriageError
 from service.messages_cli import messages_app
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
+app.add_typer(calibrations_app, name="calibrations")
 app.add_typer(db_app, name="db")
 app.add_typer(messages_app, name="messages")
 app.add_typer(models_app, name="models")
@@ -149,6 +151,7 @@ def node(
                         "clearing": lambda: wiring.open_clearing(settings, store, spool),
                         "retention": lambda: wiring.open_retention(settings, store, spool),
                         "witness": lambda: wiring.open_witness(settings, store),
+                        "commissioning": lambda: wiring.open_commissioning(settings, store),
                         **({"audit export": tell} if settings.audit_syslog is not None else {}),
                     },
                     stop,
@@ -234,7 +237,7 @@ def api(api_port: ApiPort = None) -> None:
         settings=settings,
         model=active.identity(),
         follow=active.identity,
-        config_digest=wiring.config_digest(settings),
+        calibrations=wiring.open_calibrations(settings),
         destinations=lambda: [peer.name for peer in peers.destinations],
         reference=active.reference,
         pictures=pictures,

@@ -14,7 +14,7 @@ from service.study import Band, Priority, State
 LONGEST = 200  # characters of a filter
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL holds no such text
 
-BandName = Literal["unjudged", "ranked", "pending"]
+BandName = Literal["unjudged", "uncalibrated", "ranked", "pending"]
 PriorityName = Literal["stat", "urgent", "routine", "screening"]
 # A number would be read as seconds since 1970: nobody asks for that, and a slip must not look like an answer.
 Time = Annotated[

@@ -55,6 +55,25 @@ class PackState(StrEnum):
     DELETED = "deleted"  # by retention, or for the pack of a newer revision
 
 
+class CalibrationState(StrEnum):
+    """What was decided about a calibration document."""
+
+    PROPOSED = "proposed"  # waits for a person
+    ACCEPTED = "accepted"  # in force for its model; at most one
+    RETIRED = "retired"  # another took its place, or a person took it back
+    REFUSED = "refused"
+
+
+class Origin(StrEnum):
+    """How the studies of a calibration document were chosen."""
+
+    FOLDER = "folder"  # a person put them there
+    FILE = "file"  # not known here: a document from elsewhere
+    COMMISSIONING = "commissioning"  # consecutive studies of a scanner
+    ARCHIVE = "archive"  # a person asked an archive for them
+    RECEIVED = "received"  # studies that had been scored
+
+
 class Whereabouts(StrEnum):
     """Where the bytes of a study are; its rows stay in any case."""
 
@@ -90,9 +109,13 @@ LONGEST_UNREAD_S = 86_400.0
 
 
 class Band(IntEnum):
-    """Groups of the worklist, top first. What Vigil could not judge stands above what it ranked (I7)."""
+    """Groups of the worklist, top first. What Vigil could not judge stands above what it ranked (I7).
+
+    Their order is the order here; the numbers are codes of the database and say nothing.
+    """
 
     UNJUDGED = 0  # failed or not assessable: a person must look
+    UNCALIBRATED = 3  # a raw score, and nothing that says how usual it is at this scanner: no percentile
     RANKED = 1
     PENDING = 2  # not scored yet
 
@@ -159,8 +182,10 @@ def move(current: State, to: State) -> State:
     return to
 
 
-def band(state: State) -> Band:
-    """Worklist band of a state."""
+def band(state: State, *, has_raw_score: bool = False) -> Band:
+    """Worklist band of a state; a raw score without a percentile has its own."""
+    if state is State.NOT_ASSESSABLE and has_raw_score:
+        return Band.UNCALIBRATED
     if state in {State.NOT_ASSESSABLE, State.FAILED}:
         return Band.UNJUDGED
     return Band.RANKED if state is State.SCORED else Band.PENDING

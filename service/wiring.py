@@ -1,7 +1,5 @@
 """Settings to parts, with `reception` (what receives), `telling` (what tells) and `stored` (what keeps)."""
 
-import hashlib
-import json
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,14 +13,15 @@ from dicom_node.spool import Spool
 from models import runtime
 from models.artefact import Artefact, PictureArtefact
 from models.batcher import Batcher
-from models.documents import SiteCalibration, read_document
 from models.predictor import load_predictor
 from models.scores import ModelIdentity
 from service import __version__
 from service.active import ActiveModel
 from service.admission import Admission
 from service.audit_export import AuditExport
+from service.calibrations import Calibrations
 from service.clearing import Clearing
+from service.commissioning import Commissioning
 from service.deliver import Delivery
 from service.errors import DatabaseError
 from service.inquiry import Inquiry
@@ -110,27 +109,19 @@ def model_identity(settings: Settings) -> ModelIdentity:
     return active_model(settings).identity()
 
 
-def open_calibration(settings: Settings) -> SiteCalibration | None:
-    """Return the site's own calibration; None: the model's."""
-    if settings.calibration is None:
-        return None
-    return SiteCalibration(document=read_document(settings.calibration), site=settings.site)
-
-
-def config_digest(settings: Settings) -> str:
-    """SHA-256 over everything besides the model that shapes a result."""
+def open_calibrations(settings: Settings) -> Calibrations:
+    """Return which calibration is in force, with everything else that shapes a result besides the model."""
     # Asked of itself: its package has another name where it is made for a GPU.
     shaping = {"onnxruntime": runtime.VERSION, **{name: version(name) for name in SHAPING}}
-    content = {
-        "vigil": __version__,
-        "max_voxels": settings.max_voxels,
-        "results": sorted(settings.result_kinds),
-        **shaping,
-    }
-    calibrated = open_calibration(settings)
-    if calibrated is not None:
-        content |= {"calibration": calibrated.document.sha256, "site": calibrated.site}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Calibrations(
+        site=settings.site,
+        configuration={
+            "vigil": __version__,
+            "max_voxels": settings.max_voxels,
+            "results": sorted(settings.result_kinds),
+            **shaping,
+        },
+    )
 
 
 def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) -> Intake:
@@ -141,7 +132,7 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
         spool=spool,
         model_hash=active.identity().sha256,
         follow=lambda: active.identity().sha256,
-        config_digest=config_digest(settings),
+        config_digest=open_calibrations(settings).config_digest,
         quiet_s=lambda sender: peers.quiet_s(sender, default=settings.quiet_s),
         signals=open_signals(settings),
         inquiry=Inquiry(peers=peers, spool=spool, calling_aet=settings.aet),
@@ -159,7 +150,8 @@ def open_packing(settings: Settings, store: Store, spool: Spool, stop: Event) ->
         spool=spool,
         objects=open_object_store(settings),
         admission=Admission(
-            model_hash=lambda: active.identity().sha256, config_digest=config_digest(settings)
+            model_hash=lambda: active.identity().sha256,
+            config_digest=open_calibrations(settings).config_digest,
         ),
         scratch=open_scratch(settings),
         stop=stop,
@@ -206,6 +198,16 @@ def open_witness(settings: Settings, store: Store) -> Witness:
     with store.transaction() as session:
         configuration.started(session, "node", settings)
     return Witness(store=store, folder=settings.data)
+
+
+def open_commissioning(settings: Settings, store: Store) -> Commissioning:
+    """Return what proposes calibrations for scanners that have none."""
+    active = active_model(settings)
+    return Commissioning(
+        store=store,
+        model_hash=lambda: active.identity().sha256,
+        studies=settings.commission_studies,
+    )
 
 
 def open_audit_export(settings: Settings, store: Store) -> AuditExport:
@@ -265,7 +267,7 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
         ),
         objects=open_results(settings, objects, scratch),
         models=serving,
-        config_digest=config_digest(settings),
+        in_force=open_calibrations(settings).in_force,
         destinations=open_peers(settings).destinations_of,
         max_voxels=settings.max_voxels,
         kinds=settings.result_kinds,
@@ -273,7 +275,6 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
         places=Shares(settings.infer_jobs),
         memory=Shares(settings.memory_mb * MB),
         scratch_folder=settings.scratch_folder,
-        calibrated=open_calibration(settings),
     )
 
 

@@ -33,11 +33,13 @@ from service.api import (
     workitems,
     worklist,
 )
+from service.api import calibrations as deciding
 from service.api.callers import require
 from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
 from service.api.guard import Guard
 from service.api.hub import Hub
+from service.calibrations import Calibrations
 from service.cards import Cards
 from service.holdings import Holdings
 from service.provider import Provider
@@ -48,6 +50,7 @@ from service.store.objects import LocalObjects, Unchecked
 from service.volumes import Volumes
 from service.web import Pages
 from service.web.listing import Access, Listing
+from service.web.scanners import ScannersPage
 
 
 class Application(FastAPI):
@@ -74,7 +77,7 @@ def create_app(
     volumes: Volumes | None = None,
     holdings: Holdings | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
-    config_digest: str | None = None,
+    calibrations: Calibrations | None = None,
     destinations: Callable[[], Sequence[str]] = tuple,
     reference: Callable[[], Sequence[float]] | None = None,
 ) -> FastAPI:
@@ -95,8 +98,8 @@ def create_app(
         Where DICOM objects are; unset: the folders of the settings.
     follow : callable, optional
         The model in service now, for answers, metrics and what is to be scored again.
-    config_digest : str, optional
-        Of everything besides the model that shapes a result.
+    calibrations : Calibrations, optional
+        What is in force besides the model; without it nothing is scored from here.
     destinations : callable, optional
         Names of the peers that are sent results.
     reference : callable, optional
@@ -119,7 +122,7 @@ def create_app(
         settings=settings,
         model=model,
         follow=follow,
-        config_digest=config_digest,
+        calibrations=calibrations,
         card_of=card_of,
         destinations=destinations,
         pictures=shown,
@@ -158,6 +161,7 @@ def create_app(
         reading.router,
         reading.shown,
         operating.router,
+        deciding.router,
         resources.router,
         people.router,
         dicomweb.router,
@@ -177,6 +181,16 @@ def create_app(
                 operate=Depends(require(Permission.OPERATE)),
                 strict=Depends(refuse_unknown_parameters),
             )
+        ),
+        ScannersPage(
+            store=store,
+            settings=settings,
+            page=pages.page,
+            model=lambda: parts.model_now,
+            calibrations=calibrations,
+            reference=reference or tuple,
+        ).router(
+            operate=Depends(require(Permission.OPERATE)), administer=Depends(require(Permission.ADMINISTER))
         ),
         signin.router(pages.page),
         single.router(pages.page),

@@ -28,6 +28,12 @@ from service.errors import (
     UnknownStudyError,
 )
 from service.store.answers import KeyReusedError, TooManyKeysError
+from service.store.calibrations import (
+    CalibrationDecidedError,
+    CalibrationKnownError,
+    CalibrationStaleError,
+    UnknownCalibrationError,
+)
 from service.store.feedback import (
     ForeignFeedbackError,
     NoSuchPlaceError,
@@ -96,6 +102,9 @@ _STANDARD: Mapping[int, tuple[str, str, str]] = {
 
 # Errors of our own whose docstring says it all: what is wrong, and after the first full stop what to do.
 _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
+    CalibrationDecidedError: (HTTPStatus.CONFLICT, "calibration-decided"),
+    CalibrationKnownError: (HTTPStatus.CONFLICT, "calibration-known"),
+    CalibrationStaleError: (HTTPStatus.CONFLICT, "calibration-stale"),
     ConflictError: (HTTPStatus.PRECONDITION_FAILED, "changed-since"),
     ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
     ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
@@ -109,6 +118,7 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     StaleCursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
     TooManyKeysError: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-idempotency-keys"),
     TooMuchFeedbackError: (HTTPStatus.CONFLICT, "too-much-feedback"),
+    UnknownCalibrationError: (HTTPStatus.NOT_FOUND, "unknown-calibration"),
     UnknownFeedbackError: (HTTPStatus.NOT_FOUND, "unknown-feedback"),
 }
 
@@ -180,6 +190,16 @@ def too_many_requests(wait_s: int) -> ProblemError:
         "Too many requests from this address.",
         f"Wait {wait_s} s and try again.",
         {"Retry-After": str(wait_s)},
+    )
+
+
+def no_model() -> ProblemError:
+    """Nobody told us what studies are scored with."""
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "no-model",
+        "This server does not know which model is in service.",
+        "Start it by `vigil api` or `vigil up`, with a model activated.",
     )
 
 
