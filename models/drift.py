@@ -10,7 +10,9 @@ small share of the capital moves between them at every step, so that it is there
 (fixed share: Herbster, Warmuth 1998; conformal "simple jumper": Vovk et al. 2021).
 
 The studies must be watched for a reason that is not their score: all consecutive ones, or those reported
-normal. The reference must be of the same kind.
+normal. The reference must be of the same kind: where it holds normals alone and the studies watched do not,
+every abnormal one is evidence. Without a reference the studies are ranked among those watched before them,
+which is as exact and sees a change as soon as there is something to compare with.
 """
 
 import hashlib
@@ -90,7 +92,7 @@ class Watch(_State):
     Attributes
     ----------
     reference : tuple of float
-        Of the reference studies, ascending.
+        Of the reference studies, ascending; empty: the studies watched before speak alone.
     watched : tuple of float
         Of the studies since the watch began, oldest first.
     capital : tuple of float
@@ -111,7 +113,7 @@ class Watch(_State):
         Studies in all, those of earlier epochs too.
     """
 
-    reference: Annotated[tuple[float, ...], Field(min_length=1)]
+    reference: tuple[float, ...] = ()
     watched: tuple[float, ...] = ()
     capital: tuple[float, ...] = tuple(_WEIGHTS.tolist())
     highest: float = 1.0
@@ -129,7 +131,7 @@ class Watch(_State):
         Parameters
         ----------
         reference : sequence of float
-            Any order.
+            Any order; may be empty.
         alpha : float
         """
         return cls(reference=tuple(sorted(reference)), alpha=alpha)
@@ -138,6 +140,27 @@ class Watch(_State):
     def evidence(self) -> float:
         """The martingale: how many times its first capital the betting has won."""
         return float(sum(self.capital))
+
+    @property
+    def changed_at(self) -> int | None:
+        """Number of the study at which the change probably came; None while there is no alarm.
+
+        Where the capital was lowest before the alarm: what was won was won from there on, as in the
+        cumulative sum of Page (1954). Of a window that raised the alarm, its first study.
+        """
+        if self.alarm_at is None:
+            return None
+        if self.alarm == "window":
+            return self.alarm_at - WINDOW + 1
+        first = self.seen - len(self.watched) + 1
+        pool, capital = list(self.reference), first_capital()
+        lowest, found = 1.0, first
+        for number, value in enumerate(self.watched[: self.alarm_at - first], start=first):
+            capital = wager(capital, online_p(pool, value, _tie(number, self.reference)))
+            insort(pool, value)
+            if capital.sum() <= lowest:
+                lowest, found = float(capital.sum()), number + 1
+        return found
 
     def look(self, values: Sequence[float]) -> "Watch":
         """The watch after more studies, in the order of their acquisition.
@@ -169,7 +192,7 @@ class Watch(_State):
                 alarm_at, alarm = number, "martingale"
             if len(watched) % WINDOW == 0:
                 windows += 1
-                p = float(ks_2samp(watched[-WINDOW:], self.reference).pvalue)
+                p = self._window_p(watched)
                 least = min(least, p)
                 if alarm_at is None and p <= WINDOW_ALPHA:
                     alarm_at, alarm = number, "window"
@@ -186,6 +209,12 @@ class Watch(_State):
             }
         )
         return after._renewed() if len(watched) >= MOST_WATCHED and alarm_at is None else after  # noqa: SLF001
+
+    def _window_p(self, watched: Sequence[float]) -> float:
+        """Of the newest window against the reference, or against the first window where that says more."""
+        if len(self.reference) >= WINDOW:
+            return float(ks_2samp(watched[-WINDOW:], self.reference).pvalue)
+        return float(ks_2samp(watched[-WINDOW:], watched[:WINDOW]).pvalue)
 
     def _renewed(self) -> "Watch":
         """The next epoch: the same reference, a new capital, nothing watched yet."""
@@ -226,7 +255,7 @@ class GroupWatch(_State):
         ----------
         group, calibration_sha256 : str
         reference : dict of str to sequence of float
-            Of the reference studies, by name of the number.
+            Of the reference studies, by name of the number; empty where there are none of the same kind.
         alpha : float
             Shared out evenly: the numbers of one study depend on each other, and nothing is assumed of that.
         """
@@ -242,12 +271,28 @@ class GroupWatch(_State):
         return self.model_copy(update={"watches": {**self.watches, **seen}})
 
     @property
+    def evidence(self) -> float:
+        """Of the number that has moved most, as a share of what raises its alarm: 1 does."""
+        return max(watch.evidence * watch.alpha for watch in self.watches.values())
+
+    @property
+    def studies_since_change(self) -> int:
+        """Studies from the estimated change to the alarm, both included; 0 while there is no alarm."""
+        ages = [
+            watch.alarm_at - watch.changed_at + 1
+            for watch in self.watches.values()
+            if watch.alarm_at is not None and watch.changed_at is not None
+        ]
+        return max(ages, default=0)
+
+    @property
     def alarms(self) -> tuple[str, ...]:
         """Numbers that raised an alarm; while there is any, the group's percentile is withdrawn."""
         return tuple(name for name, watch in self.watches.items() if watch.alarm_at is not None)
 
 
-def _tie(number: int, reference: Sequence[float]) -> float:
+def _tie(number: int, reference: tuple[float, ...]) -> float:
     """Uniform on (0, 1], the same for the same study of the same watch."""
-    digest = hashlib.sha256(f"{number}/{len(reference)}/{reference[0]!r}/{reference[-1]!r}".encode()).digest()
+    ends = reference[:1] + reference[-1:]
+    digest = hashlib.sha256(f"{number}/{len(reference)}/{ends!r}".encode()).digest()
     return (int.from_bytes(digest[:6], "big") + 1) / 2**48
