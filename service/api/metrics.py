@@ -133,6 +133,8 @@ class _Census(Collector):
             order = self._recent_harm.read(session, longest_unread_s=self._parts.settings.longest_unread_s)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
+        reasons = {(reason,): float(count) for reason, count in census.not_assessable.items()}
+        yield _gauge("vigil_not_assessable", "Studies that are not assessable, by reason.", reasons, "reason")
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
         jobs = {
             (pool.value, status): float(count)

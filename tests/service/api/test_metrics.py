@@ -49,6 +49,22 @@ def test_everything_that_waits_or_ended_is_counted(client: TestClient, store: St
 
 
 @pytest.mark.postgres
+def test_what_is_not_assessable_is_counted_by_reason(client: TestClient, store: Store) -> None:
+    with store.transaction() as session:
+        plant(
+            session,
+            *(Seed(name=name, state=State.NOT_ASSESSABLE, reason="burned_in") for name in "ab"),
+            Seed(name="c", state=State.NOT_ASSESSABLE, reason="localiser"),
+        )
+
+    found = scraped(client)
+
+    assert found["vigil_not_assessable", ("burned_in",)] == 2
+    assert found["vigil_not_assessable", ("localiser",)] == 1
+    assert found["vigil_not_assessable", ("clipped",)] == 0
+
+
+@pytest.mark.postgres
 def test_what_a_person_put_aside_is_counted(client: TestClient, store: Store) -> None:
     with store.transaction() as session:
         plant(session, Seed(name="a"), Seed(name="b"))
