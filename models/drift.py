@@ -17,7 +17,7 @@ which is as exact and sees a change as soon as there is something to compare wit
 
 import hashlib
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
 
 import numpy as np
@@ -245,7 +245,7 @@ class GroupWatch(_State):
         cls,
         group: str,
         calibration_sha256: str,
-        reference: dict[str, Sequence[float]],
+        reference: Mapping[str, Sequence[float]],
         *,
         alpha: float = ALPHA,
     ) -> Self:

@@ -147,6 +147,7 @@ def node(
                         "packing": lambda: wiring.open_packing(settings, store, spool, stop),
                         "clearing": lambda: wiring.open_clearing(settings, store, spool),
                         "retention": lambda: wiring.open_retention(settings, store, spool),
+                        "watching": lambda: wiring.open_watching(settings, store),
                         "witness": lambda: wiring.open_witness(settings, store),
                         **({"audit export": tell} if settings.audit_syslog is not None else {}),
                     },

@@ -11,6 +11,7 @@ from models.documents import SiteCalibration
 from models.errors import NotAssessableError, Reason
 from models.groups import Group
 from models.predictor import AnyPredictor
+from models.references import Reference
 from models.scores import Scores
 from models.scratch import IN_MEMORY, Scratch
 from models.validity import check_acquisition
@@ -126,6 +127,7 @@ def judge(
     max_voxels: int,
     reserve: Callable[[int], Scratch] = lambda _: IN_MEMORY,
     calibrated: SiteCalibration = UNDOCUMENTED,
+    is_withdrawn: Callable[[Group], bool] = lambda _: False,
 ) -> Verdict:
     """Score the largest series the model may judge.
 
@@ -143,6 +145,8 @@ def judge(
         Given the voxels of a series before they are read; returns, when there is room for them, where.
     calibrated : SiteCalibration
         In place of the artefact's own calibration, where it has a document.
+    is_withdrawn : callable
+        Whether studies of a group have no percentile now, for its scanner has changed.
     """
     every = sorted(list_series(paths), key=lambda series: (-len(series.paths), series.key))
     refusals: list[_Refusal] = []
@@ -154,6 +158,7 @@ def judge(
                 max_voxels,
                 reserve,
                 calibrated,
+                is_withdrawn,
                 is_measured=any(refusal.measured for refusal in refusals),
             )
         except _RefusedError as refused:
@@ -209,6 +214,7 @@ def _score(
     max_voxels: int,
     reserve: Callable[[int], Scratch],
     calibrated: SiteCalibration,
+    is_withdrawn: Callable[[Group], bool],
     *,
     is_measured: bool,
 ) -> _Scored:
@@ -222,7 +228,7 @@ def _score(
     except NotAssessableError as error:
         raise _RefusedError(1, series, error) from error
     try:
-        reference = calibrated.reference(group, predictor.identity.sha256)
+        reference = _reference(group, predictor.identity.sha256, calibrated, is_withdrawn)
     except NotAssessableError as error:
         if is_measured:
             raise _RefusedError(1, series, error) from error
@@ -252,6 +258,15 @@ def _score(
     if withheld is not None:
         raise _RefusedError(3, series, withheld, measured)
     return _Scored(volume=volume, scores=scores, measured=measured)
+
+
+def _reference(
+    group: Group, model_sha256: str, calibrated: SiteCalibration, is_withdrawn: Callable[[Group], bool]
+) -> Reference | None:
+    """Whom a series is compared with; raise NotAssessableError where nobody may be."""
+    if is_withdrawn(group):
+        raise NotAssessableError(Reason.DRIFTED, f"The images of {group.label} have changed.")
+    return calibrated.reference(group, model_sha256)
 
 
 def _notes(

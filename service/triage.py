@@ -5,7 +5,7 @@ are a pure function of the job (I3, I4), and the first to store them wins.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
 from models.documents import SiteCalibration
-from models.errors import DeviceMemoryError, ServerAwayError, ServerRefusedError
+from models.errors import DeviceMemoryError, Reason, ServerAwayError, ServerRefusedError
 from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
 from models.scratch import Scratch
@@ -30,10 +30,11 @@ from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayEr
 from service.provision import Provision
 from service.selection import UNDOCUMENTED, Verdict, judge
 from service.shares import Shares
-from service.store import Store, audit, jobs, packs
+from service.store import Store, audit, jobs, packs, watches
 from service.store.jobs import InferenceJob, Outcome
 from service.store.maps import Curve, StoredMap
 from service.store.objects import ResultObjects
+from service.store.watches import NOBODY, Withdrawn
 from service.study import STUDY_DELETED, State
 
 ACTOR = "inference"
@@ -71,7 +72,7 @@ class Triage:
         Where result objects are kept.
     models : Models
     config_digest : str
-        Of everything besides the model that a result depends on.
+        Of everything besides the model that a result depends on, and besides which scanners have changed.
     destinations : callable
         Kind of a result to the names of the peers that are sent it.
     max_voxels, attempts : int
@@ -85,6 +86,8 @@ class Triage:
         Where the arrays of a study are kept that is larger than all of it.
     calibrated : SiteCalibration
         The site's own calibration, in place of the model's where it has a document.
+    software : mapping of str to str
+        Versions of what shapes a score, for the record.
     kinds : frozenset of ResultKind
         Results to build.
     """
@@ -101,6 +104,7 @@ class Triage:
     memory: Shares
     scratch_folder: Path
     calibrated: SiteCalibration = UNDOCUMENTED
+    software: Mapping[str, str] = field(default_factory=dict)
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
     _begun: set[int] = field(default_factory=set)  # scores with an attempt in hand
 
@@ -122,11 +126,15 @@ class Triage:
 
     def _attempt(self, score_id: int, predictor: AnyPredictor) -> None:
         model = predictor.identity
+        document = self.calibrated.document
+        calibration_sha256 = document.sha256 if document else model.calibration_sha256
         with self.store.transaction() as session:
             job = jobs.begin(session, score_id)
             self._begun.add(score_id)
-        if job and (job.model_hash, job.config_digest) != (model.sha256, self.config_digest):
-            job = self._for_this_model(job, model)
+            withdrawn = watches.withdrawn(session, model.sha256, calibration_sha256)
+        config_digest = withdrawn.digest(self.config_digest)
+        if job and (job.model_hash, job.config_digest) != (model.sha256, config_digest):
+            job = self._for_this_model(job, model, config_digest)
         if job is None:
             return
         if job.is_deleted:
@@ -134,9 +142,12 @@ class Triage:
         elif job.attempt > self.attempts:  # it took every worker down with it
             self._fail(job, ATTEMPTS_USED_UP, "every attempt ended the worker process")
         else:
-            self._record(job, self._judge(job, predictor), model)
+            outcome = self._judge(job, predictor, withdrawn)
+            if outcome.reason == Reason.DRIFTED:  # it has no percentile, and this is whose it was
+                outcome = replace(outcome, values={**outcome.values, "calibration_hash": calibration_sha256})
+            self._record(job, outcome, model)
 
-    def _judge(self, job: InferenceJob, predictor: AnyPredictor) -> Outcome:
+    def _judge(self, job: InferenceJob, predictor: AnyPredictor, withdrawn: Withdrawn = NOBODY) -> Outcome:
         """Score the study, or say why not, and keep the result objects that say so."""
         begun = time.monotonic()
         with self.provision.of(job) as paths, ExitStack() as held:
@@ -149,7 +160,12 @@ class Triage:
                 return Scratch(self.scratch_folder if wanted > self.memory.capacity else None)
 
             verdict = judge(
-                paths, predictor, max_voxels=self.max_voxels, reserve=reserve, calibrated=self.calibrated
+                paths,
+                predictor,
+                max_voxels=self.max_voxels,
+                reserve=reserve,
+                calibrated=self.calibrated,
+                is_withdrawn=withdrawn.holds,
             )
             judged = time.monotonic()
             model = verdict.scores.model if verdict.scores else predictor.identity
@@ -164,7 +180,7 @@ class Triage:
             "build": results_at - judged,
             "keep": time.monotonic() - results_at,
         }
-        values = self._columns(verdict, model)
+        values = self._columns(verdict, model) | {"software": dict(self.software)}
         if verdict.scores is None:
             return Outcome(
                 state=State.NOT_ASSESSABLE,
@@ -308,6 +324,8 @@ class Triage:
                 return
             for delivery_id in deliveries:
                 engine.enqueue(session, Pool.DELIVER, delivery_id, priority=job.priority)
+            if outcome.values.get("group_key") and outcome.values.get("calibration_hash"):
+                watches.note(session, job.score_id)
             audit.append(
                 session,
                 f"study.{outcome.state.value}",
@@ -319,20 +337,22 @@ class Triage:
                 model_hash=job.model_hash,
                 calibration_hash=outcome.values.get("calibration_hash")
                 or (model.calibration_sha256 if model else None),
-                config_digest=self.config_digest,
+                config_digest=job.config_digest,
                 results={result.kind: result.sha256 for result in outcome.results},
             )
             announce.announce_end(session, job.score_id)
         log.info("study ended", study=job.study_key, state=outcome.state.value, reason=outcome.reason)
 
-    def _for_this_model(self, job: InferenceJob, model: ModelIdentity) -> InferenceJob | None:
+    def _for_this_model(
+        self, job: InferenceJob, model: ModelIdentity, config_digest: str
+    ) -> InferenceJob | None:
         """Return the job as one of our model; None where there is nothing left to do.
 
         The model or the configuration changed since the job was made, by an upgrade or back by a rollback.
         """
         model_hash = model.sha256
         with self.store.transaction() as session:
-            if not jobs.rename(session, job, model_hash=model_hash, config_digest=self.config_digest):
+            if not jobs.rename(session, job, model_hash=model_hash, config_digest=config_digest):
                 return None
             audit.append(
                 session,
@@ -343,4 +363,4 @@ class Triage:
                 completed_by="model_changed",
                 model_hash=model_hash,
             )
-        return replace(job, model_hash=model_hash, config_digest=self.config_digest)
+        return replace(job, model_hash=model_hash, config_digest=config_digest)

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 
+from sqlalchemy.orm import Session
+
 from dicom_node.delivery import Destinations
 from dicom_node.peers import Peers
 from dicom_node.spool import Spool
@@ -33,11 +35,12 @@ from service.provision import Provision
 from service.pull import Puller
 from service.reaper import Reaper
 from service.reception import MB, open_mailbox, open_peers, open_pulls, open_signals
+from service.replay import rescore
 from service.retention import Retention
 from service.serving import Loaded, Serving
 from service.settings import Settings
 from service.shares import Shares
-from service.store import Store, configuration
+from service.store import Store, configuration, watches
 from service.store.embedded import EmbeddedDatabase
 from service.store.keeping import Ages
 from service.store.migrations import require
@@ -45,6 +48,8 @@ from service.stored import open_object_store, open_results, open_scratch
 from service.study import State
 from service.syslog import Receiver
 from service.triage import Triage
+from service.watching import ACTOR as WATCHER
+from service.watching import Watching
 from service.witness import Witness
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
@@ -116,15 +121,19 @@ def open_calibration(settings: Settings) -> SiteCalibration:
     return SiteCalibration(document=document, site=settings.site)
 
 
+def software() -> dict[str, str]:
+    """Versions of what shapes a result, our own too."""
+    # ONNX Runtime is asked itself: its package has another name where it is made for a GPU.
+    libraries = {name: version(name) for name in SHAPING}
+    return {"vigil": __version__, "onnxruntime": runtime.VERSION, **libraries}
+
+
 def config_digest(settings: Settings) -> str:
     """SHA-256 over everything besides the model that shapes a result."""
-    # Asked of itself: its package has another name where it is made for a GPU.
-    shaping = {"onnxruntime": runtime.VERSION, **{name: version(name) for name in SHAPING}}
     content = {
-        "vigil": __version__,
         "max_voxels": settings.max_voxels,
         "results": sorted(settings.result_kinds),
-        **shaping,
+        **software(),
     }
     calibrated = open_calibration(settings)
     if calibrated.document is not None:
@@ -200,6 +209,23 @@ def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
     )
 
 
+def open_watching(settings: Settings, store: Store) -> Watching:
+    """Return the loop that watches scanners for drift."""
+    active = active_model(settings)
+    calibrated, digest = open_calibration(settings), config_digest(settings)
+
+    def judge_again(session: Session, key: str) -> None:
+        model = active.identity()
+        document = calibrated.document
+        found = watches.withdrawn(
+            session, model.sha256, document.sha256 if document else model.calibration_sha256
+        )
+        admission = Admission(model_hash=lambda: model.sha256, config_digest=found.digest(digest))
+        rescore(session, key, actor=WATCHER, admission=admission)
+
+    return Watching(store=store, judge_again=judge_again)
+
+
 def open_witness(settings: Settings, store: Store) -> Witness:
     """Record that the node runs; return what writes the audit trail's head down outside of the database."""
     with store.transaction() as session:
@@ -273,6 +299,7 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
         memory=Shares(settings.memory_mb * MB),
         scratch_folder=settings.scratch_folder,
         calibrated=open_calibration(settings),
+        software=software(),
     )
 
 

@@ -23,7 +23,7 @@ class Message:
     told : Told or DriftAlarm
         About a study, or about a scanner.
     identity : Identity or None
-        Whom the study is about; None for a channel that does not name the patient, and where there is no study.
+        Whom the study is about; None for a channel that does not name the patient, or without a study.
     """
 
     message_id: str

@@ -37,7 +37,7 @@ class Withdrawn:
     groups : frozenset of str
         Keys of scanners.
     mark : str
-        Another one after every withdrawal and every end of one, for it shapes results; empty before the first.
+        Another one after every withdrawal and every end of one, for it shapes results; at first empty.
     """
 
     groups: frozenset[str] = frozenset()
@@ -52,6 +52,9 @@ class Withdrawn:
         if not self.mark:
             return config_digest
         return hashlib.sha256(f"{config_digest}\n{self.mark}".encode()).hexdigest()
+
+
+NOBODY = Withdrawn()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +148,7 @@ def withdrawn(session: Session, model_sha256: str, calibration_sha256: str) -> W
         .order_by(GroupWatchRow.group_key)
     ).all()
     if not rows:
-        return Withdrawn()
+        return NOBODY
     mark = json.dumps([(key, turns) for key, turns, _ in rows])
     return Withdrawn(
         groups=frozenset(key for key, _, is_withdrawn in rows if is_withdrawn),
@@ -284,7 +287,7 @@ def dismiss(session: Session, watch_id: int) -> ListedWatch:
         raise UnknownGroupError(UnknownGroupError.__doc__)
     before = _listed(row)
     state = GroupWatch.model_validate(row.state)
-    anew = GroupWatch.begin(state.group, state.calibration_sha256, {name: () for name in state.watches})
+    anew = GroupWatch.begin(state.group, state.calibration_sha256, dict.fromkeys(state.watches, ()))
     row.state = anew.model_dump(mode="json")
     row.alarmed_at, row.alarms, row.changed_number = None, [], None
     row.turns += 1
