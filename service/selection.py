@@ -70,6 +70,22 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a series is like whose images are far from those of its reference: it was not scored.
+
+    Attributes
+    ----------
+    group : Group
+        The narrowest of the series.
+    looks : dict of str to float
+        What its images are like (`models.appearance`).
+    """
+
+    group: Group
+    looks: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """A study's scores, or the coded reason why it has none.
 
@@ -88,6 +104,8 @@ class Verdict:
     measured : Measured or None
         With scores, and of a series that was refused for want of a reference alone: then there is a raw score
         and no percentile.
+    look : Look or None
+        Of a series that was refused because its images are far from those of its reference.
     """
 
     series: Series | None
@@ -97,6 +115,7 @@ class Verdict:
     detail: str
     notes: tuple[SeriesNote, ...]
     measured: Measured | None = None
+    look: Look | None = None
 
     @property
     def scoring_s(self) -> float:
@@ -111,6 +130,7 @@ class _Refusal:
     reason: Reason
     detail: str
     measured: Measured | None = None
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +213,7 @@ def judge(
         detail=furthest.detail,
         notes=_notes(every, refusals, scored=None),
         measured=furthest.measured,
+        look=furthest.look,
     )
 
 
@@ -200,11 +221,16 @@ class _RefusedError(Exception):
     """A series that is not scored, with the stage it reached."""
 
     def __init__(
-        self, stage: int, series: Series, error: NotAssessableError, measured: Measured | None = None
+        self,
+        stage: int,
+        series: Series,
+        error: NotAssessableError,
+        measured: Measured | None = None,
+        look: Look | None = None,
     ) -> None:
         super().__init__(error.reason.value)
         self.refusal = _Refusal(
-            stage=stage, series=series, reason=error.reason, detail=error.detail, measured=measured
+            stage=stage, series=series, reason=error.reason, detail=error.detail, measured=measured, look=look
         )
 
 
@@ -239,7 +265,7 @@ def _score(
         begun = time.monotonic()
         looks = appearance(volume)
         if reference is not None:
-            reference.check_looks(looks)
+            _check_looks(series, Look(group=group, looks=looks), reference)
             predictor = predictor.against(reference)
         scores = predictor.predict(volume)
     except NotAssessableError as error:  # of the reader (no volume) or of the model
@@ -267,6 +293,14 @@ def _reference(
     if is_withdrawn(group):
         raise NotAssessableError(Reason.DRIFTED, f"The images of {group.label} have changed.")
     return calibrated.reference(group, model_sha256)
+
+
+def _check_looks(series: Series, look: Look, reference: Reference) -> None:
+    """Refuse images that are far from those of the reference, and say what they are like: it may be drift."""
+    try:
+        reference.check_looks(dict(look.looks))
+    except NotAssessableError as error:
+        raise _RefusedError(2, series, error, look=look) from error
 
 
 def _notes(

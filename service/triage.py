@@ -45,6 +45,7 @@ CODES: dict[type[Exception], str] = {  # of errors that say what to do
     DeviceMemoryError: DEVICE_MEMORY,
     ServerRefusedError: SERVER_REFUSED,
 }
+COMPARED = {Reason.DRIFTED, Reason.UNLIKE_TRAINING}  # why a study has no percentile that was compared
 AWAY = (*DATABASE_AWAY, ServerAwayError, StorageAwayError)  # what no study can help
 VOXEL_BYTES = 24  # of a study's memory for each of its voxels, from reading to results
 PAUSE_S = 5.0  # before the second attempt; longer before each further one
@@ -143,7 +144,7 @@ class Triage:
             self._fail(job, ATTEMPTS_USED_UP, "every attempt ended the worker process")
         else:
             outcome = self._judge(job, predictor, withdrawn)
-            if outcome.reason == Reason.DRIFTED:  # it has no percentile, and this is whose it was
+            if outcome.reason in COMPARED:  # without a percentile, and this is with what
                 outcome = replace(outcome, values={**outcome.values, "calibration_hash": calibration_sha256})
             self._record(job, outcome, model)
 
@@ -253,6 +254,8 @@ class Triage:
                 "provider": measured.provider,
                 "preprocessing": measured.preprocessing,
             }
+        if verdict.look is not None:
+            columns |= {"group_key": verdict.look.group.key, "looks": dict(verdict.look.looks)}
         if verdict.scores is None or verdict.series is None or verdict.volume is None:
             return columns
         scores = verdict.scores

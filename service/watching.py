@@ -1,10 +1,11 @@
 """Watches every scanner for drift, study by study, and withdraws the percentile of one that has changed.
 
-All consecutive studies of a scanner are watched: those a model scored, with a percentile or without. Nothing
-that depends on a score may choose among them. A reader's verdict does, for what was highlighted is judged
-more often; so confirmed findings stay in. What the images are like is compared with the scanner's own
-reference studies. The scores are compared with them only where these were consecutive studies too: against
-normals chosen by hand every abnormal study is evidence. Else they are ranked among those watched before.
+All consecutive studies of a scanner are watched: those a model scored, with a percentile or without, and those
+that it did not score for their images are too far from the reference. Nothing that depends on a score may
+choose among them. A reader's verdict does, for what was highlighted is judged more often; so confirmed
+findings stay in. What the images are like is compared with the scanner's own reference studies. The scores
+are compared with them only where these were consecutive studies too: against normals chosen by hand every
+abnormal study is evidence. Else they are ranked among those watched before.
 """
 
 from collections.abc import Callable
@@ -22,10 +23,9 @@ from models.references import LEAST_LOOKS
 from service import announce
 from service.store import Store, audit, watches
 from service.store.reports import DriftAlarm
-from service.store.watches import Unwatched, Watched
+from service.store.watches import SCORE, Unwatched, Watched
 
 ACTOR = "node"
-SCORE = "score"
 AT_ONCE = 200  # studies of one transaction
 AGAIN_AT_ONCE = 50  # studies put back to the queue in one look
 CONSECUTIVE = frozenset({"commissioning", "received"})  # origins of calibrations whose studies nobody chose

@@ -21,6 +21,7 @@ from service.errors import TriageError
 from service.store.tables import CalibrationRow, GroupWatchRow, RevisionRow, ScoreRow, StudyRow, WatchedRow
 from service.study import Band, Whereabouts
 
+SCORE = "score"  # among what the images are like
 LOCK = 0x57_41_54_43_48  # "WATCH": one process watches at a time
 
 
@@ -191,7 +192,7 @@ def waiting(session: Session, *, limit: int) -> tuple[Unwatched, ...]:
             model_sha256=row.model_hash,
             calibration_sha256=row.calibration_hash,
             group=scanner_of(Group.model_validate_json(row.group_key)),
-            numbers={"score": row.study_score, **row.looks},
+            numbers=({} if row.study_score is None else {SCORE: row.study_score}) | row.looks,
         )
         for row in rows
     )
@@ -311,14 +312,14 @@ def count_withdrawn(session: Session, model_sha256: str, calibration_sha256: str
 def misjudged(session: Session, *, limit: int) -> tuple[str, ...]:
     """Keys of studies that stand otherwise than the watches say now, and can be scored again.
 
-    Ranked, seen by nobody, and from after the estimated change of a scanner whose percentile is withdrawn; or
-    without a percentile because of an alarm that was dismissed.
+    Seen by nobody, from after the estimated change of a scanner whose percentile is withdrawn, and ranked or
+    taken for another kind of image; or without a percentile because of an alarm that was dismissed.
     """
     score = aliased(ScoreRow)
-    is_ranked_in_error = (
+    is_of_the_changed = (
         GroupWatchRow.alarmed_at.is_not(None)
         & (WatchedRow.number >= GroupWatchRow.changed_number)
-        & (StudyRow.band == Band.RANKED)
+        & ((StudyRow.band == Band.RANKED) | (score.reason == Reason.UNLIKE_TRAINING))
         & StudyRow.seen_at.is_(None)
     )
     is_without_need = GroupWatchRow.alarmed_at.is_(None) & (score.reason == Reason.DRIFTED)
@@ -332,7 +333,7 @@ def misjudged(session: Session, *, limit: int) -> tuple[str, ...]:
                 GroupWatchRow.turns > 0,
                 StudyRow.bytes_are == Whereabouts.HERE,
                 StudyRow.ended_at.is_not(None),
-                is_ranked_in_error | is_without_need,
+                is_of_the_changed | is_without_need,
             )
             .order_by(StudyRow.id)
             .limit(limit)
