@@ -57,9 +57,14 @@ def wager(capital: NDArray[np.float64], p: ArrayLike) -> NDArray[np.float64]:
     p : float, shape (...)
         Uniform on (0, 1] while nothing changes.
     """
-    at = np.clip(np.asarray(p, dtype=np.float64), LEAST_P, 1 - LEAST_P)[..., None]
-    after = capital * _CONSTANT * at ** (_A - 1) * (1 - at) ** (_B - 1)
+    after = capital * _densities(p)
     return np.asarray((1 - MOVED) * after + MOVED * after.sum(axis=-1, keepdims=True) * _WEIGHTS)
+
+
+def _densities(p: ArrayLike) -> NDArray[np.float64]:
+    """Of every bet at ``p``; shape (..., bets)."""
+    at = np.clip(np.asarray(p, dtype=np.float64), LEAST_P, 1 - LEAST_P)[..., None]
+    return np.asarray(_CONSTANT * at ** (_A - 1) * (1 - at) ** (_B - 1))
 
 
 _A, _B = np.array(BETS).T
@@ -145,22 +150,21 @@ class Watch(_State):
     def changed_at(self) -> int | None:
         """Number of the study at which the change probably came; None while there is no alarm.
 
-        Where the capital was lowest before the alarm: what was won was won from there on, as in the
-        cumulative sum of Page (1954). Of a window that raised the alarm, its first study.
+        From there to the alarm one of the bets has won most: the change point of greatest likelihood (Page
+        1954). Of a window that raised the alarm, its first study.
         """
         if self.alarm_at is None:
             return None
         if self.alarm == "window":
             return self.alarm_at - WINDOW + 1
         first = self.seen - len(self.watched) + 1
-        pool, capital = list(self.reference), first_capital()
-        lowest, found = 1.0, first
-        for number, value in enumerate(self.watched[: self.alarm_at - first], start=first):
-            capital = wager(capital, online_p(pool, value, _tie(number, self.reference)))
+        pool, p_values = list(self.reference), []
+        for number, value in enumerate(self.watched[: self.alarm_at - first + 1], start=first):
+            p_values.append(online_p(pool, value, _tie(number, self.reference)))
             insort(pool, value)
-            if capital.sum() <= lowest:
-                lowest, found = float(capital.sum()), number + 1
-        return found
+        won = np.cumsum(np.log(_densities(p_values)), axis=0)
+        before = np.vstack([np.zeros(len(BETS)), won[:-1]])
+        return first + int(np.unravel_index((won[-1] - before).argmax(), won.shape)[0])
 
     def look(self, values: Sequence[float]) -> "Watch":
         """The watch after more studies, in the order of their acquisition.

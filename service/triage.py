@@ -19,22 +19,21 @@ from sqlalchemy.orm import Session
 from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
-from models.documents import SiteCalibration
 from models.errors import DeviceMemoryError, Reason, ServerAwayError, ServerRefusedError
 from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
 from models.scratch import Scratch
 from service import __version__, announce, engine, nifti
+from service.calibrations import InForce
 from service.engine import DATABASE_AWAY, Pool
 from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayError, StorageError
 from service.provision import Provision
-from service.selection import UNDOCUMENTED, Verdict, judge
+from service.selection import Verdict, judge
 from service.shares import Shares
 from service.store import Store, audit, jobs, packs, watches
 from service.store.jobs import InferenceJob, Outcome
 from service.store.maps import Curve, StoredMap
 from service.store.objects import ResultObjects
-from service.store.watches import NOBODY, Withdrawn
 from service.study import STUDY_DELETED, State
 
 ACTOR = "inference"
@@ -72,8 +71,8 @@ class Triage:
     objects : ResultObjects
         Where result objects are kept.
     models : Models
-    config_digest : str
-        Of everything besides the model that a result depends on, and besides which scanners have changed.
+    in_force : callable
+        Given a transaction and the hash of a model: what its studies are scored against.
     destinations : callable
         Kind of a result to the names of the peers that are sent it.
     max_voxels, attempts : int
@@ -85,8 +84,6 @@ class Triage:
         Of this process, in bytes.
     scratch_folder : Path
         Where the arrays of a study are kept that is larger than all of it.
-    calibrated : SiteCalibration
-        The site's own calibration, in place of the model's where it has a document.
     software : mapping of str to str
         Versions of what shapes a score, for the record.
     kinds : frozenset of ResultKind
@@ -97,14 +94,13 @@ class Triage:
     provision: Provision
     objects: ResultObjects
     models: Models
-    config_digest: str
+    in_force: Callable[[Session, str], InForce]
     destinations: Callable[[str], Sequence[str]]
     max_voxels: int
     attempts: int
     places: Shares
     memory: Shares
     scratch_folder: Path
-    calibrated: SiteCalibration = UNDOCUMENTED
     software: Mapping[str, str] = field(default_factory=dict)
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
     _begun: set[int] = field(default_factory=set)  # scores with an attempt in hand
@@ -127,15 +123,12 @@ class Triage:
 
     def _attempt(self, score_id: int, predictor: AnyPredictor) -> None:
         model = predictor.identity
-        document = self.calibrated.document
-        calibration_sha256 = document.sha256 if document else model.calibration_sha256
         with self.store.transaction() as session:
             job = jobs.begin(session, score_id)
             self._begun.add(score_id)
-            withdrawn = watches.withdrawn(session, model.sha256, calibration_sha256)
-        config_digest = withdrawn.digest(self.config_digest)
-        if job and (job.model_hash, job.config_digest) != (model.sha256, config_digest):
-            job = self._for_this_model(job, model, config_digest)
+            in_force = self.in_force(session, model.sha256)
+        if job and (job.model_hash, job.config_digest) != (model.sha256, in_force.config_digest):
+            job = self._for_this_model(job, model, in_force.config_digest)
         if job is None:
             return
         if job.is_deleted:
@@ -143,12 +136,14 @@ class Triage:
         elif job.attempt > self.attempts:  # it took every worker down with it
             self._fail(job, ATTEMPTS_USED_UP, "every attempt ended the worker process")
         else:
-            outcome = self._judge(job, predictor, withdrawn)
+            outcome = self._judge(job, predictor, in_force)
             if outcome.reason in COMPARED:  # without a percentile, and this is with what
-                outcome = replace(outcome, values={**outcome.values, "calibration_hash": calibration_sha256})
+                document = in_force.calibrated.document
+                compared = {"calibration_hash": document.sha256 if document else model.calibration_sha256}
+                outcome = replace(outcome, values={**outcome.values, **compared})
             self._record(job, outcome, model)
 
-    def _judge(self, job: InferenceJob, predictor: AnyPredictor, withdrawn: Withdrawn = NOBODY) -> Outcome:
+    def _judge(self, job: InferenceJob, predictor: AnyPredictor, in_force: InForce) -> Outcome:
         """Score the study, or say why not, and keep the result objects that say so."""
         begun = time.monotonic()
         with self.provision.of(job) as paths, ExitStack() as held:
@@ -165,8 +160,8 @@ class Triage:
                 predictor,
                 max_voxels=self.max_voxels,
                 reserve=reserve,
-                calibrated=self.calibrated,
-                is_withdrawn=withdrawn.holds,
+                calibrated=in_force.calibrated,
+                is_withdrawn=in_force.withdrawn.holds,
             )
             judged = time.monotonic()
             model = verdict.scores.model if verdict.scores else predictor.identity
@@ -351,7 +346,7 @@ class Triage:
     ) -> InferenceJob | None:
         """Return the job as one of our model; None where there is nothing left to do.
 
-        The model or the configuration changed since the job was made, by an upgrade or back by a rollback.
+        The model, its calibration or the configuration changed since the job was made, or changed back.
         """
         model_hash = model.sha256
         with self.store.transaction() as session:

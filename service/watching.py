@@ -1,8 +1,8 @@
 """Watches every scanner for drift, study by study, and withdraws the percentile of one that has changed.
 
-All consecutive studies of a scanner are watched: those a model scored, with a percentile or without, and those
-that it did not score for their images are too far from the reference. Nothing that depends on a score may
-choose among them. A reader's verdict does, for what was highlighted is judged more often; so confirmed
+All consecutive studies of a scanner are watched: those a model scored, with or without a percentile, and
+those it did not score because their images are too far from the reference. Nothing that depends on a score
+may choose among them. A reader's verdict does, for what was highlighted is judged more often; so confirmed
 findings stay in. What the images are like is compared with the scanner's own reference studies. The scores
 are compared with them only where these were consecutive studies too: against normals chosen by hand every
 abnormal study is evidence. Else they are ranked among those watched before.
@@ -24,11 +24,12 @@ from service import announce
 from service.store import Store, audit, watches
 from service.store.reports import DriftAlarm
 from service.store.watches import SCORE, Unwatched, Watched
+from service.study import Origin
 
 ACTOR = "node"
 AT_ONCE = 200  # studies of one transaction
 AGAIN_AT_ONCE = 50  # studies put back to the queue in one look
-CONSECUTIVE = frozenset({"commissioning", "received"})  # origins of calibrations whose studies nobody chose
+CONSECUTIVE = frozenset({Origin.COMMISSIONING, Origin.RECEIVED})  # their studies nobody chose
 
 log = structlog.get_logger(__name__)
 

@@ -48,12 +48,6 @@ class Withdrawn:
         """Whether a study of this group has no percentile now."""
         return scanner_of(group).key in self.groups
 
-    def digest(self, config_digest: str) -> str:
-        """The digest of a configuration, with this as a part of it."""
-        if not self.mark:
-            return config_digest
-        return hashlib.sha256(f"{config_digest}\n{self.mark}".encode()).hexdigest()
-
 
 NOBODY = Withdrawn()
 
@@ -137,15 +131,24 @@ def scanner_of(group: Group) -> Group:
     return group.model_copy(update={"age_band": None})
 
 
-def withdrawn(session: Session, model_sha256: str, calibration_sha256: str) -> Withdrawn:
-    """Whose percentile does not hold now. A worker asks it before it judges."""
+def withdrawn(session: Session, model_sha256: str, calibration_sha256: str | None) -> Withdrawn:
+    """Whose percentile does not hold now. A worker asks it before it judges.
+
+    Parameters
+    ----------
+    session : Session
+    model_sha256 : str
+    calibration_sha256 : str or None
+        Of the document in force; None: the artefact's own calibration serves.
+    """
+    is_in_force = (
+        GroupWatchRow.calibration_sha256.not_in(select(CalibrationRow.sha256))
+        if calibration_sha256 is None
+        else GroupWatchRow.calibration_sha256 == calibration_sha256
+    )
     rows = session.execute(
         select(GroupWatchRow.group_key, GroupWatchRow.turns, GroupWatchRow.alarmed_at.is_not(None))
-        .where(
-            GroupWatchRow.model_sha256 == model_sha256,
-            GroupWatchRow.calibration_sha256 == calibration_sha256,
-            GroupWatchRow.turns > 0,
-        )
+        .where(GroupWatchRow.model_sha256 == model_sha256, GroupWatchRow.turns > 0, is_in_force)
         .order_by(GroupWatchRow.group_key)
     ).all()
     if not rows:
@@ -302,11 +305,6 @@ def listed(session: Session) -> tuple[ListedWatch, ...]:
         select(GroupWatchRow).order_by(GroupWatchRow.alarmed_at.is_(None), GroupWatchRow.id.desc())
     )
     return tuple(_listed(row) for row in rows)
-
-
-def count_withdrawn(session: Session, model_sha256: str, calibration_sha256: str) -> int:
-    """Scanners whose percentile is withdrawn under what is in force."""
-    return len(withdrawn(session, model_sha256, calibration_sha256).groups)
 
 
 def misjudged(session: Session, *, limit: int) -> tuple[str, ...]:

@@ -1,55 +1,44 @@
 """A scanner is upgraded: through the real worker, from the alarm to the percentile that comes back."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom.dataset import FileDataset
-from sqlalchemy import func, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_node.kinds import ResultKind
 from dicom_node.spool import Spool
 from models.artefact import load_artefact
-from models.documents import CalibrationDocument, ReferenceStudy, SiteCalibration, strata_of
-from models.drift import GroupWatch
+from models.documents import CalibrationDocument, ReferenceStudy, strata_of
 from models.groups import Group
 from models.predictor import AnyPredictor, load_predictor
-from service import announce, watching
 from service.admission import Admission
+from service.calibrations import Calibrations
 from service.provision import Provision
 from service.replay import rescore
 from service.selection import judge
 from service.shares import Shares
-from service.store import Store, audit, jobs, outbox, studies, watches
+from service.store import Store, audit, calibrations, jobs, studies, watches
 from service.store.objects import ResultFolder
-from service.store.reports import DriftAlarm
 from service.store.tables import (
     AuditRow,
-    CalibrationRow,
-    GroupWatchRow,
-    MessageRow,
-    RevisionRow,
-    ScoreRow,
     StudyRow,
-    WatchedRow,
 )
-from service.store.watches import UnknownGroupError
-from service.study import Band, State
+from service.study import Band, Origin, State
 from service.triage import Triage
-from service.watching import Watching, reference_of
+from service.watching import Watching
 from tests.fakes import FixedModel
 from tests.phantoms import Phantom, set_pixels, write
 from tests.picture_models import write_artefact
-from tests.seeds import MORNING, Seed, plant
 from tests.service.test_studies import NOON, arrival
 
 pytestmark = pytest.mark.postgres
 
 SECRET = b"s" * 32
-DIGEST = "c" * 64
 SCANNER = Group(
     modality="MR",
     body_part="unstated",
@@ -85,10 +74,10 @@ class Hospital:
     store: Store
     folder: Path
     predictor: AnyPredictor
-    calibrated: SiteCalibration = field(default_factory=SiteCalibration)
+    calibrations: Calibrations = field(default_factory=lambda: Calibrations(site="north"))
     made: int = 0
 
-    def reference(self, noise: float, count: int = 30) -> list[ReferenceStudy]:
+    def reference(self, noise: float, count: int = 80) -> list[ReferenceStudy]:
         """Studies of the scanner as a calibration takes them."""
         found = []
         for number in range(count):
@@ -112,26 +101,8 @@ class Hospital:
             strata=strata_of(self.reference(noise)),
         )
         with self.store.transaction() as session:
-            session.execute(update(CalibrationRow).values(state="retired"))
-            session.add(
-                CalibrationRow(
-                    sha256=document.sha256,
-                    version=1,
-                    model_sha256=document.model_sha256,
-                    document=document.model_dump(mode="json"),
-                    state="accepted",
-                    origin="commissioning",
-                    author=document.author,
-                    reason=document.reason,
-                    decided_at=NOON,
-                    decided_by="admin",
-                )
-            )
-        self.calibrated = SiteCalibration(document=document, site="north")
-
-    @property
-    def digest(self) -> str:
-        return self.calibrated.document.sha256 if self.calibrated.document else DIGEST
+            kept = calibrations.propose(session, document, origin=Origin.COMMISSIONING, actor="admin")
+            calibrations.accept(session, kept.id, actor="admin")
 
     @property
     def triage(self) -> Triage:
@@ -140,14 +111,13 @@ class Hospital:
             provision=Provision(spool_folder=self.folder / "spool"),
             objects=ResultFolder(self.folder / "results"),
             models=FixedModel(self.predictor),
-            config_digest=self.digest,
+            in_force=self.calibrations.in_force,
             destinations=lambda _: (),
             max_voxels=1 << 20,
             attempts=3,
             places=Shares(1),
             memory=Shares(1 << 30),
             scratch_folder=self.folder / "scratch",
-            calibrated=self.calibrated,
             kinds=frozenset({ResultKind.REPORT}),
         )
 
@@ -167,8 +137,7 @@ class Hospital:
             studies.register(session, kept.study_key, [arrival(name) for name in files])
             revision = studies.complete(session, kept.study_key, completed_by="quiet_period", now=NOON)
             assert revision is not None
-            model = self.predictor.identity.sha256
-            jobs.queue(session, revision.id, model_hash=model, config_digest=self.digest, run_at=NOON)
+            self.admission.admit(session, kept.study_key, revision, completed_by="quiet_period", now=NOON)
         self.work()
         return kept.study_key
 
@@ -179,13 +148,16 @@ class Hospital:
         for score_id in waiting:
             self.triage.run(score_id)
 
+    @property
+    def admission(self) -> Admission:
+        return Admission(
+            model_hash=lambda: self.predictor.identity.sha256,
+            config_digest=self.calibrations.config_digest,
+        )
+
     def judge_again(self, session: Session, key: str) -> None:
         """As the node wires it."""
-        model, document = self.predictor.identity.sha256, self.digest
-        digest = watches.withdrawn(session, model, document).digest(self.digest)
-        rescore(
-            session, key, actor="node", admission=Admission(model_hash=lambda: model, config_digest=digest)
-        )
+        rescore(session, key, actor="node", admission=self.admission)
 
     def watch(self) -> None:
         """The loop looks."""
@@ -198,9 +170,7 @@ class Hospital:
     def watched(self) -> watches.ListedWatch:
         """The watch of what is in force."""
         with self.store.transaction() as session:
-            return next(
-                one for one in watches.listed(session) if one.calibration_sha256 == self.digest
-            )
+            return max(watches.listed(session), key=lambda one: one.id)
 
 
 @pytest.fixture
