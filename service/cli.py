@@ -18,6 +18,7 @@ from service import orders_cli
 from service.audit_cli import audit_app
 from service.calibration_cli import calibrate_model, show_coverage
 from service.db_cli import db_app
+from service.drift_cli import drift_app
 from service.errors import TriageError
 from service.messages_cli import messages_app
 from service.models_cli import models_app
@@ -44,6 +45,7 @@ app = typer.Typer(
 app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
+app.add_typer(drift_app, name="drift")
 app.add_typer(messages_app, name="messages")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
@@ -149,6 +151,7 @@ def node(
                         "retention": lambda: wiring.open_retention(settings, store, spool),
                         "watching": lambda: wiring.open_watching(settings, store),
                         "witness": lambda: wiring.open_witness(settings, store),
+                        "commissioning": lambda: wiring.open_commissioning(settings, store),
                         **({"audit export": tell} if settings.audit_syslog is not None else {}),
                     },
                     stop,

@@ -3,9 +3,9 @@
 All consecutive studies of a scanner are watched: those a model scored, with or without a percentile, and
 those it did not score because their images are too far from the reference. Nothing that depends on a score
 may choose among them. A reader's verdict does, for what was highlighted is judged more often; so confirmed
-findings stay in. What the images are like is compared with the scanner's own reference studies. The scores
-are compared with them only where these were consecutive studies too: against normals chosen by hand every
-abnormal study is evidence. Else they are ranked among those watched before.
+findings stay in. What the images are like is compared with the scanner's own reference studies, for a finding
+hardly moves it. The scores are ranked among those watched before: a reference leaves findings out, and
+against it every abnormal study of a hospital would be evidence.
 """
 
 from collections.abc import Callable
@@ -23,13 +23,11 @@ from models.references import LEAST_LOOKS
 from service import announce
 from service.store import Store, audit, watches
 from service.store.reports import DriftAlarm
-from service.store.watches import SCORE, Unwatched, Watched
-from service.study import Origin
+from service.store.watches import SCORE, ListedWatch, Unwatched, Watched
 
 ACTOR = "node"
 AT_ONCE = 200  # studies of one transaction
 AGAIN_AT_ONCE = 50  # studies put back to the queue in one look
-CONSECUTIVE = frozenset({Origin.COMMISSIONING, Origin.RECEIVED})  # their studies nobody chose
 
 log = structlog.get_logger(__name__)
 
@@ -93,15 +91,36 @@ class Watching:
             return watches.misjudged(session, limit=AGAIN_AT_ONCE)
 
 
-def reference_of(document: CalibrationDocument | None, origin: str, scanner: Group) -> dict[str, list[float]]:
+def dismiss(session: Session, watch_id: int, *, actor: str, reason: str) -> ListedWatch:
+    """Give a percentile back after a false alarm, on record with who and why; return the watch as it was.
+
+    Raises
+    ------
+    UnknownGroupError
+        If there is no such watch, or its percentile is not withdrawn.
+    """
+    before = watches.dismiss(session, watch_id)
+    audit.append(
+        session,
+        "drift.dismissed",
+        actor=actor,
+        group=before.group,
+        alarms=list(before.alarms),
+        studies=before.seen,
+        reason=reason,
+        model_hash=before.model_sha256,
+        calibration_hash=before.calibration_sha256,
+    )
+    return before
+
+
+def reference_of(document: CalibrationDocument | None, scanner: Group) -> dict[str, list[float]]:
     """What the numbers of a scanner's studies are compared with: its own reference studies, or nothing.
 
     Parameters
     ----------
     document : CalibrationDocument or None
         None: the artefact's own calibration, whose studies came from elsewhere.
-    origin : str
-        How its studies were chosen.
     scanner : Group
 
     Returns
@@ -113,8 +132,6 @@ def reference_of(document: CalibrationDocument | None, origin: str, scanner: Gro
     own = [one for one in document.strata if scanner.holds(one.group)] if document else []
     if sum(len(one.scores) for one in own) < LEAST_LOOKS:
         return found
-    if origin in CONSECUTIVE:
-        found[SCORE] = [value for one in own for value in one.scores]
     for name in NAMES:
         if all(name in one.looks for one in own):
             found[name] = [value for one in own for value in one.looks[name]]
@@ -125,10 +142,8 @@ def _opened(session: Session, study: Unwatched) -> Watched:
     found = watches.find(session, study.of)
     if found is not None:
         return found
-    document, origin = watches.calibration_of(session, study.calibration_sha256)
-    state = GroupWatch.begin(
-        study.group.label, study.calibration_sha256, reference_of(document, origin, study.group)
-    )
+    reference = reference_of(watches.document_of(session, study.calibration_sha256), study.group)
+    state = GroupWatch.begin(study.group.label, study.calibration_sha256, reference)
     return watches.begin(session, study.of, state)
 
 

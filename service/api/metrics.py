@@ -25,12 +25,13 @@ from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.audit_export import NAME
-from service.store import harm, outbox, packs, trail
+from service.store import harm, outbox, packs, trail, watches
 from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
 
 MB = 1024 * 1024
+MOST_SCANNERS = 200  # headers name them, and anybody may write those
 MEASURED_S = 60.0  # a measurement of the order serves for so long
 
 router = APIRouter(
@@ -130,6 +131,7 @@ class _Census(Collector):
             seen = beats(session)
             untold = None if self._parts.settings.audit_syslog is None else trail.lag(session, NAME)
             messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
+            scanners = watches.listed(session)[:MOST_SCANNERS]
             order = self._recent_harm.read(session, longest_unread_s=self._parts.settings.longest_unread_s)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
@@ -170,6 +172,12 @@ class _Census(Collector):
         )
         overdue = {(): float(order.overdue)}
         yield _gauge("vigil_overdue_studies", "Studies that no reader saw within the age limit.", overdue)
+        evidence = {(one.group,): one.evidence for one in scanners if one.alarmed_at is None}
+        meaning = "How near a scanner is to a drift alarm, by its newest watch: 1 raises it."
+        yield _gauge("vigil_drift_evidence", meaning, evidence, "group")
+        alarms = {(one.group,): float(one.alarmed_at is not None) for one in reversed(scanners)}
+        meaning = "1 if a scanner's percentile is withdrawn, for its images have changed."
+        yield _gauge("vigil_drift_alarm", meaning, alarms, "group")
         head = {(): float(census.audit_number)}
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
 

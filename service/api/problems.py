@@ -31,6 +31,7 @@ from service.store.answers import KeyReusedError, TooManyKeysError
 from service.store.calibrations import (
     CalibrationDecidedError,
     CalibrationKnownError,
+    CalibrationStaleError,
     UnknownCalibrationError,
 )
 from service.store.feedback import (
@@ -103,6 +104,7 @@ _STANDARD: Mapping[int, tuple[str, str, str]] = {
 _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     CalibrationDecidedError: (HTTPStatus.CONFLICT, "calibration-decided"),
     CalibrationKnownError: (HTTPStatus.CONFLICT, "calibration-known"),
+    CalibrationStaleError: (HTTPStatus.CONFLICT, "calibration-stale"),
     ConflictError: (HTTPStatus.PRECONDITION_FAILED, "changed-since"),
     ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
     ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),

@@ -46,7 +46,7 @@ class Withdrawn:
 
     def holds(self, group: Group) -> bool:
         """Whether a study of this group has no percentile now."""
-        return scanner_of(group).key in self.groups
+        return group.scanner.key in self.groups
 
 
 NOBODY = Withdrawn()
@@ -126,11 +126,6 @@ class ListedWatch:
     studies_since_change: int
 
 
-def scanner_of(group: Group) -> Group:
-    """The scanner, protocol and body part of a study: what changes together, whatever the age."""
-    return group.model_copy(update={"age_band": None})
-
-
 def withdrawn(session: Session, model_sha256: str, calibration_sha256: str | None) -> Withdrawn:
     """Whose percentile does not hold now. A worker asks it before it judges.
 
@@ -194,7 +189,7 @@ def waiting(session: Session, *, limit: int) -> tuple[Unwatched, ...]:
             study_id=row.study_id,
             model_sha256=row.model_hash,
             calibration_sha256=row.calibration_hash,
-            group=scanner_of(Group.model_validate_json(row.group_key)),
+            group=Group.model_validate_json(row.group_key).scanner,
             numbers=({} if row.study_score is None else {SCORE: row.study_score}) | row.looks,
         )
         for row in rows
@@ -214,10 +209,10 @@ def find(session: Session, of: tuple[str, str, str]) -> Watched | None:
     return _watched(row) if row else None
 
 
-def calibration_of(session: Session, sha256: str) -> tuple[CalibrationDocument | None, str]:
-    """A document and how its studies were chosen; None and nothing for the calibration of an artefact."""
-    row = session.scalar(select(CalibrationRow).where(CalibrationRow.sha256 == sha256))
-    return (CalibrationDocument.model_validate(row.document), row.origin) if row else (None, "")
+def document_of(session: Session, sha256: str) -> CalibrationDocument | None:
+    """A calibration document; None for the calibration that an artefact brought."""
+    found = session.scalar(select(CalibrationRow.document).where(CalibrationRow.sha256 == sha256))
+    return None if found is None else CalibrationDocument.model_validate(found)
 
 
 def begin(session: Session, of: tuple[str, str, str], state: GroupWatch) -> Watched:

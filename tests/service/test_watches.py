@@ -16,8 +16,7 @@ from service.store import Store, outbox, watches
 from service.store.reports import DriftAlarm
 from service.store.tables import AuditRow, GroupWatchRow, MessageRow, ScoreRow, StudyRow, WatchedRow
 from service.store.watches import UnknownGroupError
-from service.study import Origin
-from service.watching import Watching, reference_of
+from service.watching import Watching, dismiss, reference_of
 from tests.seeds import MORNING, Seed, plant
 
 pytestmark = pytest.mark.postgres
@@ -166,11 +165,13 @@ def test_a_false_alarm_is_dismissed_and_the_watch_begins_anew(alarmed: Store) ->
     before = the_watch(alarmed)
     with alarmed.transaction() as session:
         mark = watches.withdrawn(session, before.model_sha256, None).mark
-        assert watches.dismiss(session, before.id) == before
+        assert dismiss(session, before.id, actor="ada", reason="a new coil") == before
     with alarmed.transaction() as session:
         now = watches.withdrawn(session, before.model_sha256, None)
         with pytest.raises(UnknownGroupError):
-            watches.dismiss(session, before.id)
+            dismiss(session, before.id, actor="ada", reason="again")
+        (event,) = session.scalars(select(AuditRow).where(AuditRow.action == "drift.dismissed")).all()
+    assert (event.actor, event.detail["reason"], event.detail["alarms"]) == ("ada", "a new coil", ["noise"])
     judged: list[str] = []
 
     planted(alarmed, count=20, first=80, noise=0.04)  # as noisy as it is now
@@ -183,31 +184,27 @@ def test_a_false_alarm_is_dismissed_and_the_watch_begins_anew(alarmed: Store) ->
     assert judged == []
 
 
-def test_images_are_compared_with_the_scanner_s_own_reference_and_scores_with_consecutive_ones() -> None:
+def test_images_are_compared_with_the_scanner_s_own_reference_and_scores_with_those_before() -> None:
     own = [
         ReferenceStudy(group=SCANNER, score=float(number), looks={"noise": 0.1 * number})
         for number in range(20)
     ]
-    other = [
-        replace(study, group=SCANNER.model_copy(update={"manufacturer": "OTHER"}), score=99.0)
-        for study in own
-    ]
+    elsewhere = SCANNER.model_copy(update={"manufacturer": "OTHER"})
     document = CalibrationDocument(
         version=1,
         model_sha256="a" * 64,
         made_on=date(2026, 3, 4),
         author="a physicist",
         reason="test",
-        strata=strata_of([*own, *other]),
+        strata=strata_of([*own, *(replace(study, group=elsewhere, looks={"noise": 9.0}) for study in own)]),
     )
-    scanner = watches.scanner_of(SCANNER)
 
-    chosen = reference_of(document, Origin.FOLDER, scanner)
-    consecutive = reference_of(document, Origin.COMMISSIONING, scanner)
-    unknown = reference_of(document, Origin.COMMISSIONING, scanner.model_copy(update={"model_name": "NEW"}))
+    found = reference_of(document, SCANNER.scanner)
+    unknown = reference_of(document, elsewhere.model_copy(update={"site": "south"}))
 
-    assert len(chosen["noise"]) == 20
-    assert chosen["score"] == []
-    assert consecutive["score"] == [float(number) for number in range(20)]
-    assert set(map(len, unknown.values())) == {0}
-    assert set(map(len, reference_of(None, "", scanner).values())) == {0}
+    assert found["noise"] == [0.1 * number for number in range(20)]
+    assert found["score"] == []
+    assert set(map(len, reference_of(document, elsewhere.model_copy(update={"site": "south"})).values())) == {
+        0
+    }
+    assert set(map(len, reference_of(None, SCANNER.scanner).values())) == {0}
