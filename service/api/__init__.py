@@ -33,6 +33,7 @@ from service.api import (
     workitems,
     worklist,
 )
+from service.api import calibrations as deciding
 from service.api.callers import require
 from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
@@ -49,6 +50,7 @@ from service.store.objects import LocalObjects, Unchecked
 from service.volumes import Volumes
 from service.web import Pages
 from service.web.listing import Access, Listing
+from service.web.scanners import ScannersPage
 
 
 class Application(FastAPI):
@@ -159,6 +161,7 @@ def create_app(
         reading.router,
         reading.shown,
         operating.router,
+        deciding.router,
         resources.router,
         people.router,
         dicomweb.router,
@@ -178,6 +181,16 @@ def create_app(
                 operate=Depends(require(Permission.OPERATE)),
                 strict=Depends(refuse_unknown_parameters),
             )
+        ),
+        ScannersPage(
+            store=store,
+            settings=settings,
+            page=pages.page,
+            model=lambda: parts.model_now,
+            calibrations=calibrations,
+            reference=reference or tuple,
+        ).router(
+            operate=Depends(require(Permission.OPERATE)), administer=Depends(require(Permission.ADMINISTER))
         ),
         signin.router(pages.page),
         single.router(pages.page),

@@ -193,6 +193,16 @@ def too_many_requests(wait_s: int) -> ProblemError:
     )
 
 
+def no_model() -> ProblemError:
+    """Nobody told us what studies are scored with."""
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "no-model",
+        "This server does not know which model is in service.",
+        "Start it by `vigil api` or `vigil up`, with a model activated.",
+    )
+
+
 def too_many_watchers() -> ProblemError:
     """More pages watch the list than this process can tell of changes."""
     return ProblemError(
