@@ -9,11 +9,11 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import exists, select, text, update
+from sqlalchemy import ColumnElement, exists, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
-from models.documents import CalibrationDocument
+from models.documents import CalibrationDocument, Stratum
 from models.drift import GroupWatch
 from models.errors import Reason
 from models.groups import Group
@@ -136,14 +136,9 @@ def withdrawn(session: Session, model_sha256: str, calibration_sha256: str | Non
     calibration_sha256 : str or None
         Of the document in force; None: the artefact's own calibration serves.
     """
-    is_in_force = (
-        GroupWatchRow.calibration_sha256.not_in(select(CalibrationRow.sha256))
-        if calibration_sha256 is None
-        else GroupWatchRow.calibration_sha256 == calibration_sha256
-    )
     rows = session.execute(
         select(GroupWatchRow.group_key, GroupWatchRow.turns, GroupWatchRow.alarmed_at.is_not(None))
-        .where(GroupWatchRow.model_sha256 == model_sha256, GroupWatchRow.turns > 0, is_in_force)
+        .where(*_under(model_sha256, calibration_sha256), GroupWatchRow.turns > 0)
         .order_by(GroupWatchRow.group_key)
     ).all()
     if not rows:
@@ -300,6 +295,57 @@ def listed(session: Session) -> tuple[ListedWatch, ...]:
         select(GroupWatchRow).order_by(GroupWatchRow.alarmed_at.is_(None), GroupWatchRow.id.desc())
     )
     return tuple(_listed(row) for row in rows)
+
+
+def under(
+    session: Session, model_sha256: str, calibration_sha256: str | None, *, limit: int
+) -> tuple[ListedWatch, ...]:
+    """Watches of what is in force, one a scanner: withdrawn ones first, then the busiest."""
+    rows = session.scalars(
+        select(GroupWatchRow)
+        .where(*_under(model_sha256, calibration_sha256))
+        .order_by(GroupWatchRow.alarmed_at.is_(None), GroupWatchRow.seen.desc(), GroupWatchRow.id)
+        .limit(limit)
+    )
+    return tuple(_listed(row) for row in rows)
+
+
+def _under(model_sha256: str, calibration_sha256: str | None) -> tuple[ColumnElement[bool], ...]:
+    """Of a model and a document; without one, of the calibration that the model brought."""
+    return (
+        GroupWatchRow.model_sha256 == model_sha256,
+        GroupWatchRow.calibration_sha256.not_in(select(CalibrationRow.sha256))
+        if calibration_sha256 is None
+        else GroupWatchRow.calibration_sha256 == calibration_sha256,
+    )
+
+
+def carry_over(session: Session, model_sha256: str, before: str | None, now: str) -> None:
+    """Go on watching scanners whose own reference is the same in the document that is in force now.
+
+    One scanner was commissioned; what is known of the others holds, their alarms too.
+
+    Parameters
+    ----------
+    session : Session
+    model_sha256 : str
+    before, now : str
+        Hashes of the documents; None: the model's own calibration served, and every watch begins anew.
+    """
+    old, new = (None if sha256 is None else document_of(session, sha256) for sha256 in (before, now))
+    if old is None or new is None:
+        return
+    for row in session.scalars(select(GroupWatchRow).where(*_under(model_sha256, before))):
+        scanner = Group.model_validate_json(row.group_key)
+        if _own(old, scanner) == _own(new, scanner):
+            state = GroupWatch.model_validate(row.state).model_copy(update={"calibration_sha256": now})
+            row.calibration_sha256, row.state = now, state.model_dump(mode="json")
+    session.flush()
+
+
+def _own(document: CalibrationDocument, scanner: Group) -> list[Stratum]:
+    """Reference studies of the scanner itself."""
+    return [stratum for stratum in document.strata if scanner.holds(stratum.group)]
 
 
 def misjudged(session: Session, *, limit: int) -> tuple[str, ...]:

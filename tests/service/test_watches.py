@@ -12,12 +12,13 @@ from models.documents import CalibrationDocument, ReferenceStudy, strata_of
 from models.drift import GroupWatch
 from models.groups import Group
 from service import watching
-from service.store import Store, outbox, watches
+from service.store import Store, calibrations, outbox, watches
 from service.store.reports import DriftAlarm
 from service.store.tables import AuditRow, GroupWatchRow, MessageRow, ScoreRow, StudyRow, WatchedRow
 from service.store.watches import UnknownGroupError
+from service.study import Origin
 from service.watching import Watching, dismiss, reference_of
-from tests.seeds import MORNING, Seed, plant
+from tests.seeds import MODEL_SHA256, MORNING, Seed, plant, plant_watch
 
 pytestmark = pytest.mark.postgres
 
@@ -204,7 +205,46 @@ def test_images_are_compared_with_the_scanner_s_own_reference_and_scores_with_th
 
     assert found["noise"] == [0.1 * number for number in range(20)]
     assert found["score"] == []
-    assert set(map(len, reference_of(document, elsewhere.model_copy(update={"site": "south"})).values())) == {
-        0
-    }
+    assert set(map(len, unknown.values())) == {0}
     assert set(map(len, reference_of(None, SCANNER.scanner).values())) == {0}
+
+
+def test_a_watch_goes_on_where_a_new_document_leaves_a_scanner_as_it_was(store: Store) -> None:
+    other = SCANNER.model_copy(update={"model_name": "TWO"})
+
+    def documented(version: int, scores: dict[Group, float]) -> CalibrationDocument:
+        studies = [ReferenceStudy(group=group, score=score) for group, score in scores.items()]
+        return CalibrationDocument(
+            version=version,
+            model_sha256=MODEL_SHA256,
+            made_on=date(2026, 3, version),
+            author="a physicist",
+            reason="test",
+            strata=strata_of(studies),
+        )
+
+    def accept(document: CalibrationDocument) -> int:
+        with store.transaction() as session:
+            kept = calibrations.propose(session, document, origin=Origin.FILE, actor="ada")
+            return calibrations.accept(session, kept.id, actor="ada").id
+
+    def gone(document: CalibrationDocument) -> set[str | None]:
+        with store.transaction() as session:
+            found = watches.withdrawn(session, MODEL_SHA256, document.sha256)
+        return {group.model_name for group in (SCANNER, other) if found.holds(group)}
+
+    first = documented(1, {SCANNER: 1.0, other: 2.0})
+    accept(first)
+    with store.transaction() as session:
+        for group in (SCANNER, other):
+            row = session.get_one(GroupWatchRow, plant_watch(session, group, alarmed_at=MORNING))
+            row.calibration_sha256 = first.sha256
+    assert gone(first) == {"ONE", "TWO"}
+
+    second = documented(2, {SCANNER: 1.5, other: 2.0})  # ONE was commissioned
+    decided = accept(second)
+    assert gone(second) == {"TWO"}
+
+    with store.transaction() as session:
+        calibrations.retire(session, decided, actor="ada")
+    assert gone(first) == {"ONE", "TWO"}
