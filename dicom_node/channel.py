@@ -29,9 +29,10 @@ class Event(StrEnum):
     FAILED = "study.failed"
     SUPERSEDED = "study.superseded"  # images came after it ended: what was told holds no longer
     DELIVERED = "result.delivered"
+    DRIFTED = "scanner.drifted"  # its images have changed: its studies have no percentile any more
 
 
-OF_STUDIES = frozenset(Event) - {Event.DELIVERED}
+OF_STUDIES = frozenset(Event) - {Event.DELIVERED, Event.DRIFTED}
 
 
 class _Channel(Profile):
@@ -129,8 +130,8 @@ class FhirChannel(WebChannel):
     def _is_let_in_one_way(self) -> Self:
         if self.authorization is not None and self.oauth is not None:
             raise ValueError("takes authorization or oauth, not both")
-        if Event.DELIVERED in self.events:
-            raise ValueError("FHIR has no resource for result.delivered")
+        if untold := self.events - OF_STUDIES:
+            raise ValueError(f"FHIR has no resource for {', '.join(sorted(untold))}")
         return self
 
 
@@ -175,8 +176,8 @@ class Hl7Channel(_Channel):
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:
-        if Event.DELIVERED in self.events:
-            raise ValueError("HL7 has no message for result.delivered")
+        if untold := self.events - OF_STUDIES:
+            raise ValueError(f"HL7 has no message for {', '.join(sorted(untold))}")
         if Hl7Role.RESULTS in self.roles and (self.port is None or "/" in self.host):
             raise ValueError("a channel that is sent results needs one host and a port")
         return self

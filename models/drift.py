@@ -10,12 +10,14 @@ small share of the capital moves between them at every step, so that it is there
 (fixed share: Herbster, Warmuth 1998; conformal "simple jumper": Vovk et al. 2021).
 
 The studies must be watched for a reason that is not their score: all consecutive ones, or those reported
-normal. The reference must be of the same kind.
+normal. The reference must be of the same kind: where it holds normals alone and the studies watched do not,
+every abnormal one is evidence. Without a reference the studies are ranked among those watched before them,
+which is as exact and sees a change as soon as there is something to compare with.
 """
 
 import hashlib
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
 
 import numpy as np
@@ -55,9 +57,14 @@ def wager(capital: NDArray[np.float64], p: ArrayLike) -> NDArray[np.float64]:
     p : float, shape (...)
         Uniform on (0, 1] while nothing changes.
     """
-    at = np.clip(np.asarray(p, dtype=np.float64), LEAST_P, 1 - LEAST_P)[..., None]
-    after = capital * _CONSTANT * at ** (_A - 1) * (1 - at) ** (_B - 1)
+    after = capital * _densities(p)
     return np.asarray((1 - MOVED) * after + MOVED * after.sum(axis=-1, keepdims=True) * _WEIGHTS)
+
+
+def _densities(p: ArrayLike) -> NDArray[np.float64]:
+    """Of every bet at ``p``; shape (..., bets)."""
+    at = np.clip(np.asarray(p, dtype=np.float64), LEAST_P, 1 - LEAST_P)[..., None]
+    return np.asarray(_CONSTANT * at ** (_A - 1) * (1 - at) ** (_B - 1))
 
 
 _A, _B = np.array(BETS).T
@@ -90,7 +97,7 @@ class Watch(_State):
     Attributes
     ----------
     reference : tuple of float
-        Of the reference studies, ascending.
+        Of the reference studies, ascending; empty: the studies watched before speak alone.
     watched : tuple of float
         Of the studies since the watch began, oldest first.
     capital : tuple of float
@@ -111,7 +118,7 @@ class Watch(_State):
         Studies in all, those of earlier epochs too.
     """
 
-    reference: Annotated[tuple[float, ...], Field(min_length=1)]
+    reference: tuple[float, ...] = ()
     watched: tuple[float, ...] = ()
     capital: tuple[float, ...] = tuple(_WEIGHTS.tolist())
     highest: float = 1.0
@@ -129,7 +136,7 @@ class Watch(_State):
         Parameters
         ----------
         reference : sequence of float
-            Any order.
+            Any order; may be empty.
         alpha : float
         """
         return cls(reference=tuple(sorted(reference)), alpha=alpha)
@@ -138,6 +145,26 @@ class Watch(_State):
     def evidence(self) -> float:
         """The martingale: how many times its first capital the betting has won."""
         return float(sum(self.capital))
+
+    @property
+    def changed_at(self) -> int | None:
+        """Number of the study at which the change probably came; None while there is no alarm.
+
+        From there to the alarm one of the bets has won most: the change point of greatest likelihood (Page
+        1954). Of a window that raised the alarm, its first study.
+        """
+        if self.alarm_at is None:
+            return None
+        if self.alarm == "window":
+            return self.alarm_at - WINDOW + 1
+        first = self.seen - len(self.watched) + 1
+        pool, p_values = list(self.reference), []
+        for number, value in enumerate(self.watched[: self.alarm_at - first + 1], start=first):
+            p_values.append(online_p(pool, value, _tie(number, self.reference)))
+            insort(pool, value)
+        won = np.cumsum(np.log(_densities(p_values)), axis=0)
+        before = np.vstack([np.zeros(len(BETS)), won[:-1]])
+        return first + int(np.unravel_index((won[-1] - before).argmax(), won.shape)[0])
 
     def look(self, values: Sequence[float]) -> "Watch":
         """The watch after more studies, in the order of their acquisition.
@@ -169,7 +196,7 @@ class Watch(_State):
                 alarm_at, alarm = number, "martingale"
             if len(watched) % WINDOW == 0:
                 windows += 1
-                p = float(ks_2samp(watched[-WINDOW:], self.reference).pvalue)
+                p = self._window_p(watched)
                 least = min(least, p)
                 if alarm_at is None and p <= WINDOW_ALPHA:
                     alarm_at, alarm = number, "window"
@@ -186,6 +213,12 @@ class Watch(_State):
             }
         )
         return after._renewed() if len(watched) >= MOST_WATCHED and alarm_at is None else after  # noqa: SLF001
+
+    def _window_p(self, watched: Sequence[float]) -> float:
+        """Of the newest window against the reference, or against the first window where that says more."""
+        if len(self.reference) >= WINDOW:
+            return float(ks_2samp(watched[-WINDOW:], self.reference).pvalue)
+        return float(ks_2samp(watched[-WINDOW:], watched[:WINDOW]).pvalue)
 
     def _renewed(self) -> "Watch":
         """The next epoch: the same reference, a new capital, nothing watched yet."""
@@ -216,7 +249,7 @@ class GroupWatch(_State):
         cls,
         group: str,
         calibration_sha256: str,
-        reference: dict[str, Sequence[float]],
+        reference: Mapping[str, Sequence[float]],
         *,
         alpha: float = ALPHA,
     ) -> Self:
@@ -226,7 +259,7 @@ class GroupWatch(_State):
         ----------
         group, calibration_sha256 : str
         reference : dict of str to sequence of float
-            Of the reference studies, by name of the number.
+            Of the reference studies, by name of the number; empty where there are none of the same kind.
         alpha : float
             Shared out evenly: the numbers of one study depend on each other, and nothing is assumed of that.
         """
@@ -242,12 +275,28 @@ class GroupWatch(_State):
         return self.model_copy(update={"watches": {**self.watches, **seen}})
 
     @property
+    def evidence(self) -> float:
+        """Of the number that has moved most, as a share of what raises its alarm: 1 does."""
+        return max(watch.evidence * watch.alpha for watch in self.watches.values())
+
+    @property
+    def studies_since_change(self) -> int:
+        """Studies from the estimated change to the alarm, both included; 0 while there is no alarm."""
+        ages = [
+            watch.alarm_at - watch.changed_at + 1
+            for watch in self.watches.values()
+            if watch.alarm_at is not None and watch.changed_at is not None
+        ]
+        return max(ages, default=0)
+
+    @property
     def alarms(self) -> tuple[str, ...]:
         """Numbers that raised an alarm; while there is any, the group's percentile is withdrawn."""
         return tuple(name for name, watch in self.watches.items() if watch.alarm_at is not None)
 
 
-def _tie(number: int, reference: Sequence[float]) -> float:
+def _tie(number: int, reference: tuple[float, ...]) -> float:
     """Uniform on (0, 1], the same for the same study of the same watch."""
-    digest = hashlib.sha256(f"{number}/{len(reference)}/{reference[0]!r}/{reference[-1]!r}".encode()).digest()
+    ends = reference[:1] + reference[-1:]
+    digest = hashlib.sha256(f"{number}/{len(reference)}/{ends!r}".encode()).digest()
     return (int.from_bytes(digest[:6], "big") + 1) / 2**48

@@ -17,6 +17,10 @@ from models.volume import Acquisition, Volume
 
 MOST_CLIPPED = 0.05  # Of the tissue at its highest value. Scaling to the 99.8th percentile clips a hundredth.
 MOST_CLIPPED_FIELD = 0.5  # Of a whole picture at its highest value; what is there may be air or a frame.
+LEAST_TEXT_SLICES = 16  # Fewer may hold the same thing by chance.
+LEAST_TEXT_PIXELS = 24  # Of strokes: two small characters.
+TEXT_LEVEL = 0.5  # Of the highest value; text is written to be seen.
+STROKE = 5  # Pixels; what is wider is no writing.
 SURVEY_ML = 2.0**3 / 1000  # One voxel of the survey grid.
 MAX_FIELD_MM = 600.0  # Wider than any head scan; bounds the memory of the survey whatever a header claims.
 CONTRAST_MARK = re.compile(r"\+ ?C(?![A-Z0-9])|C\+(?![A-Z0-9])")  # "T1 +C", "T1 C+": with contrast agent.
@@ -70,7 +74,7 @@ def check_pixels(cleaned: NDArray[np.float32]) -> None:
     Raises
     ------
     NotAssessableError
-        BLANK_SLICES or CLIPPED.
+        BLANK_SLICES, CLIPPED or BURNED_IN.
     """
     filled = np.flatnonzero([plane.any() for plane in cleaned])
     blank = 0 if filled.size == 0 else int(filled[-1] - filled[0] + 1 - filled.size)
@@ -82,6 +86,22 @@ def check_pixels(cleaned: NDArray[np.float32]) -> None:
         raise NotAssessableError(
             Reason.CLIPPED, f"{100 * clipped:.0f} % of the pixels are at the highest value."
         )
+    if _text_pixels(cleaned) >= LEAST_TEXT_PIXELS:
+        raise NotAssessableError(
+            Reason.BURNED_IN, "The same bright strokes lie on every slice, as writing does."
+        )
+
+
+def _text_pixels(cleaned: NDArray[np.float32]) -> int:
+    """Pixels of bright strokes that are the same on every slice: a screen's text, whatever the header.
+
+    Tissue differs from slice to slice at least by its noise.
+    """
+    if len(cleaned) < LEAST_TEXT_SLICES:
+        return 0
+    lowest, highest = cleaned.min(axis=0), cleaned.max(axis=0)
+    same = (lowest == highest) & (lowest > TEXT_LEVEL * highest.max())
+    return int((same & ~ndimage.binary_opening(same, np.ones((STROKE, STROKE), dtype=np.bool_))).sum())
 
 
 def check_volume(volume: Volume, applicability: Applicability) -> Seen:
@@ -90,7 +110,7 @@ def check_volume(volume: Volume, applicability: Applicability) -> Seen:
     Raises
     ------
     NotAssessableError
-        CONSTANT_PIXELS, BLANK_SLICES, CLIPPED, TOO_FEW_SLICES, NOT_SKULL_STRIPPED or WRONG_EXTENT.
+        CONSTANT_PIXELS, BLANK_SLICES, CLIPPED, BURNED_IN, TOO_FEW_SLICES, NOT_SKULL_STRIPPED or WRONG_EXTENT.
     """
     a = applicability
     cleaned = clean_voxels(volume)  # Raises CONSTANT_PIXELS before anything else is measured.

@@ -8,8 +8,8 @@ from dicom_node.channel import Event
 from service import engine
 from service.engine import Pool
 from service.store import outbox, reports
-from service.store.reports import Report, Told
-from service.study import State
+from service.store.reports import DriftAlarm, Report, Told
+from service.study import Priority, State
 
 OF_STATE = {
     State.SCORED: Event.SCORED,
@@ -40,6 +40,20 @@ def announce_delivery(session: Session, score_id: int, *, kind: str, destination
     if report is not None:
         told = Told(report=report, happened_at=datetime.now(UTC), kind=kind, destination=destination)
         _announce(session, Event.DELIVERED, told)
+
+
+def announce_drift(session: Session, alarm: DriftAlarm) -> None:
+    """Tell that the images of a scanner have changed; the message is about no study."""
+    written = outbox.tell(
+        session,
+        Event.DRIFTED.value,
+        lane=f"scanner {alarm.watch_id}",
+        mark=alarm.happened_at.isoformat(),
+        content=alarm.content(),
+        priority=Priority.URGENT,
+    )
+    for row_id in written:
+        engine.enqueue(session, Pool.MESSAGE, row_id, priority=Priority.URGENT)
 
 
 def _announce(session: Session, event: Event, told: Told) -> None:

@@ -1,4 +1,4 @@
-"""Which calibration is in force, asked in the transaction of whoever needs it.
+"""Which calibration is in force, and at which scanners it holds no more, asked when it is needed.
 
 So nobody goes on with an old one: a decision holds for the next study that is queued and for the next attempt
 that begins.
@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from models.documents import SiteCalibration
-from service.store import calibrations
+from service.store import calibrations, watches
+from service.store.watches import NOBODY, Withdrawn
 
 MOST_KEPT = 4  # Documents at hand: that of now, and those of models beside it.
 
@@ -28,10 +29,13 @@ class InForce:
         Without a document the artefact's own calibration serves.
     config_digest : str
         SHA-256 over everything besides the model that shapes a result, this calibration included.
+    withdrawn : Withdrawn
+        Whose percentile does not hold under it.
     """
 
     calibrated: SiteCalibration
     config_digest: str
+    withdrawn: Withdrawn = NOBODY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +57,17 @@ class Calibrations:
     def in_force(self, session: Session, model_sha256: str) -> InForce:
         """Return what a model's studies are scored against from now on."""
         sha256 = calibrations.sha256_in_force(session, model_sha256)
-        return InForce(calibrated=self._of(session, sha256), config_digest=self._digest(sha256))
+        withdrawn = watches.withdrawn(session, model_sha256, sha256)
+        return InForce(
+            calibrated=self._of(session, sha256),
+            config_digest=self._digest(sha256, withdrawn.mark),
+            withdrawn=withdrawn,
+        )
 
     def config_digest(self, session: Session, model_sha256: str) -> str:
         """Return the digest alone; no document is read."""
-        return self._digest(calibrations.sha256_in_force(session, model_sha256))
+        sha256 = calibrations.sha256_in_force(session, model_sha256)
+        return self._digest(sha256, watches.withdrawn(session, model_sha256, sha256).mark)
 
     def _of(self, session: Session, sha256: str | None) -> SiteCalibration:
         if sha256 is None:
@@ -70,8 +80,10 @@ class Calibrations:
             self._kept[sha256] = found
         return found
 
-    def _digest(self, sha256: str | None) -> str:
+    def _digest(self, sha256: str | None, mark: str) -> str:
         content = dict(self.configuration)
         if sha256 is not None:
             content |= {"calibration": sha256, "site": self.site}
+        if mark:
+            content |= {"withdrawn": mark}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

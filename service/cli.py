@@ -20,6 +20,7 @@ from service.audit_cli import audit_app
 from service.calibration_cli import calibrate_model, show_coverage
 from service.calibrations_cli import calibrations_app
 from service.db_cli import db_app
+from service.drift_cli import drift_app
 from service.errors import TriageError
 from service.messages_cli import messages_app
 from service.models_cli import models_app
@@ -47,6 +48,7 @@ app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
 app.add_typer(calibrations_app, name="calibrations")
 app.add_typer(db_app, name="db")
+app.add_typer(drift_app, name="drift")
 app.add_typer(messages_app, name="messages")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
@@ -150,6 +152,7 @@ def node(
                         "packing": lambda: wiring.open_packing(settings, store, spool, stop),
                         "clearing": lambda: wiring.open_clearing(settings, store, spool),
                         "retention": lambda: wiring.open_retention(settings, store, spool),
+                        "watching": lambda: wiring.open_watching(settings, store),
                         "witness": lambda: wiring.open_witness(settings, store),
                         "commissioning": lambda: wiring.open_commissioning(settings, store),
                         **({"audit export": tell} if settings.audit_syslog is not None else {}),

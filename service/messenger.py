@@ -20,7 +20,7 @@ from service.errors import Answer, answer_to
 from service.messages import Message, Sender
 from service.store import Store, audit, identities, outbox
 from service.store.outbox import Outgoing
-from service.store.reports import Told
+from service.store.reports import DriftAlarm, Told
 from service.study import MessageStatus
 from service.turns import AT_ONCE, SPARE, Errand, Turns, pause_s
 
@@ -101,7 +101,7 @@ class Messenger:
                 message_id=message.message_id,
                 sequence=row_id,
                 event=Event(message.event),
-                told=Told.of(message.content),
+                told=_told(message),
                 identity=self._identity(message.lane) if sender.names_patient else None,
             )
         )
@@ -166,13 +166,20 @@ def _next(session: Session, channel: str, lane: str) -> None:
         engine.enqueue(session, Pool.MESSAGE, row_id, priority=priority)
 
 
+def _told(message: Outgoing) -> Told | DriftAlarm:
+    """What a message is about."""
+    if message.event == Event.DRIFTED:
+        return DriftAlarm.of(message.content)
+    return Told.of(message.content)
+
+
 def _note(session: Session, action: str, message: Outgoing, **detail: str) -> None:
     """Put an end into the audit trail: who was told what, and nothing of what the message held."""
     audit.append(
         session,
         action,
         actor=ACTOR,
-        study_key=message.lane,
+        study_key=None if message.event == Event.DRIFTED else message.lane,
         channel=message.channel,
         event=message.event,
         message=message.message_id,

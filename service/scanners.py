@@ -1,7 +1,7 @@
 """What is calibrated how, scanner by scanner, and what waits for a person: for the page and for the API."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -12,11 +12,13 @@ from models.groups import Group
 from models.scores import ModelIdentity
 from service.calibrations import Calibrations
 from service.commissioning import by_scanner
-from service.store import calibrations, scanners
+from service.store import calibrations, scanners, watches
 from service.store.calibrations import Calibration
 from service.store.scanners import GroupCount
+from service.store.watches import ListedWatch
 from service.study import CalibrationState
 
+MOST_WATCHES = 1000
 MOST_PROPOSALS = 10  # Shown at once, newest first; each holds every score of its document.
 
 
@@ -58,6 +60,8 @@ class Scanner:
         When the last of them came.
     bases : tuple of Basis
         One for each reference that a study of it is compared with now; empty: it is not calibrated.
+    watch : ListedWatch or None
+        Whether its images have changed; None before its first study under what is in force.
     """
 
     group: Group
@@ -65,6 +69,12 @@ class Scanner:
     uncalibrated: int
     newest_at: datetime
     bases: tuple[Basis, ...]
+    watch: ListedWatch | None = None
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Its images have changed: its studies have no percentile."""
+        return self.watch is not None and self.watch.alarmed_at is not None
 
     @property
     def label(self) -> str:
@@ -143,14 +153,19 @@ def survey(
     calibrated = known.in_force(session, model.sha256).calibrated
     document = calibrated.document
     found = by_scanner(scanners.count_groups(session, model.sha256, since=since))
-    made = [_scanner(group, counts, calibrated, model) for group, counts in found.items()]
+    sha256 = document.sha256 if document else None
+    watched = {one.group_key: one for one in watches.under(session, model.sha256, sha256, limit=MOST_WATCHES)}
+    made = [
+        replace(_scanner(group, counts, calibrated, model), watch=watched.get(group.key))
+        for group, counts in found.items()
+    ]
     accepted = calibrations.listed(session, state=CalibrationState.ACCEPTED)
     proposed = calibrations.listed(session, state=CalibrationState.PROPOSED)[:MOST_PROPOSALS]
     return Survey(
         in_force=next((one for one in accepted if document and one.sha256 == document.sha256), None),
         is_of_another_model=document is not None and document.model_sha256 != model.sha256,
         studies=model.n if document is None else document.n,
-        scanners=tuple(sorted(made, key=lambda one: (bool(one.bases), one.label))),
+        scanners=tuple(sorted(made, key=lambda one: (bool(one.bases) and not one.is_withdrawn, one.label))),
         proposals=tuple(
             _proposal(one, calibrations.read(session, one.sha256), calibrated, own_reference)
             for one in proposed

@@ -11,6 +11,7 @@ from models.documents import SiteCalibration
 from models.errors import NotAssessableError, Reason
 from models.groups import Group
 from models.predictor import AnyPredictor
+from models.references import Reference
 from models.scores import Scores
 from models.scratch import IN_MEMORY, Scratch
 from models.validity import check_acquisition
@@ -69,6 +70,22 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a series is like whose images are far from those of its reference: it was not scored.
+
+    Attributes
+    ----------
+    group : Group
+        The narrowest of the series.
+    looks : dict of str to float
+        What its images are like (`models.appearance`).
+    """
+
+    group: Group
+    looks: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """A study's scores, or the coded reason why it has none.
 
@@ -87,6 +104,8 @@ class Verdict:
     measured : Measured or None
         With scores, and of a series that was refused for want of a reference alone: then there is a raw score
         and no percentile.
+    look : Look or None
+        Of a series that was refused because its images are far from those of its reference.
     """
 
     series: Series | None
@@ -96,6 +115,7 @@ class Verdict:
     detail: str
     notes: tuple[SeriesNote, ...]
     measured: Measured | None = None
+    look: Look | None = None
 
     @property
     def scoring_s(self) -> float:
@@ -110,6 +130,7 @@ class _Refusal:
     reason: Reason
     detail: str
     measured: Measured | None = None
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +147,7 @@ def judge(
     max_voxels: int,
     reserve: Callable[[int], Scratch] = lambda _: IN_MEMORY,
     calibrated: SiteCalibration = UNDOCUMENTED,
+    is_withdrawn: Callable[[Group], bool] = lambda _: False,
 ) -> Verdict:
     """Score the largest series the model may judge.
 
@@ -143,6 +165,8 @@ def judge(
         Given the voxels of a series before they are read; returns, when there is room for them, where.
     calibrated : SiteCalibration
         In place of the artefact's own calibration, where it has a document.
+    is_withdrawn : callable
+        Whether studies of a group have no percentile now, for its scanner has changed.
     """
     every = sorted(list_series(paths), key=lambda series: (-len(series.paths), series.key))
     refusals: list[_Refusal] = []
@@ -154,6 +178,7 @@ def judge(
                 max_voxels,
                 reserve,
                 calibrated,
+                is_withdrawn,
                 is_measured=any(refusal.measured for refusal in refusals),
             )
         except _RefusedError as refused:
@@ -188,6 +213,7 @@ def judge(
         detail=furthest.detail,
         notes=_notes(every, refusals, scored=None),
         measured=furthest.measured,
+        look=furthest.look,
     )
 
 
@@ -195,11 +221,16 @@ class _RefusedError(Exception):
     """A series that is not scored, with the stage it reached."""
 
     def __init__(
-        self, stage: int, series: Series, error: NotAssessableError, measured: Measured | None = None
+        self,
+        stage: int,
+        series: Series,
+        error: NotAssessableError,
+        measured: Measured | None = None,
+        look: Look | None = None,
     ) -> None:
         super().__init__(error.reason.value)
         self.refusal = _Refusal(
-            stage=stage, series=series, reason=error.reason, detail=error.detail, measured=measured
+            stage=stage, series=series, reason=error.reason, detail=error.detail, measured=measured, look=look
         )
 
 
@@ -209,6 +240,7 @@ def _score(
     max_voxels: int,
     reserve: Callable[[int], Scratch],
     calibrated: SiteCalibration,
+    is_withdrawn: Callable[[Group], bool],
     *,
     is_measured: bool,
 ) -> _Scored:
@@ -222,7 +254,7 @@ def _score(
     except NotAssessableError as error:
         raise _RefusedError(1, series, error) from error
     try:
-        reference = calibrated.reference(group, predictor.identity.sha256)
+        reference = _reference(group, predictor.identity.sha256, calibrated, is_withdrawn)
     except NotAssessableError as error:
         if is_measured:
             raise _RefusedError(1, series, error) from error
@@ -233,7 +265,7 @@ def _score(
         begun = time.monotonic()
         looks = appearance(volume)
         if reference is not None:
-            reference.check_looks(looks)
+            _check_looks(series, Look(group=group, looks=looks), reference)
             predictor = predictor.against(reference)
         scores = predictor.predict(volume)
     except NotAssessableError as error:  # of the reader (no volume) or of the model
@@ -252,6 +284,23 @@ def _score(
     if withheld is not None:
         raise _RefusedError(3, series, withheld, measured)
     return _Scored(volume=volume, scores=scores, measured=measured)
+
+
+def _reference(
+    group: Group, model_sha256: str, calibrated: SiteCalibration, is_withdrawn: Callable[[Group], bool]
+) -> Reference | None:
+    """Whom a series is compared with; raise NotAssessableError where nobody may be."""
+    if is_withdrawn(group):
+        raise NotAssessableError(Reason.DRIFTED, f"The images of {group.label} have changed.")
+    return calibrated.reference(group, model_sha256)
+
+
+def _check_looks(series: Series, look: Look, reference: Reference) -> None:
+    """Refuse images that are far from those of the reference, and say what they are like: it may be drift."""
+    try:
+        reference.check_looks(dict(look.looks))
+    except NotAssessableError as error:
+        raise _RefusedError(2, series, error, look=look) from error
 
 
 def _notes(

@@ -5,7 +5,7 @@ are a pure function of the job (I3, I4), and the first to store them wins.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,8 +19,7 @@ from sqlalchemy.orm import Session
 from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
-from models.documents import SiteCalibration
-from models.errors import DeviceMemoryError, ServerAwayError, ServerRefusedError
+from models.errors import DeviceMemoryError, Reason, ServerAwayError, ServerRefusedError
 from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
 from models.scratch import Scratch
@@ -31,7 +30,7 @@ from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayEr
 from service.provision import Provision
 from service.selection import Verdict, judge
 from service.shares import Shares
-from service.store import Store, audit, jobs, packs
+from service.store import Store, audit, jobs, packs, watches
 from service.store.jobs import InferenceJob, Outcome
 from service.store.maps import Curve, StoredMap
 from service.store.objects import ResultObjects
@@ -45,6 +44,7 @@ CODES: dict[type[Exception], str] = {  # of errors that say what to do
     DeviceMemoryError: DEVICE_MEMORY,
     ServerRefusedError: SERVER_REFUSED,
 }
+COMPARED = {Reason.DRIFTED, Reason.UNLIKE_TRAINING}  # why a study has no percentile that was compared
 AWAY = (*DATABASE_AWAY, ServerAwayError, StorageAwayError)  # what no study can help
 VOXEL_BYTES = 24  # of a study's memory for each of its voxels, from reading to results
 PAUSE_S = 5.0  # before the second attempt; longer before each further one
@@ -84,6 +84,8 @@ class Triage:
         Of this process, in bytes.
     scratch_folder : Path
         Where the arrays of a study are kept that is larger than all of it.
+    software : mapping of str to str
+        Versions of what shapes a score, for the record.
     kinds : frozenset of ResultKind
         Results to build.
     """
@@ -99,6 +101,7 @@ class Triage:
     places: Shares
     memory: Shares
     scratch_folder: Path
+    software: Mapping[str, str] = field(default_factory=dict)
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
     _begun: set[int] = field(default_factory=set)  # scores with an attempt in hand
 
@@ -133,9 +136,14 @@ class Triage:
         elif job.attempt > self.attempts:  # it took every worker down with it
             self._fail(job, ATTEMPTS_USED_UP, "every attempt ended the worker process")
         else:
-            self._record(job, self._judge(job, predictor, in_force.calibrated), model)
+            outcome = self._judge(job, predictor, in_force)
+            if outcome.reason in COMPARED:  # without a percentile, and this is with what
+                document = in_force.calibrated.document
+                compared = {"calibration_hash": document.sha256 if document else model.calibration_sha256}
+                outcome = replace(outcome, values={**outcome.values, **compared})
+            self._record(job, outcome, model)
 
-    def _judge(self, job: InferenceJob, predictor: AnyPredictor, calibrated: SiteCalibration) -> Outcome:
+    def _judge(self, job: InferenceJob, predictor: AnyPredictor, in_force: InForce) -> Outcome:
         """Score the study, or say why not, and keep the result objects that say so."""
         begun = time.monotonic()
         with self.provision.of(job) as paths, ExitStack() as held:
@@ -148,7 +156,12 @@ class Triage:
                 return Scratch(self.scratch_folder if wanted > self.memory.capacity else None)
 
             verdict = judge(
-                paths, predictor, max_voxels=self.max_voxels, reserve=reserve, calibrated=calibrated
+                paths,
+                predictor,
+                max_voxels=self.max_voxels,
+                reserve=reserve,
+                calibrated=in_force.calibrated,
+                is_withdrawn=in_force.withdrawn.holds,
             )
             judged = time.monotonic()
             model = verdict.scores.model if verdict.scores else predictor.identity
@@ -163,7 +176,7 @@ class Triage:
             "build": results_at - judged,
             "keep": time.monotonic() - results_at,
         }
-        values = self._columns(verdict, model)
+        values = self._columns(verdict, model) | {"software": dict(self.software)}
         if verdict.scores is None:
             return Outcome(
                 state=State.NOT_ASSESSABLE,
@@ -236,6 +249,8 @@ class Triage:
                 "provider": measured.provider,
                 "preprocessing": measured.preprocessing,
             }
+        if verdict.look is not None:
+            columns |= {"group_key": verdict.look.group.key, "looks": dict(verdict.look.looks)}
         if verdict.scores is None or verdict.series is None or verdict.volume is None:
             return columns
         scores = verdict.scores
@@ -307,6 +322,8 @@ class Triage:
                 return
             for delivery_id in deliveries:
                 engine.enqueue(session, Pool.DELIVER, delivery_id, priority=job.priority)
+            if outcome.values.get("group_key") and outcome.values.get("calibration_hash"):
+                watches.note(session, job.score_id)
             audit.append(
                 session,
                 f"study.{outcome.state.value}",

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 
+from sqlalchemy.orm import Session
+
 from dicom_node.delivery import Destinations
 from dicom_node.peers import Peers
 from dicom_node.spool import Spool
@@ -32,6 +34,7 @@ from service.provision import Provision
 from service.pull import Puller
 from service.reaper import Reaper
 from service.reception import MB, open_mailbox, open_peers, open_pulls, open_signals
+from service.replay import rescore
 from service.retention import Retention
 from service.serving import Loaded, Serving
 from service.settings import Settings
@@ -44,6 +47,8 @@ from service.stored import open_object_store, open_results, open_scratch
 from service.study import State
 from service.syslog import Receiver
 from service.triage import Triage
+from service.watching import ACTOR as WATCHER
+from service.watching import Watching
 from service.witness import Witness
 
 # Libraries whose version can change the bytes of a result (standards: same UID, same bytes).
@@ -109,17 +114,21 @@ def model_identity(settings: Settings) -> ModelIdentity:
     return active_model(settings).identity()
 
 
+def software() -> dict[str, str]:
+    """Versions of what shapes a result, our own too."""
+    # ONNX Runtime is asked itself: its package has another name where it is made for a GPU.
+    libraries = {name: version(name) for name in SHAPING}
+    return {"vigil": __version__, "onnxruntime": runtime.VERSION, **libraries}
+
+
 def open_calibrations(settings: Settings) -> Calibrations:
     """Return which calibration is in force, with everything else that shapes a result besides the model."""
-    # Asked of itself: its package has another name where it is made for a GPU.
-    shaping = {"onnxruntime": runtime.VERSION, **{name: version(name) for name in SHAPING}}
     return Calibrations(
         site=settings.site,
         configuration={
-            "vigil": __version__,
             "max_voxels": settings.max_voxels,
             "results": sorted(settings.result_kinds),
-            **shaping,
+            **software(),
         },
     )
 
@@ -191,6 +200,19 @@ def open_retention(settings: Settings, store: Store, spool: Spool) -> Retention:
         ages=retention_ages(settings),
         quarantine_age=None if quarantine_days is None else timedelta(days=quarantine_days),
     )
+
+
+def open_watching(settings: Settings, store: Store) -> Watching:
+    """Return the loop that watches scanners for drift."""
+    active = active_model(settings)
+    admission = Admission(
+        model_hash=lambda: active.identity().sha256, config_digest=open_calibrations(settings).config_digest
+    )
+
+    def judge_again(session: Session, key: str) -> None:
+        rescore(session, key, actor=WATCHER, admission=admission)
+
+    return Watching(store=store, judge_again=judge_again)
 
 
 def open_witness(settings: Settings, store: Store) -> Witness:
@@ -275,6 +297,7 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
         places=Shares(settings.infer_jobs),
         memory=Shares(settings.memory_mb * MB),
         scratch_folder=settings.scratch_folder,
+        software=software(),
     )
 
 

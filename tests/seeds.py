@@ -14,9 +14,19 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MultiFrameTrueColorSecondaryCaptureImageStorage, generate_uid
 from sqlalchemy.orm import Session
 
+from models.drift import GroupWatch
+from models.groups import Group
 from models.scores import ModelIdentity
 from service.store import audit
-from service.store.tables import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.store.tables import (
+    DeliveryRow,
+    GroupWatchRow,
+    InstanceRow,
+    ResultRow,
+    RevisionRow,
+    ScoreRow,
+    StudyRow,
+)
 from service.study import ENDED, DeliveryStatus, Priority, State
 
 MORNING = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
@@ -89,6 +99,28 @@ def plant(session: Session, *seeds: Seed) -> None:
     """Write the rows of some studies."""
     for seed in seeds:
         _plant(session, seed)
+
+
+def plant_watch(session: Session, group: Group, *, alarmed_at: datetime | None = None) -> int:
+    """Write a watch over a scanner under the model's own calibration; return its number."""
+    state = GroupWatch.begin(group.label, CALIBRATION_SHA256, {"noise": [float(n) for n in range(200)]})
+    if alarmed_at is not None:
+        for _ in range(20):
+            state = state.look({"noise": 999.0})
+    row = GroupWatchRow(
+        model_sha256=MODEL_SHA256,
+        calibration_sha256=CALIBRATION_SHA256,
+        group_key=group.scanner.key,
+        state=state.model_dump(mode="json"),
+        seen=20,
+        alarmed_at=alarmed_at,
+        alarms=list(state.alarms),
+        changed_number=None if alarmed_at is None else 1,
+        turns=0 if alarmed_at is None else 1,
+    )
+    session.add(row)
+    session.flush()
+    return row.id
 
 
 def _plant(session: Session, seed: Seed) -> None:

@@ -53,7 +53,7 @@ class Coverage:
     @property
     def holds(self) -> bool:
         """The observed rate is one that the stated rate gives."""
-        return self.low <= self.observed <= self.high
+        return bool(self.low <= self.observed <= self.high)  # of JSON too: numbers of numpy have their own
 
 
 def exact_rate(n: ArrayLike, alpha: float) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from service.api.problems import no_model
 from service.api.schemas import Body
 from service.commissioning import rescore_calibrated
 from service.store import calibrations
+from service.store.watches import ListedWatch
 from service.study import CalibrationState, Origin
 
 router = APIRouter(
@@ -100,6 +101,18 @@ class Basis(Body):
     is_own: bool = Field(description="The model's own reference, not one of this site.")
 
 
+class Watch(Body):
+    """Whether a scanner's images are still what they were."""
+
+    id: int
+    seen: int = Field(description="Studies watched.")
+    evidence: float = Field(description="Share of what raises an alarm; 1 does.")
+    begun_at: datetime
+    alarmed_at: datetime | None = Field(description="Since when its studies have no percentile.")
+    alarms: list[str] = Field(description="Numbers that moved: score, or what the images are like.")
+    studies_since_change: int
+
+
 class Scanner(Body):
     """One scanner."""
 
@@ -109,6 +122,7 @@ class Scanner(Body):
     uncalibrated: int
     newest_at: datetime
     bases: list[Basis] = Field(description="Empty: it is not calibrated.")
+    watch: Watch | None = Field(description="Null before its first study under what is in force.")
 
 
 class Scanners(Body):
@@ -217,7 +231,20 @@ def read_groups(
                 uncalibrated=one.uncalibrated,
                 newest_at=one.newest_at,
                 bases=[Basis.model_validate(basis) for basis in one.bases],
+                watch=None if one.watch is None else _watch(one.watch),
             )
             for one in found.scanners
         ],
+    )
+
+
+def _watch(one: ListedWatch) -> Watch:
+    return Watch(
+        id=one.id,
+        seen=one.seen,
+        evidence=one.evidence,
+        begun_at=one.begun_at,
+        alarmed_at=one.alarmed_at,
+        alarms=list(one.alarms),
+        studies_since_change=one.studies_since_change,
     )

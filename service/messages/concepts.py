@@ -27,7 +27,7 @@ _STATES: Final = MappingProxyType(
 
 def state_of(message: Message) -> Code:
     """Concept of what a message says happened."""
-    return SUPERSEDED if message.event is Event.SUPERSEDED else state_code(message.told.report)
+    return SUPERSEDED if message.event is Event.SUPERSEDED else state_code(message.report)
 
 
 def state_code(report: Report) -> Code:

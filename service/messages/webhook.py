@@ -1,7 +1,8 @@
 """Signed webhooks by the Standard Webhooks specification 1.0 (standardwebhooks.com).
 
-The body holds a study's pseudonymous key and what was found, and nothing of who the patient is. The signature
-covers id, time and body, so that neither can be changed nor an old one be sent again later.
+The body holds a study's pseudonymous key and what was found, or what became of a scanner, and nothing of who
+the patient is. The signature covers id, time and body, so that neither can be changed nor an old one be sent
+again later.
 """
 
 import base64
@@ -20,6 +21,7 @@ from dicom_node.calls import Site, http_error
 from dicom_node.channel import Event, WebhookChannel
 from dicom_node.errors import DestinationBusyError
 from service.messages.message import Message
+from service.store.reports import DriftAlarm, Told
 from service.study import DISCLAIMER
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - says what the file holds
@@ -97,7 +99,27 @@ def read_secret(path: Path) -> bytes:
 
 def body_of(message: Message) -> dict[str, Any]:
     """JSON of a message; a number comes with everything needed to read it, or not at all (I7, I10)."""
-    report = message.told.report
+    told = message.told
+    data = _of_scanner(told, message.sequence) if isinstance(told, DriftAlarm) else _of_study(message)
+    return {"type": message.event.value, "timestamp": told.happened_at.isoformat(), "data": data}
+
+
+def _of_scanner(alarm: DriftAlarm, sequence: int) -> dict[str, Any]:
+    return {
+        "scanner": alarm.group,
+        "path": "/scanners",
+        "sequence": sequence,
+        "moved": list(alarm.alarms),
+        "studies": alarm.studies,
+        "studies_since_change": alarm.studies_since_change,
+        "model_sha256": alarm.model_sha256,
+        "calibration_sha256": alarm.calibration_sha256,
+        "disclaimer": DISCLAIMER,
+    }
+
+
+def _of_study(message: Message) -> dict[str, Any]:
+    report = message.report
     data: dict[str, Any] = {
         "study": report.study_key,
         "path": f"/studies/{report.study_key}",
@@ -126,6 +148,7 @@ def body_of(message: Message) -> dict[str, Any]:
             },
             "run_at": found.run_at.isoformat(),
         }
-    if message.told.kind is not None:
-        data["result"] = {"kind": message.told.kind, "destination": message.told.destination}
-    return {"type": message.event.value, "timestamp": message.told.happened_at.isoformat(), "data": data}
+    told = message.told
+    if isinstance(told, Told) and told.kind is not None:
+        data["result"] = {"kind": told.kind, "destination": told.destination}
+    return data

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, defer
 
 from models.documents import CalibrationDocument
 from service.errors import TriageError
-from service.store import audit
+from service.store import audit, watches
 from service.store.tables import CalibrationRow
 from service.study import CalibrationState, Origin
 
@@ -186,6 +186,7 @@ def accept(session: Session, calibration_id: int, *, actor: str, reason: str = "
     _decide(row, CalibrationState.ACCEPTED, actor)
     row.before = None if before is None else before.sha256
     session.flush()
+    watches.carry_over(session, row.model_sha256, row.before, row.sha256)
     _note(session, "calibration.accepted", row, actor=actor, before=row.before, why=reason)
     return _value(row)
 
@@ -231,6 +232,7 @@ def retire(session: Session, calibration_id: int, *, actor: str, reason: str = "
     if now is not None:
         _decide(now, CalibrationState.ACCEPTED, actor)
         session.flush()
+        watches.carry_over(session, row.model_sha256, row.sha256, now.sha256)
     _note(session, "calibration.retired", row, actor=actor, now=now.sha256 if now else None, why=reason)
     return None if now is None else _value(now)
 

@@ -6,6 +6,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from models.errors import Reason
 from service.store.tables import AuditRow, DeliveryRow, HeartbeatRow, ParkedDestinationRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, State, Whereabouts
 
@@ -23,6 +24,8 @@ class Census:
         Studies that a person put aside, of any state.
     parked_destinations : int
         Destinations to which nothing is sent until a person lets them go.
+    not_assessable : dict of str to int
+        Studies by the code of why; every code is named.
     audit_number : int
         Number of the newest audit row. Kept elsewhere, it shows a cut tail.
     """
@@ -33,15 +36,21 @@ class Census:
     bytes_are: dict[Whereabouts, int]
     parked: int
     parked_destinations: int
+    not_assessable: dict[str, int]
     audit_number: int
 
 
 def take_census(session: Session) -> Census:
-    """Count, in seven queries."""
+    """Count, in eight queries."""
     studies = session.execute(select(StudyRow.state, func.count()).group_by(StudyRow.state))
     scores = session.execute(select(ScoreRow.state, func.count()).group_by(ScoreRow.state))
     deliveries = session.execute(select(DeliveryRow.status, func.count()).group_by(DeliveryRow.status))
     bytes_are = session.execute(select(StudyRow.bytes_are, func.count()).group_by(StudyRow.bytes_are))
+    reasons = session.execute(
+        select(StudyRow.reason, func.count())
+        .where(StudyRow.state == State.NOT_ASSESSABLE)
+        .group_by(StudyRow.reason)
+    )
     return Census(
         studies=dict.fromkeys(State, 0) | dict(studies.all()),
         scores=dict.fromkeys(State, 0) | dict(scores.all()),
@@ -49,6 +58,8 @@ def take_census(session: Session) -> Census:
         bytes_are=dict.fromkeys(Whereabouts, 0) | dict(bytes_are.all()),
         parked=session.scalar(select(func.count()).where(StudyRow.parked_at.is_not(None))) or 0,
         parked_destinations=session.scalar(select(func.count()).select_from(ParkedDestinationRow)) or 0,
+        not_assessable={reason.value: 0 for reason in Reason}
+        | {str(reason): number for reason, number in reasons},
         audit_number=session.scalar(select(func.max(AuditRow.number))) or 0,
     )
 

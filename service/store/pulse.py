@@ -1,4 +1,4 @@
-"""Whether the service lives: what the head of a page tells, in four short queries."""
+"""Whether the service lives: what the head of a page tells, in a few short queries."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.store import calibrations, watches
 from service.store.census import live_workers
 from service.store.tables import ScoreRow, StudyRow
 from service.study import State
@@ -25,15 +26,18 @@ class Pulse:
         Since when the longest of them waits.
     received_at : datetime or None
         When the newest study began to arrive.
+    withdrawn : int
+        Scanners whose studies have no percentile any more, for their images have changed.
     """
 
     workers: int
     queued: int
     oldest_at: datetime | None
     received_at: datetime | None
+    withdrawn: int = 0
 
 
-def take_pulse(session: Session, *, stalled_s: float) -> Pulse:
+def take_pulse(session: Session, *, stalled_s: float, model_sha256: str | None = None) -> Pulse:
     """State of the service now.
 
     Parameters
@@ -41,7 +45,13 @@ def take_pulse(session: Session, *, stalled_s: float) -> Pulse:
     session : Session
     stalled_s : float
         Seconds without a heartbeat after which a worker counts as gone.
+    model_sha256 : str, optional
+        Of the model in service.
     """
+    withdrawn = 0
+    if model_sha256 is not None:
+        sha256 = calibrations.sha256_in_force(session, model_sha256)
+        withdrawn = len(watches.withdrawn(session, model_sha256, sha256).groups)
     queued, oldest_at = session.execute(
         select(func.count(), func.min(ScoreRow.run_at)).where(ScoreRow.state == State.QUEUED)
     ).one()
@@ -51,4 +61,5 @@ def take_pulse(session: Session, *, stalled_s: float) -> Pulse:
         queued=queued,
         oldest_at=oldest_at.astimezone(UTC) if oldest_at else None,
         received_at=received_at.astimezone(UTC) if received_at else None,
+        withdrawn=withdrawn,
     )

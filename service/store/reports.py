@@ -130,7 +130,46 @@ class Told:
         return "|".join((str(self.report.score_id), ended, self.kind or "", self.destination or ""))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftAlarm:
+    """A scanner whose images have changed; what is told of it is about no study.
+
+    Attributes
+    ----------
+    watch_id : int
+    group, group_key : str
+        The scanner in words, and as it is named everywhere.
+    model_sha256, calibration_sha256 : str
+        Whose percentile is withdrawn.
+    alarms : tuple of str
+        Numbers that moved.
+    studies, studies_since_change : int
+        Watched in all, and since the change as it is estimated.
+    happened_at : datetime
+    """
+
+    watch_id: int
+    group: str
+    group_key: str
+    model_sha256: str
+    calibration_sha256: str
+    alarms: tuple[str, ...]
+    studies: int
+    studies_since_change: int
+    happened_at: datetime
+
+    def content(self) -> dict[str, Any]:
+        """JSON of it, for the outbox."""
+        return dict(_ALARM.dump_python(self, mode="json"))
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "DriftAlarm":
+        """What `content` wrote."""
+        return _ALARM.validate_python(content)
+
+
 _TOLD = TypeAdapter(Told)
+_ALARM = TypeAdapter(DriftAlarm)
 
 
 def newest_report(session: Session, key: str) -> Report | None:

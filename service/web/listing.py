@@ -110,7 +110,11 @@ class Listing:
                 masking=self.settings.masking,
             )
             context = {
-                "pulse": take_pulse(session, stalled_s=self.settings.stalled_s),
+                "pulse": take_pulse(
+                    session,
+                    stalled_s=self.settings.stalled_s,
+                    model_sha256=None if model is None else model.sha256,
+                ),
                 "saved": saved_filters.of_owner(session, self._owner(caller)),
                 "histogram": self._histogram(session, model),
                 "thumbnails": thumbnails(session, [row.key for row in found.rows]),

@@ -89,7 +89,7 @@ ACTIONS: dict[str, str] = {
     "study.received": "First image received",
     "study.completed": "Complete, to be packed for the workers",
     "study.queued": "Complete, queued for scoring",
-    "study.replayed": "Queued again by a person",
+    "study.replayed": "Replayed by a person",
     "study.scored": "Scored",
     "study.not_assessable": "Found not assessable",
     "study.failed": "Scoring failed",

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from scipy.integrate import quad
 from scipy.stats import kstest
 
@@ -148,6 +147,61 @@ def test_a_number_a_study_lacks_is_passed_over() -> None:
     assert (group.watches["score"].seen, group.watches["noise"].seen) == (1, 0)
 
 
-def test_a_watch_without_a_reference_is_none() -> None:
-    with pytest.raises(ValidationError):
-        Watch.begin([])
+def test_without_a_reference_the_studies_before_are_one() -> None:
+    watch = Watch.begin([]).look(scores(20, 400))
+    assert watch.alarm_at is None
+
+    after = watch.look(scores(21, 150, 1.5))
+
+    assert after.alarm_at is not None
+    assert after.alarm_at <= 400 + 60
+
+
+def test_without_a_reference_alarms_are_rarer_than_alpha() -> None:
+    alarms = [Watch.begin([], alpha=0.1).look(scores(seed, 300)).alarm_at is not None for seed in range(60)]
+
+    assert np.mean(alarms) <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / 60)
+
+
+def test_a_window_is_compared_with_the_first_where_the_reference_is_small() -> None:
+    watch = Watch.begin(scores(22, 5), alpha=1e-30).look(scores(23, WINDOW))
+    assert watch.least_window_p == 1
+
+    after = watch.look(scores(24, WINDOW, 1.5))
+
+    assert (after.alarm, after.alarm_at, after.changed_at) == ("window", 2 * WINDOW, WINDOW + 1)
+
+
+def test_abnormal_studies_are_evidence_against_a_reference_of_normals_alone() -> None:
+    """One study in five is far out, as always. A reference without such studies takes it for drift."""
+    drawn = np.array(scores(25, 600))
+    drawn[np.random.default_rng(26).random(600) < 0.2] += 8
+
+    assert Watch.begin(scores(27, 300)).look(drawn.tolist()).alarm_at is not None
+    assert Watch.begin([]).look(drawn.tolist()).alarm_at is None
+
+
+@pytest.mark.parametrize("reference", [[], scores(28, 200)])
+def test_the_change_is_dated_back_from_the_alarm(reference: list[float]) -> None:
+    watch = Watch.begin(reference).look(scores(29, 300)).look(scores(30, 200, 1.5))
+
+    assert watch.alarm_at is not None
+    assert watch.changed_at is not None
+    assert abs(watch.changed_at - 301) <= 20
+    assert watch.changed_at < watch.alarm_at
+
+
+def test_a_group_says_how_near_an_alarm_is_and_how_long_the_change_has_lasted() -> None:
+    reference = {"score": [], "noise": scores(31, 200)}
+    group = GroupWatch.begin("MR", "d" * 64, reference)
+    for value in scores(32, 50):
+        group = group.look({"score": value, "noise": value})
+    assert 0 < group.evidence < 1
+    assert group.studies_since_change == 0
+
+    for value in scores(33, 30, 4.0):
+        group = group.look({"score": 1.0, "noise": value})
+
+    assert "noise" in group.alarms
+    assert group.evidence >= 1
+    assert 1 <= group.studies_since_change <= 30

@@ -178,3 +178,21 @@ def test_a_picture_that_is_mostly_white_is_clipped() -> None:
     assert refusal.value.reason is Reason.CLIPPED
     picture[0, :11] = np.arange(220).reshape(11, 20)
     check_pixels(picture)
+
+
+def test_writing_on_every_slice_is_found_whatever_the_header_says() -> None:
+    rng = np.random.default_rng(4)
+    stack = rng.uniform(0.1, 1.0, (20, 64, 64)).astype(np.float32)
+    check_pixels(stack)
+    marked = stack.copy()
+    marked[:, 4, 4:30] = 1.5  # strokes of one pixel
+    marked[:, 4:12, 4] = 1.5
+
+    with pytest.raises(NotAssessableError) as refusal:
+        check_pixels(marked)
+
+    assert refusal.value.reason is Reason.BURNED_IN
+    wide = stack.copy()
+    wide[:, 4:30, 4:30] = 1.5  # a marker or an insert, no writing
+    check_pixels(wide)
+    check_pixels(marked[:4])  # too few to tell

@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 from dicom_node.spool import Spool
 from models.artefact import Manifest
 from models.catalogue import active_artefact
-from models.documents import SiteCalibration
 from models.errors import DeviceMemoryError, ModelError, ServerAwayError
 from models.predictor import Predictor
 from models.scores import ModelIdentity, Scores
@@ -363,9 +362,11 @@ def test_a_database_that_went_away_is_not_the_studys_fault(site: Site) -> None:
 def test_the_same_job_makes_the_same_bytes(site: Site) -> None:
     with site.store.transaction() as session:
         job = jobs.begin(session, site.score_id)
+        in_force = site.triage.in_force(session, job.model_hash) if job else None
     assert job is not None
+    assert in_force is not None
 
-    once, again = (site.triage._judge(job, site.predictor, SiteCalibration()) for _ in range(2))
+    once, again = (site.triage._judge(job, site.predictor, in_force) for _ in range(2))
 
     assert [result.sha256 for result in once.results] == [result.sha256 for result in again.results]
     assert once.results

@@ -51,7 +51,7 @@ def transaction(message: Message, identity: Identity) -> Json:
     The study is made where the receiver does not have it: its archive may own it. What Vigil says of it is
     made or replaced, by the study's key.
     """
-    report = message.told.report
+    report = message.report
     holds = message.event is not Event.SUPERSEDED
     known = KnownStudy(key=report.study_key, modality=report.modality, report=report)
     study = imaging_study(known, identity)

@@ -32,7 +32,7 @@ def observation(message: Message, identity: Identity, channel: Hl7Channel) -> st
     channel : Hl7Channel
         Whom it is for, and where its accession number goes.
     """
-    report = message.told.report
+    report = message.report
     segments = [
         text.header(
             {
@@ -81,7 +81,7 @@ def observation(message: Message, identity: Identity, channel: Hl7Channel) -> st
 
 def _values(message: Message, identity: Identity) -> Iterator[tuple[str, Code, str, str]]:
     """Type, concept, value and unit of every observation."""
-    report = message.told.report
+    report = message.report
     if identity.study_uid:
         yield "ST", STUDY_UID, text.text(identity.study_uid), ""
     yield "CWE", codes.ASSESSMENT, text.coded(concepts.state_of(message)), ""
@@ -104,7 +104,7 @@ def _values(message: Message, identity: Identity) -> Iterator[tuple[str, Code, s
 
 
 def _value(index: int, message: Message, kind: str, concept: Code, value: str, unit: str) -> str:
-    report = message.told.report
+    report = message.report
     return text.segment(
         "OBX",
         {

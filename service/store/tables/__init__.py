@@ -15,6 +15,7 @@ from service.store.tables.messages import AwaitedRow, ChannelRow, MessageRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, SignInRow, TokenRow
 from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.store.tables.watches import GroupWatchRow, WatchedRow
 from service.store.tables.web import ListedInstanceRow, ListedSeriesRow, ListedStudyRow
 from service.store.tables.workitems import SubscriptionRow, WorkitemEventRow, WorkitemRow
 
@@ -30,6 +31,7 @@ __all__ = [
     "ChannelRow",
     "DeliveryRow",
     "FeedbackRow",
+    "GroupWatchRow",
     "HeartbeatRow",
     "IdentityRow",
     "InstanceRow",
@@ -51,6 +53,7 @@ __all__ = [
     "StudyRow",
     "SubscriptionRow",
     "TokenRow",
+    "WatchedRow",
     "WorkitemEventRow",
     "WorkitemRow",
 ]

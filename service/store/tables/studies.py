@@ -206,6 +206,7 @@ class ScoreRow(Base):
     tail: Mapped[float | None] = mapped_column(Float)  # estimated share of normals that score higher
     provider: Mapped[str | None]  # what ran the network
     preprocessing: Mapped[str | None]  # version
+    software: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # versions of what shapes a score
 
     __table_args__ = (
         UniqueConstraint("revision_id", "model_hash", "config_digest"),

@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dicom_node.spool import Spool
+from models.groups import Group
 from service import __version__, engine, orders
 from service.api import create_app
 from service.engine import Pool
@@ -11,7 +12,7 @@ from service.settings import Settings
 from service.store import Store
 from service.study import DeliveryStatus, State
 from tests.ordered import ordered
-from tests.seeds import MODEL, MODEL_SHA256, Seed, plant
+from tests.seeds import MODEL, MODEL_SHA256, MORNING, Seed, plant, plant_watch
 from tests.web_client import TestClient
 
 
@@ -46,6 +47,37 @@ def test_everything_that_waits_or_ended_is_counted(client: TestClient, store: St
     assert found["vigil_audit_number", ()] == 3 + 2 + 3
     assert found["vigil_database_up", ()] == 1
     assert found["vigil_workers", ()] == 0
+
+
+@pytest.mark.postgres
+def test_what_is_not_assessable_is_counted_by_reason(client: TestClient, store: Store) -> None:
+    with store.transaction() as session:
+        plant(
+            session,
+            *(Seed(name=name, state=State.NOT_ASSESSABLE, reason="burned_in") for name in "ab"),
+            Seed(name="c", state=State.NOT_ASSESSABLE, reason="localiser"),
+        )
+
+    found = scraped(client)
+
+    assert found["vigil_not_assessable", ("burned_in",)] == 2
+    assert found["vigil_not_assessable", ("localiser",)] == 1
+    assert found["vigil_not_assessable", ("clipped",)] == 0
+
+
+@pytest.mark.postgres
+def test_a_scanner_that_has_changed_is_told_in_words(client: TestClient, store: Store) -> None:
+    changed, usual = (Group(modality="MR", manufacturer=maker) for maker in ("ONE", "TWO"))
+    with store.transaction() as session:
+        plant_watch(session, changed, alarmed_at=MORNING)
+        plant_watch(session, usual)
+
+    found = scraped(client)
+
+    assert found["vigil_drift_alarm", (changed.label,)] == 1
+    assert found["vigil_drift_evidence", (changed.label,)] >= 1
+    assert found["vigil_drift_alarm", (usual.label,)] == 0
+    assert found["vigil_drift_evidence", (usual.label,)] < 1
 
 
 @pytest.mark.postgres

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import pytest
 from sqlalchemy import text
 
+from models.groups import Group
 from service.store import Store
 from service.study import DeliveryStatus, State
 from service.web import words
@@ -17,6 +18,7 @@ from tests.seeds import (
     REGIONS,
     Seed,
     plant,
+    plant_watch,
     study_key,
 )
 from tests.web_client import TestClient
@@ -62,6 +64,14 @@ def test_an_empty_list_says_so(browser: TestClient) -> None:
     text = opened(browser, "/").text
     assert "No study on this page waits for a person." in text
     assert "Nothing is pending on this page." in text
+
+
+def test_the_list_says_that_a_scanner_has_changed(browser: TestClient, store: Store) -> None:
+    assert "not calibrated any more" not in opened(browser, "/").text
+    with store.transaction() as session:
+        plant_watch(session, Group(modality="MR", manufacturer="ONE"), alarmed_at=MORNING)
+
+    assert "1 scanner is not calibrated any more" in opened(browser, "/").text
 
 
 def test_the_list_shows_the_order_of_the_bands(browser: TestClient, store: Store) -> None:
