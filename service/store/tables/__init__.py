@@ -13,6 +13,7 @@ from service.store.tables.maps import MapRow
 from service.store.tables.messages import AwaitedRow, ChannelRow, MessageRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, SignInRow, TokenRow
 from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
+from service.store.tables.screening import CohortRow, CohortStudyRow, ReferralRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.store.tables.web import ListedInstanceRow, ListedSeriesRow, ListedStudyRow
 from service.store.tables.workitems import SubscriptionRow, WorkitemEventRow, WorkitemRow
@@ -26,6 +27,8 @@ __all__ = [
     "Base",
     "ChangeRow",
     "ChannelRow",
+    "CohortRow",
+    "CohortStudyRow",
     "DeliveryRow",
     "FeedbackRow",
     "HeartbeatRow",
@@ -39,6 +42,7 @@ __all__ = [
     "MessageRow",
     "ParkedDestinationRow",
     "PersonRow",
+    "ReferralRow",
     "ResultRow",
     "RevisionRow",
     "SavedFilterRow",
