@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from service.errors import UnknownCohortError
 from service.store import audit
 from service.store.among import among
-from service.store.tables import CohortRow, CohortStudyRow, StudyRow
+from service.store.tables import CohortRow, CohortStudyRow, InstanceRow, StudyRow
 from service.study import ENDED, CohortState, MemberState, State
 
 # So long after it was wanted the intake leaves a study to whoever copies it; then it is one like any other.
@@ -204,6 +204,19 @@ def settled(session: Session, cohort_id: int, keys: Sequence[str]) -> dict[str, 
         )
     )
     return {mark: count for mark, count in rows if count is not None}
+
+
+def has_ended(session: Session, key: str) -> bool:
+    """Whether Vigil knows a study and is done with it."""
+    return (
+        session.scalar(select(StudyRow.id).where(StudyRow.key == key, StudyRow.state.in_(ENDED))) is not None
+    )
+
+
+def held(session: Session, key: str) -> int:
+    """Return how many instances of a study have a row."""
+    query = select(func.count(InstanceRow.id)).join(StudyRow, StudyRow.id == InstanceRow.study_id)
+    return session.scalar(query.where(StudyRow.key == key)) or 0
 
 
 def memberships(session: Session, keys: Sequence[str]) -> dict[str, Membership]:

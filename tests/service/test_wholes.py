@@ -22,7 +22,8 @@ pytestmark = pytest.mark.postgres
 NAMES = ("a", "b", "c")
 # What the clock and the order of writing decide.
 BY_CHANCE = {"id", "created_at", "completed_at", "run_at", "study_id", "series_id", "received_id",
-             "revision_id", "score_id", "last_instance_at", "received_at", "completed_by", "priority", "at"}  # fmt: skip
+             "revision_id",
+             "score_id", "last_instance_at", "received_at", "completed_by", "priority", "at"}  # fmt: skip
 
 
 class Site:
