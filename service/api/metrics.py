@@ -25,7 +25,7 @@ from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.audit_export import NAME
-from service.store import harm, outbox, packs, trail
+from service.store import harm, outbox, packs, referrals, trail
 from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
@@ -130,6 +130,7 @@ class _Census(Collector):
             seen = beats(session)
             untold = None if self._parts.settings.audit_syslog is None else trail.lag(session, NAME)
             messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
+            late = referrals.count_overdue(session, datetime.now(UTC).astimezone().date())
             order = self._recent_harm.read(session, longest_unread_s=self._parts.settings.longest_unread_s)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
@@ -168,6 +169,7 @@ class _Census(Collector):
         )
         overdue = {(): float(order.overdue)}
         yield _gauge("vigil_overdue_studies", "Studies that no reader saw within the age limit.", overdue)
+        yield _gauge("vigil_referrals_overdue", "Open referrals past their day.", {(): float(late)})
         head = {(): float(census.audit_number)}
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
 

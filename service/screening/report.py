@@ -104,7 +104,11 @@ class Reporter:
             reason=lambda code: REASONS.get(code) or why.reason(code),
             file_words=FILES,
             bars=_bars(summary),
-            needs=[(count, least_reference(cohort.q, summary.scored, count)) for count in EXPECTED]
+            needs=[
+                (count, least_reference(cohort.q, summary.scored, count))
+                for count in EXPECTED
+                if count <= summary.scored
+            ]
             if summary.scored
             else [],
             shown_most=LISTED_SHOWN,

@@ -131,12 +131,13 @@ def move(
 ) -> None:
     """Say that all studies of a cohort are gathered, or have ended."""
     ended_at = datetime.now(UTC) if state is CohortState.ENDED else None
+    counts = {code: count for code, count in files.items() if count}
     session.execute(
         update(CohortRow)
         .where(CohortRow.id == cohort_id)
-        .values(state=state, ended_at=ended_at, files=dict(files))
+        .values(state=state, ended_at=ended_at, files=counts)
     )
-    audit.append(session, f"cohort.{state.value}", actor=actor, cohort=cohort_id, files=dict(files))
+    audit.append(session, f"cohort.{state.value}", actor=actor, cohort=cohort_id, files=counts)
 
 
 def want(session: Session, cohort_id: int, keys: Iterable[str]) -> None:
