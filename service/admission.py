@@ -1,6 +1,6 @@
 """A complete study into the queue: its score, its job and the audit row in the caller's transaction (I5)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -8,7 +8,9 @@ from sqlalchemy.orm import Session
 
 from service import engine
 from service.engine import Pool
-from service.store import audit, jobs
+from service.store import audit, jobs, newcomers
+from service.store.audit import AuditEvent
+from service.store.newcomers import Newcomer
 from service.store.studies import Revision
 
 ACTOR = "node"
@@ -62,3 +64,46 @@ class Admission:
             model_hash=model_hash,
         )
         return score_id
+
+    def admit_all(
+        self,
+        session: Session,
+        found: Sequence[Newcomer],
+        *,
+        priority: int,
+        completed_by: str,
+        now: datetime,
+        actor: str = ACTOR,
+    ) -> frozenset[str]:
+        """Queue studies nobody knew, whole at once; return the keys of those that were queued here."""
+        model_hash = self.model_hash()
+        scores = newcomers.enter(
+            session,
+            found,
+            model_hash=model_hash,
+            config_digest=self.config_digest,
+            priority=priority,
+            completed_by=completed_by,
+            now=now,
+            run_at=now.astimezone(UTC).replace(microsecond=0),
+        )
+        if not scores:
+            return frozenset()
+        engine.enqueue_all(session, Pool.INFER, list(scores.values()), priority=priority)
+        events = []
+        for newcomer in sorted(found, key=lambda one: one.key):
+            if newcomer.key not in scores:
+                continue
+            queued = {
+                "revision": 1,
+                "completed_by": completed_by,
+                "content_hash": newcomer.content_hash,
+                "model_hash": model_hash,
+            }
+            for action, detail in (
+                ("study.received", {"sender": newcomer.arrivals[0].sender}),
+                ("study.queued", queued),
+            ):
+                events.append(AuditEvent(action=action, actor=actor, study_key=newcomer.key, detail=detail))
+        audit.append_all(session, events)
+        return frozenset(scores)

@@ -27,6 +27,7 @@ from service.models_cli import models_app
 from service.peers_cli import peers_app
 from service.people_cli import people_app, tokens_app
 from service.retention_cli import retention_app
+from service.screening_cli import cohorts_app, screen
 from service.settings import Settings
 from service.simulation.command import simulate
 from service.studies_cli import studies_app
@@ -55,7 +56,9 @@ app.add_typer(peers_app, name="peers")
 app.add_typer(retention_app, name="retention")
 app.add_typer(people_app, name="people")
 app.add_typer(tokens_app, name="tokens")
+app.add_typer(cohorts_app, name="cohorts")
 app.command("simulate")(simulate)
+app.command("screen")(screen)
 models_app.command("calibrate")(calibrate_model)
 models_app.command("coverage")(show_coverage)
 peers_app.command("park")(orders_cli.park_peer)

@@ -25,6 +25,7 @@ class Trigger(StrEnum):
     PERFORMED_STEP = "mpps"  # the modality ended its steps, and exactly what they list is here
     AVAILABILITY = "availability"  # an archive has all of it, and exactly what it lists is here
     COMMITMENT_REQUEST = "commitment_request"  # the modality asked for commitment to exactly what is here
+    COHORT = "cohort"  # whoever screens a cohort has copied all of it, and exactly so many are here
     ARCHIVE_COUNT = "archive_count"  # an archive holds of every series exactly as many as are here
 
 
@@ -51,6 +52,8 @@ class Evidence:
     held : mapping of str to str
         File name of each instance that is here to the pseudonym of its series.
     signals : sequence of Signal
+    expected : int, optional
+        Instances of a study that is copied for a cohort; None: it is not, or not all of it.
     archive : mapping of str to int, optional
         Instances an archive holds, by the series' pseudonym, our own results left out; None: none has said.
     """
@@ -63,6 +66,7 @@ class Evidence:
     held: Mapping[str, str]
     signals: Sequence[Signal]
     archive: Mapping[str, int] | None
+    expected: int | None = None
 
     @property
     def silent_s(self) -> float:
@@ -77,6 +81,8 @@ def decide(evidence: Evidence) -> Trigger | None:
     by_list = _by_list(evidence)
     if by_list is not None:
         return by_list
+    if evidence.expected is not None and evidence.expected == len(evidence.held):
+        return Trigger.COHORT
     if evidence.archive and evidence.archive == _counts(evidence.held):
         return Trigger.ARCHIVE_COUNT
     if evidence.silent_s < evidence.quiet_s:

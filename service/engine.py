@@ -6,6 +6,7 @@ unique keys; the engine's `queueing_lock` is never used, for a sibling holding i
 1446).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -70,17 +71,33 @@ def enqueue(
     not_before : datetime, optional
         Aware; the job waits until then.
     """
-    job = Job(
-        queue=pool.value,
-        lock=None,
-        queueing_lock=None,
-        task_name=TASKS[pool.value],
-        task_kwargs={"row_id": row_id},
-        priority=priority,
-        scheduled_at=not_before,
-    )
+    enqueue_all(session, pool, [row_id], priority=priority, not_before=not_before)
+
+
+def enqueue_all(
+    session: Session,
+    pool: Pool,
+    row_ids: Sequence[int],
+    *,
+    priority: int,
+    not_before: datetime | None = None,
+) -> None:
+    """Put some jobs of one priority into the queue, in the caller's transaction; as `enqueue`."""
+    jobs = [
+        Job(
+            queue=pool.value,
+            lock=None,
+            queueing_lock=None,
+            task_name=TASKS[pool.value],
+            task_kwargs={"row_id": row_id},
+            priority=priority,
+            scheduled_at=not_before,
+        )
+        for row_id in row_ids
+    ]
     session.flush()
-    _MANAGER.defer_job(job, connection=session.connection().connection.driver_connection)
+    if jobs:
+        _MANAGER.batch_defer_jobs(jobs, connection=session.connection().connection.driver_connection)
 
 
 def cancel(session: Session, pool: Pool, row_id: int) -> int:

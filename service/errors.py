@@ -10,6 +10,7 @@ TriageError
 ├── RoleFailedError         a role cannot start; its message says why
 ├── AccountError            an account or a token cannot be made or changed; the message says why
 ├── UnknownStudyError       no study has this key
+├── UnknownCohortError      no cohort has this number
 ├── CursorError             a page of the list cannot be found; start at the first
 │   ├── ForgedCursorError
 │   └── StaleCursorError
@@ -64,6 +65,10 @@ class RoleFailedError(TriageError):
 
 class AccountError(TriageError):
     """The account cannot be made or changed. The message says why."""
+
+
+class UnknownCohortError(TriageError):
+    """No cohort has this number. List them with ``vigil cohorts``."""
 
 
 class CursorError(TriageError):

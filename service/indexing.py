@@ -73,7 +73,7 @@ def _note_received(session: Session, holdings: Holdings, one: Unlisted) -> None:
     """List it and, where nobody knows yet whom its study is about, say that too."""
     key = one.held.study_key
     listing = _listing(holdings, one.held)
-    if identities.is_lacking(session, key):
+    if identities.lacking(session, [key]):
         with holdings.local(one.held) as path:
             identities.note(session, key, identities.stated(read_header(path)))
     dicom_index.note_received(session, key, {str(one.held.file_name): listing})

@@ -5,35 +5,36 @@ nothing. The receiver never waits for it (I6).
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
+from itertools import islice
 
 import structlog
 from sqlalchemy.orm import Session
 
-from dicom_node.errors import UnreadableInstanceError
-from dicom_node.identity import device_uid, result_series_uid, series_key
-from dicom_node.keys import ReceivedHeader
+from dicom_node.identity import result_series_uid, series_key
 from dicom_node.signals import Signals
-from dicom_node.spool import Spool, SpooledInstance
-from dicom_node.web.listing import Listing, listing_of
-from service import announce, urgency
+from dicom_node.spool import Spool
+from service import announce, arriving, urgency
 from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
 from service.engine import DATABASE_AWAY
 from service.inquiry import Inquiry
 from service.ordering import ordered_before
-from service.store import Store, audit, dicom_index, identities, packs, reports, studies
-from service.store.studies import Arrival, PendingStudy
-from service.study import ENDED, PATIENT_CONFLICT
+from service.store import Store, audit, cohorts, dicom_index, identities, packs, reports, studies
+from service.store.cohorts import Membership
+from service.store.studies import PendingStudy
+from service.study import ENDED, PATIENT_CONFLICT, Priority
+from service.wholes import Wholes
 
 ACTOR = "node"
 # File systems stamp folders in ticks of some milliseconds: a folder this young may change under its stamp.
 SETTLED_NS = 2_000_000_000
 REST_NS = 60_000_000_000  # before a study that could not be taken in is tried again
 SWEEP_S = 86_400.0  # between two looks for messages that concern nobody any more
+FOLDERS = 200  # of the spool asked about at a time
 BATCH = 200  # instances registered in one transaction, so that a huge study shows progress
 
 log = structlog.get_logger(__name__)
@@ -101,13 +102,51 @@ class Intake:
             raise
 
     def _register_arrivals(self) -> None:
-        for key, changed_ns in self.spool.studies():
-            if self._seen.get(key) == changed_ns or self._rests_until.get(key, 0) > time.time_ns():
-                continue
-            with self._alone(key):
-                self._register(key)
-                if time.time_ns() - changed_ns > SETTLED_NS:
-                    self._seen[key] = changed_ns
+        now = time.time_ns()
+        due = (
+            (key, changed_ns)
+            for key, changed_ns in self.spool.studies()
+            if self._seen.get(key) != changed_ns and self._rests_until.get(key, 0) <= now
+        )
+        while folders := dict(islice(due, FOLDERS)):
+            keys = sorted(folders)
+            with self.store.transaction() as session:
+                known = studies.known_files(session, keys)
+                unnamed = identities.lacking(session, keys)
+                members = cohorts.memberships(session, keys)
+            taken = frozenset[str]() if self.is_packing else self._take_whole(members, known)
+            for key in keys:
+                member = members.get(key)
+                if member is not None and member.is_claimed and not known[key]:
+                    continue  # somebody is copying it
+                with self._alone(key):
+                    if key not in taken:
+                        self._register(key, known[key], is_unnamed=key in unnamed, is_member=bool(member))
+                    if time.time_ns() - folders[key] > SETTLED_NS:
+                        self._seen[key] = folders[key]
+
+    def _take_whole(
+        self, members: Mapping[str, Membership], known: Mapping[str, frozenset[str]]
+    ) -> frozenset[str]:
+        """Take studies of cohorts that are new and whole, together; whatever fails is taken one by one."""
+        whole = {
+            key: member.instances
+            for key, member in members.items()
+            if member.instances is not None and not known[key]
+        }
+        try:
+            return self._wholes().take(whole)
+        except DATABASE_AWAY:
+            raise
+        except Exception:
+            log.exception("studies of a cohort cannot be taken together: each is taken alone")
+            return frozenset()
+
+    def _wholes(self) -> Wholes:
+        return Wholes(store=self.store, spool=self.spool, admission=self._admission())
+
+    def _admission(self) -> Admission:
+        return Admission(model_hash=lambda: self.model_hash, config_digest=self.config_digest)
 
     @contextmanager
     def _alone(self, key: str) -> Iterator[None]:
@@ -120,10 +159,7 @@ class Intake:
             self._rests_until[key] = time.time_ns() + REST_NS
             log.exception("study cannot be taken in", study=key)
 
-    def _register(self, key: str) -> None:
-        with self.store.transaction() as session:
-            known = studies.known_files(session, key)
-            is_unnamed = identities.is_lacking(session, key)
+    def _register(self, key: str, known: frozenset[str], *, is_unnamed: bool, is_member: bool) -> None:
         here = self.spool.instances(key)  # after what is known: whoever clears the folder changes rows first
         if self.is_packing and here:
             with self.store.transaction() as session:
@@ -132,15 +168,16 @@ class Intake:
         if is_unnamed and not new and here:  # registered before there was a table of identities
             new = here[:1]
         for start in range(0, len(new), BATCH):
-            found = [_read(instance) for instance in new[start : start + BATCH]]
+            found = [arriving.read(instance) for instance in new[start : start + BATCH]]
             with self.store.transaction() as session:
-                uids = [one.header.sop_instance_uid for one in found if one.header is not None]
-                own = studies.own_results_among(session, uids)
-                devices = frozenset(
-                    device_uid(model) for model in studies.known_models(session) | {self.model_hash}
+                ours = arriving.ours_among(session, found, self.model_hash)
+                arrivals = arriving.arrivals_of(found, ours, self.spool.key_of)
+                outcome = studies.register(
+                    session,
+                    key,
+                    arrivals,
+                    priority=Priority.SCREENING if is_member else Priority.ROUTINE,
                 )
-                arrivals = [self._arrival(one, own, devices) for one in found]
-                outcome = studies.register(session, key, arrivals)
                 for one, arrival in zip(found, arrivals, strict=True):
                     if one.header is not None and not arrival.is_own:
                         identities.note(session, key, identities.stated(one.header))
@@ -168,20 +205,25 @@ class Intake:
     def _queue_complete(self, now: datetime) -> None:
         with self.store.transaction() as session:
             waiting = studies.pending(session)
+            members = cohorts.memberships(session, [study.key for study in waiting]) if waiting else {}
         open_senders = self.signals.open_senders() if self.signals and waiting else frozenset()
         for study in waiting:
             if self._rests_until.get(study.key, 0) <= time.time_ns():
                 with self._alone(study.key):
-                    trigger = decide(self._evidence(study, open_senders, now))
+                    member = members.get(study.key)
+                    expected = member.instances if member else None
+                    trigger = decide(self._evidence(study, open_senders, now, expected))
                     if trigger is not None:
                         self._queue(study.key, trigger, now)
 
-    def _evidence(self, study: PendingStudy, open_senders: frozenset[str], now: datetime) -> Evidence:
+    def _evidence(
+        self, study: PendingStudy, open_senders: frozenset[str], now: datetime, expected: int | None
+    ) -> Evidence:
         signals = self.signals.of(study.key) if self.signals else ()
         counts = self.inquiry.counts(study.key) if self.inquiry else None
         held: dict[str, str] = {}
         own: frozenset[str] = frozenset()
-        if signals or counts:  # without either the set of instances says nothing about completeness
+        if signals or counts or expected:  # without any the set of instances says nothing about completeness
             with self.store.transaction() as session:
                 held = studies.held(session, study.key)
                 own = frozenset(
@@ -195,6 +237,7 @@ class Intake:
             is_sender_open=any(sender in open_senders for sender in study.senders),
             held=held,
             signals=signals,
+            expected=expected,
             archive=None
             if counts is None
             else {series: count for series, count in counts.items() if series not in own},
@@ -209,6 +252,7 @@ class Intake:
                 urgency.raise_priority(session, key, urgent, actor=ACTOR)
             before = reports.newest_report(session, key)
             revision = studies.complete(session, key, completed_by=trigger, now=now)
+            cohorts.taken(session, [key])
             if revision is None:
                 return
             if before is not None and before.is_current and before.state in ENDED:
@@ -217,55 +261,5 @@ class Intake:
                 packs.want(session, revision.id)
                 audit.append(session, "study.completed", actor=ACTOR, study_key=key, revision=revision.number)
             else:
-                Admission(model_hash=lambda: self.model_hash, config_digest=self.config_digest).admit(
-                    session, key, revision, completed_by=trigger.value, now=now
-                )
+                self._admission().admit(session, key, revision, completed_by=trigger.value, now=now)
         log.info("study complete", study=key, revision=revision.number, completed_by=trigger.value)
-
-    def _arrival(self, found: "_Found", own: frozenset[str], devices: frozenset[str]) -> Arrival:
-        header = found.header
-        return Arrival(
-            file_name=found.instance.file_name,
-            sha256=found.sha256,
-            bytes=found.instance.size_bytes,
-            sop_class_uid=header.sop_class_uid if header else "",
-            # An archive may rewrite what marks an object as ours: one mark that it left is enough.
-            is_own=header is not None
-            and (
-                header.is_own or header.sop_instance_uid in own or not devices.isdisjoint(header.device_uids)
-            ),
-            sender=header.sender if header else "",
-            received_at=datetime.fromtimestamp(found.instance.mtime_ns / 1e9, UTC),
-            modality=header.modality if header else "",
-            description=header.study_description if header else "",
-            series=series_key(header.series_uid) if header else "",
-            patient=self._pseudonyms(header.patient) if header else "",
-        )
-
-    def _pseudonyms(self, patient: tuple[str, ...]) -> str:
-        """What says who the patient is, as marks that can be compared and not read."""
-        marks = [
-            self.spool.key_of(f"patient {number} {value}") if value else ""
-            for number, value in enumerate(patient)
-        ]
-        return ".".join(marks) if any(marks) else ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """One file of the spool with what it says; neither where the disk damaged it after it was received."""
-
-    instance: SpooledInstance
-    header: ReceivedHeader | None
-    sha256: str
-    listing: Listing | None = None
-
-
-def _read(instance: SpooledInstance) -> _Found:
-    try:
-        with instance.path.open("rb") as file:
-            listing = listing_of(file)
-        return _Found(instance, instance.header(), instance.sha256(), listing)
-    except (UnreadableInstanceError, OSError):
-        log.exception("instance damaged on disk", study=instance.path.parent.name, file=instance.file_name)
-        return _Found(instance, None, "")

@@ -101,6 +101,32 @@ class Verdict(StrEnum):
     WRONG_STUDY = "wrong_study"  # the model should not have been given it
 
 
+class CohortState(StrEnum):
+    """Where the screening of a cohort stands."""
+
+    GATHERING = "gathering"  # its studies are being found, copied and queued
+    GATHERED = "gathered"  # all are here or left out; some have not ended
+    ENDED = "ended"  # all have ended, and the report was written
+
+
+class MemberState(StrEnum):
+    """Where one study of a cohort stands before it is a study like any other."""
+
+    WANTED = "wanted"  # it is being copied or fetched; the intake leaves it for a while
+    COPIED = "copied"  # the spool holds all of it; the intake may take it at once
+    TAKEN = "taken"  # the intake has taken it, or it was known before
+    LEFT_OUT = "left_out"  # it could not be had; the reason says why
+
+
+class ReferralState(StrEnum):
+    """Where an incidental finding stands on its way to somebody who takes care of it."""
+
+    REPORTED = "reported"  # somebody wrote down that there is something to look into
+    REVIEWED = "reviewed"  # a radiologist looked at it, and it stands
+    REFERRED = "referred"  # whoever takes care of the person has been told
+    CLOSED = "closed"  # taken care of, or nothing to take care of
+
+
 # What waited too long passes all but STAT: a backlog of overdue studies must not hold up an emergency.
 OVERDUE = Priority.STAT - 1
 
@@ -160,6 +186,13 @@ MESSAGE_MOVES: dict[MessageStatus, frozenset[MessageStatus]] = {
     MessageStatus.WAITING: frozenset({MessageStatus.SENT, MessageStatus.DEAD, MessageStatus.STALE}),
     MessageStatus.DEAD: frozenset({MessageStatus.WAITING}),
     MessageStatus.SENT: frozenset({MessageStatus.WAITING}),  # a person wants it sent again
+}
+
+REFERRAL_MOVES: dict[ReferralState, frozenset[ReferralState]] = {
+    ReferralState.REPORTED: frozenset({ReferralState.REVIEWED, ReferralState.REFERRED, ReferralState.CLOSED}),
+    ReferralState.REVIEWED: frozenset({ReferralState.REFERRED, ReferralState.CLOSED}),
+    ReferralState.REFERRED: frozenset({ReferralState.CLOSED}),
+    ReferralState.CLOSED: frozenset({ReferralState.REVIEWED}),  # it was closed too early
 }
 
 ENDED = frozenset({State.SCORED, State.NOT_ASSESSABLE, State.FAILED})

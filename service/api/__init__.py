@@ -24,6 +24,8 @@ from service.api import (
     people,
     problems,
     reading,
+    referral_pages,
+    referrals,
     resources,
     signin,
     single,
@@ -160,6 +162,8 @@ def create_app(
         viewer.router,
         reading.router,
         reading.shown,
+        referrals.router,
+        referrals.shown,
         operating.router,
         deciding.router,
         resources.router,
@@ -195,6 +199,7 @@ def create_app(
         signin.router(pages.page),
         single.router(pages.page),
         administration.router(pages.page),
+        referral_pages.router(pages.page),
     ):
         app.include_router(router)
     app.mount("/static", pages.static())

@@ -25,7 +25,7 @@ from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.audit_export import NAME
-from service.store import calibrations, harm, outbox, packs, trail, watches
+from service.store import calibrations, harm, outbox, packs, referrals, trail, watches
 from service.store.census import beats, live_workers, take_census
 from service.store.watches import ListedWatch
 
@@ -133,6 +133,7 @@ class _Census(Collector):
             untold = None if self._parts.settings.audit_syslog is None else trail.lag(session, NAME)
             messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
             scanners = self._watched(session)
+            late = referrals.count_overdue(session, datetime.now(UTC).astimezone().date())
             order = self._recent_harm.read(session, longest_unread_s=self._parts.settings.longest_unread_s)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
@@ -179,6 +180,7 @@ class _Census(Collector):
         alarms = {(one.group,): float(one.alarmed_at is not None) for one in scanners}
         meaning = "1 if a scanner's percentile is withdrawn, for its images have changed."
         yield _gauge("vigil_drift_alarm", meaning, alarms, "group")
+        yield _gauge("vigil_referrals_overdue", "Open referrals past their day.", {(): float(late)})
         head = {(): float(census.audit_number)}
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
 

@@ -41,6 +41,7 @@ from service.store.feedback import (
     UnknownFeedbackError,
 )
 from service.store.marks import NobodyToAssignError
+from service.store.referrals import ReferralMoveError, TooManyReferralsError, UnknownReferralError
 from service.store.revival import NothingToSendError
 from service.store.saved_filters import TooManyFiltersError
 
@@ -113,13 +114,16 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
     NothingToSendError: (HTTPStatus.NOT_FOUND, "nothing-to-send"),
     NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
+    ReferralMoveError: (HTTPStatus.CONFLICT, "referral-move"),
     RevisionChangedError: (HTTPStatus.CONFLICT, "revision-changed"),
     StudyDeletedError: (HTTPStatus.GONE, "study-deleted"),
     StaleCursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
     TooManyKeysError: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-idempotency-keys"),
     TooMuchFeedbackError: (HTTPStatus.CONFLICT, "too-much-feedback"),
     UnknownCalibrationError: (HTTPStatus.NOT_FOUND, "unknown-calibration"),
+    TooManyReferralsError: (HTTPStatus.CONFLICT, "too-many-referrals"),
     UnknownFeedbackError: (HTTPStatus.NOT_FOUND, "unknown-feedback"),
+    UnknownReferralError: (HTTPStatus.NOT_FOUND, "unknown-referral"),
 }
 
 RESPONSES: dict[int | str, dict[str, object]] = {

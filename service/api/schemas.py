@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from service.study import Band, DeliveryStatus, Priority, State, Whereabouts
+from service.study import Band, DeliveryStatus, Priority, ReferralState, State, Whereabouts
 
 
 def _name(code: Band | Priority) -> str:
@@ -69,6 +69,14 @@ class Identity(Body):
     birth_date: date | None
 
 
+class OpenReferral(Body):
+    """The open referral of a study that is due first."""
+
+    number: int
+    state: ReferralState
+    due: date
+
+
 class StudyRow(Body):
     """One study on the list."""
 
@@ -108,6 +116,7 @@ class StudyRow(Body):
     seen_by: str | None
     assigned_to: str | None = Field(description="Account that has claimed it.")
     feedback: str | None = Field(description="Newest verdict of a reader.")
+    referral: OpenReferral | None = Field(None, description="The open referral that is due first.")
 
 
 class Worklist(Body):

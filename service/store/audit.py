@@ -8,7 +8,7 @@ machine (`service.witness`) and at the site's audit repository. `verify` compare
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +26,16 @@ BEFORE_FIRST = "0" * 64
 
 class AuditBrokenError(TriageError):
     """The audit trail was changed from outside. Keep the database as it is; tell the security officer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """Something that happened, as `append` takes it."""
+
+    action: str
+    actor: str
+    study_key: str | None
+    detail: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +85,27 @@ def append(session: Session, action: str, *, actor: str, study_key: str | None =
     **detail
         JSON values without identity.
     """
+    append_all(session, [AuditEvent(action=action, actor=actor, study_key=study_key, detail=detail)])
+
+
+def append_all(session: Session, events: Sequence[AuditEvent]) -> None:
+    """Add some events in the caller's transaction, in their order."""
     session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     last = head(session)
-    row = AuditRow(
-        number=last.number + 1,
-        at=datetime.now(UTC),
-        actor=actor,
-        action=action,
-        study_key=study_key,
-        detail=detail,
-        previous=last.hash,
-        hash="",
-    )
-    row.hash = _hash(row)
-    session.add(row)
+    for event in events:
+        row = AuditRow(
+            number=last.number + 1,
+            at=datetime.now(UTC),
+            actor=event.actor,
+            action=event.action,
+            study_key=event.study_key,
+            detail=dict(event.detail),
+            previous=last.hash,
+            hash="",
+        )
+        row.hash = _hash(row)
+        session.add(row)
+        last = AuditHead(number=row.number, hash=row.hash)
     session.flush()
 
 

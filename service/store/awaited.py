@@ -1,12 +1,13 @@
 """How urgent studies are that have not come yet: orders, by pseudonyms of what they are for."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from service.store.among import among
 from service.store.tables import AwaitedRow, IdentityRow, StudyRow
 
 KEEP = timedelta(days=90)  # an order whose study has not come by then is not waited for
@@ -36,6 +37,11 @@ def forget(session: Session, marks: Sequence[str]) -> None:
 def priority_of(session: Session, marks: Sequence[str]) -> int | None:
     """Return how urgent a study was ordered; None where nobody said."""
     return session.scalar(select(func.max(AwaitedRow.priority)).where(AwaitedRow.mark.in_(marks)))
+
+
+def among_marks(session: Session, marks: Collection[str]) -> frozenset[str]:
+    """Return the marks, among those given, that an order waits for."""
+    return frozenset(session.scalars(select(AwaitedRow.mark).where(among(AwaitedRow.mark, marks))))
 
 
 def keys_of(session: Session, accession_number: str) -> tuple[str, ...]:

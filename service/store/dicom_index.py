@@ -1,13 +1,13 @@
 """What DICOMweb searches, written with the rows of the instances it speaks of, and gone with their bytes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 
 from sqlalchemy import delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from dicom_node.web.listing import Listing
+from service.store.among import among
 from service.store.tables import (
     InstanceRow,
     ListedInstanceRow,
@@ -28,10 +28,20 @@ def note_received(session: Session, key: str, found: Mapping[str, Listing]) -> N
         .join(StudyRow)
         .where(StudyRow.key == key, InstanceRow.file_name.in_(found))
     ).all()
-    if not rows:
-        return
-    study_id = rows[0].study_id
-    _note(session, study_id, [(found[name], {"received_id": number}) for _, number, name in rows])
+    if rows:
+        received = [(found[name], number) for _, number, name in rows]
+        note_all_received(session, {rows[0].study_id: received})
+
+
+def note_all_received(session: Session, found: Mapping[int, Sequence[tuple[Listing, int]]]) -> None:
+    """List instances of some studies, each with the number of its row, by the number of the study's."""
+    _note(
+        session,
+        {
+            study_id: [(listing, {"received_id": number}) for listing, number in listed]
+            for study_id, listed in found.items()
+        },
+    )
 
 
 def note_result(session: Session, study_id: int, result_id: int, listing: Listing) -> None:
@@ -42,7 +52,7 @@ def note_result(session: Session, study_id: int, result_id: int, listing: Listin
             ListedInstanceRow.sop_instance_uid == listing.sop_instance_uid,
         )
     )
-    _note(session, study_id, [(listing, {"result_id": result_id})])
+    _note(session, {study_id: [(listing, {"result_id": result_id})]})
 
 
 def forget(session: Session, study_id: int) -> None:
@@ -60,71 +70,77 @@ def forget(session: Session, study_id: int) -> None:
     session.execute(delete(ListedStudyRow).where(ListedStudyRow.study_id == study_id, ~holds_series))
 
 
-def _note(session: Session, study_id: int, found: Sequence[tuple[Listing, Mapping[str, int]]]) -> None:
-    listings = [listing for listing, _ in found]
-    _note_study(session, study_id, listings[0])
-    series = _note_series(session, study_id, listings)
+def _note(session: Session, found: Mapping[int, Sequence[tuple[Listing, Mapping[str, int]]]]) -> None:
+    _note_studies(session, {study_id: listed[0][0] for study_id, listed in found.items()})
+    series = _note_series(
+        session, {study_id: [listing for listing, _ in listed] for study_id, listed in found.items()}
+    )
     session.execute(
-        insert(ListedInstanceRow)
-        .values(
-            [
-                {
-                    "study_id": study_id,
-                    "series_id": series[listing.series_uid],
-                    "received_id": None,
-                    "result_id": None,
-                    "number": listing.instance_number,
-                    **{name: getattr(listing, name) for name in _OF_INSTANCE},
-                    **place,
-                }
-                for listing, place in found
-            ]
-        )
-        .on_conflict_do_nothing(index_elements=["study_id", "sop_instance_uid"])
+        insert(ListedInstanceRow).on_conflict_do_nothing(index_elements=["study_id", "sop_instance_uid"]),
+        [
+            {
+                "study_id": study_id,
+                "series_id": series[study_id, listing.series_uid],
+                "received_id": None,
+                "result_id": None,
+                "number": listing.instance_number,
+                **{name: getattr(listing, name) for name in _OF_INSTANCE},
+                **place,
+            }
+            for study_id, listed in found.items()
+            for listing, place in listed
+        ],
     )
 
 
-def _note_study(session: Session, study_id: int, listing: Listing) -> None:
+def _note_studies(session: Session, found: Mapping[int, Listing]) -> None:
     """What was said first stays; what was left out is filled."""
-    values = {
-        "date": listing.study_date,
-        "time": listing.study_time,
-        "number": listing.study_number,
-        "referring_physician": listing.referring_physician,
-    }
-    added = insert(ListedStudyRow).values(study_id=study_id, **values)
+    added = insert(ListedStudyRow)
     kept = {
         name: func.coalesce(func.nullif(getattr(ListedStudyRow, name), ""), added.excluded[name])
-        for name in values
+        for name in ("date", "time", "number", "referring_physician")
     }
-    session.execute(added.on_conflict_do_update(index_elements=["study_id"], set_=kept))
-
-
-def _note_series(session: Session, study_id: int, listings: Sequence[Listing]) -> dict[str, int]:
-    """Id of each series by its UID."""
-    first = {listing.series_uid: asdict(listing) for listing in reversed(listings)}
     session.execute(
-        insert(ListedSeriesRow)
-        .values(
-            [
-                {
-                    "study_id": study_id,
-                    "series_uid": one["series_uid"],
-                    "modality": one["modality"],
-                    "number": one["series_number"],
-                    "description": one["series_description"],
-                    "body_part": one["body_part"],
-                    "began_date": one["began_date"],
-                    "began_time": one["began_time"],
-                }
-                for one in first.values()
-            ]
-        )
-        .on_conflict_do_nothing(index_elements=["study_id", "series_uid"])
+        added.on_conflict_do_update(index_elements=["study_id"], set_=kept),
+        [
+            {
+                "study_id": study_id,
+                "date": listing.study_date,
+                "time": listing.study_time,
+                "number": listing.study_number,
+                "referring_physician": listing.referring_physician,
+            }
+            for study_id, listing in found.items()
+        ],
+    )
+
+
+def _note_series(session: Session, found: Mapping[int, Sequence[Listing]]) -> dict[tuple[int, str], int]:
+    """Id of each series by its study and its UID."""
+    first = {
+        (study_id, listing.series_uid): listing
+        for study_id, listings in found.items()
+        for listing in reversed(listings)
+    }
+    session.execute(
+        insert(ListedSeriesRow).on_conflict_do_nothing(index_elements=["study_id", "series_uid"]),
+        [
+            {
+                "study_id": study_id,
+                "series_uid": series_uid,
+                "modality": one.modality,
+                "number": one.series_number,
+                "description": one.series_description,
+                "body_part": one.body_part,
+                "began_date": one.began_date,
+                "began_time": one.began_time,
+            }
+            for (study_id, series_uid), one in first.items()
+        ],
     )
     rows = session.execute(
-        select(ListedSeriesRow.series_uid, ListedSeriesRow.id).where(
-            ListedSeriesRow.study_id == study_id, ListedSeriesRow.series_uid.in_(first)
+        select(ListedSeriesRow.study_id, ListedSeriesRow.series_uid, ListedSeriesRow.id).where(
+            among(ListedSeriesRow.study_id, list(found))
         )
     )
-    return {uid: number for uid, number in rows}  # noqa: C416 - rows are not pairs to dict()
+    return {(study_id, uid): number for study_id, uid, number in rows}

@@ -1,6 +1,6 @@
 """Whom a study is about. Nothing here is ever logged; `service.access` decides how much of it is shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -33,20 +33,31 @@ def stated(header: ReceivedHeader) -> Identity:
 
 def note(session: Session, key: str, identity: Identity) -> None:
     """Store whom a study is about; what its images said before stays, what they left out is filled."""
-    values = {name: getattr(identity, name) for name in (*_TEXTS, *_NUMBERS)}
-    study_id = select(StudyRow.id).where(StudyRow.key == key).scalar_subquery()
-    added = insert(IdentityRow).values(study_id=study_id, **values)
+    study_id = session.scalar(select(StudyRow.id).where(StudyRow.key == key))
+    if study_id is not None:
+        note_all(session, {study_id: identity})
+
+
+def note_all(session: Session, found: Mapping[int, Identity]) -> None:
+    """Store whom studies are about, by the number of their rows; as `note`."""
+    added = insert(IdentityRow)
     kept = {
         name: func.coalesce(func.nullif(getattr(IdentityRow, name), ""), added.excluded[name])
         for name in _TEXTS
     } | {name: func.coalesce(getattr(IdentityRow, name), added.excluded[name]) for name in _NUMBERS}
-    session.execute(added.on_conflict_do_update(index_elements=["study_id"], set_=kept))
+    session.execute(
+        added.on_conflict_do_update(index_elements=["study_id"], set_=kept),
+        [
+            {"study_id": study_id, **{name: getattr(identity, name) for name in (*_TEXTS, *_NUMBERS)}}
+            for study_id, identity in found.items()
+        ],
+    )
 
 
-def is_lacking(session: Session, key: str) -> bool:
-    """Whether a study is known, and not whom it is about."""
+def lacking(session: Session, keys: Sequence[str]) -> frozenset[str]:
+    """Return the studies, among those given, that are known, and not whom they are about."""
     is_noted = exists().where(IdentityRow.study_id == StudyRow.id)
-    return bool(session.scalar(select(exists().where(StudyRow.key == key, ~is_noted))))
+    return frozenset(session.scalars(select(StudyRow.key).where(among(StudyRow.key, keys), ~is_noted)))
 
 
 def of_studies(session: Session, keys: Sequence[str]) -> dict[str, Identity]:

@@ -7,7 +7,8 @@ pages of one cursor use the same cutoff, so nothing moves between segments while
 Order by triage, within each band (the bands never change places, I7):
 
 1. STAT that is overdue, first come first; then the other STAT
-2. what else is overdue, first come first: only STAT passes it, as in the queue (`service.study.OVERDUE`)
+2. what else is overdue, first come first: only STAT passes it, as in the queue (`service.study.OVERDUE`).
+   Screening never is: thousands that were all asked for at once must not stand before what comes today
 3. urgent, routine, screening
 4. what a reader has seen as it stands, newest first: it needs nobody at the moment, but it leaves neither the
    list nor its band, for somebody else may look for it
@@ -106,6 +107,7 @@ _BY_NUMBERS = (
 _BY_ARRIVAL = (StudyRow.received_at, StudyRow.id)
 _BY_LAST_SEEN = (StudyRow.seen_at, StudyRow.id)
 _IS_STAT: ColumnElement[bool] = literal_column(f"(study.priority >= {int(Priority.STAT)})")
+_MAY_BE_OVERDUE: ColumnElement[bool] = literal_column(f"(study.priority > {int(Priority.SCREENING)})")
 _UNSEEN = StudyRow.seen_at.is_(None)
 
 
@@ -189,7 +191,9 @@ def _may_stand(tier: Tier, query: WorklistQuery) -> bool:
     if query.priority is None or tier is Tier.SEEN:
         return True
     if tier in {Tier.STAT_OVERDUE, Tier.OVERDUE}:
-        return (query.priority is Priority.STAT) is (tier is Tier.STAT_OVERDUE)
+        return query.priority is not Priority.SCREENING and (query.priority is Priority.STAT) is (
+            tier is Tier.STAT_OVERDUE
+        )
     return _FRESH[tier] is query.priority
 
 
@@ -199,10 +203,11 @@ def _tier(band: Band, tier: Tier, cutoff: datetime) -> Segment:
         return Segment(band=band, tier=tier, conditions=seen, keys=_BY_LAST_SEEN, is_descending=True)
     if tier in _FRESH:
         priority = literal_column("study.priority") == literal_column(str(int(_FRESH[tier])))
-        fresh = (_UNSEEN, priority, StudyRow.received_at > cutoff)
+        is_young = () if tier is Tier.SCREENING else (StudyRow.received_at > cutoff,)
+        fresh = (_UNSEEN, priority, *is_young)
         return Segment(band=band, tier=tier, conditions=fresh, keys=_BY_NUMBERS)
     is_stat = _IS_STAT if tier is Tier.STAT_OVERDUE else ~_IS_STAT
-    overdue = (_UNSEEN, is_stat, StudyRow.received_at <= cutoff)
+    overdue = (_UNSEEN, _MAY_BE_OVERDUE, is_stat, StudyRow.received_at <= cutoff)
     return Segment(band=band, tier=tier, conditions=overdue, keys=_BY_ARRIVAL)
 
 
@@ -211,7 +216,7 @@ def tier_of(study: StudyRow, cutoff: datetime) -> Tier:
     if study.seen_at is not None:
         return Tier.SEEN
     is_stat = study.priority >= Priority.STAT
-    if study.received_at <= cutoff:
+    if study.received_at <= cutoff and study.priority > Priority.SCREENING:
         return Tier.STAT_OVERDUE if is_stat else Tier.OVERDUE
     return next(tier for tier, priority in _FRESH.items() if study.priority == priority)
 

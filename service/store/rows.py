@@ -15,9 +15,10 @@ from sqlalchemy import ColumnElement, Float, exists, literal_column, select
 from sqlalchemy.orm import Session, aliased, defer
 
 from service.access import Masking, ShownIdentity
-from service.store import feedback, identities
+from service.store import feedback, identities, referrals
 from service.store.among import among
 from service.store.order import PERCENTILE, Sort, tier_of
+from service.store.referrals import Referral
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import PARKED, Band, DeliveryStatus, Priority, State, Tier, Whereabouts
 from service.why import SORTS, Standing, Why, explain
@@ -134,6 +135,8 @@ class WorklistRow:
         Account that has claimed it.
     feedback : str or None
         Newest verdict of a reader.
+    referral : Referral or None
+        The open one that is due first.
     """
 
     rank: int | None
@@ -166,6 +169,7 @@ class WorklistRow:
     seen_by: str | None
     assigned_to: str | None
     feedback: str | None
+    referral: Referral | None = None
 
     @property
     def percentile(self) -> float | None:
@@ -226,6 +230,7 @@ def rows_of(
     results = _results(session, [score.id for _, score, _, _ in found.values() if score is not None])
     shown = identities.shown(session, [study.key for study, _, _, _ in found.values()], listing.masking)
     verdicts = feedback.newest_verdicts(session, ids)
+    open_referrals = referrals.earliest_open(session, ids)
     ranks = count(first_rank)
     rows = []
     for study_id in ids:
@@ -236,7 +241,15 @@ def rows_of(
         )
         why = explain(_standing(study, row, listing, has_equals=has_equals))
         identity, verdict = shown.get(study.key, ShownIdentity()), verdicts.get(study_id)
-        rows.append(replace(row, why=why, identity=identity, feedback=verdict))
+        rows.append(
+            replace(
+                row,
+                why=why,
+                identity=identity,
+                feedback=verdict,
+                referral=open_referrals.get(study_id),
+            )
+        )
     return tuple(rows)
 
 

@@ -1,17 +1,19 @@
 """Studies and their revisions: what the spool holds, as rows. All can be rebuilt from the spool (I1)."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from service.errors import RevisionChangedError, UnknownStudyError
+from service.store.among import among
 from service.store.tables import InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import PATIENT_CONFLICT, State, Whereabouts, move
+from service.study import PATIENT_CONFLICT, Priority, State, Whereabouts, move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +93,21 @@ class Revision:
 _NOT_IMAGED = frozenset({"", "OT", "SR", "SEG", "PR", "KO", "DOC", "PM"})
 
 
-def known_files(session: Session, key: str) -> frozenset[str]:
-    """File names of the study that have a row; not those that were deleted, which may come again."""
-    rows = session.scalars(
-        select(InstanceRow.file_name).join(StudyRow).where(StudyRow.key == key, ~InstanceRow.is_deleted)
-    )
-    return frozenset(rows)
+def known_files(session: Session, keys: Sequence[str]) -> dict[str, frozenset[str]]:
+    """File names of each study that have a row; not those that were deleted, which may come again."""
+    names: dict[str, set[str]] = {key: set() for key in keys}
+    for key, name in session.execute(
+        select(StudyRow.key, InstanceRow.file_name)
+        .join(InstanceRow, InstanceRow.study_id == StudyRow.id)
+        .where(among(StudyRow.key, keys), ~InstanceRow.is_deleted)
+    ):
+        names[key].add(name)
+    return {key: frozenset(found) for key, found in names.items()}
+
+
+def known(session: Session, keys: Sequence[str]) -> frozenset[str]:
+    """Return the studies, among those given, that have a row."""
+    return frozenset(session.scalars(select(StudyRow.key).where(among(StudyRow.key, keys))))
 
 
 def own_results_among(session: Session, sop_instance_uids: Sequence[str]) -> frozenset[str]:
@@ -195,10 +206,17 @@ def lock(session: Session, keys: Sequence[str]) -> None:
     )
 
 
-def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> Registered:
+def register(
+    session: Session, key: str, arrivals: Sequence[Arrival], *, priority: int = Priority.ROUTINE
+) -> Registered:
     """Give every new instance of a study its row.
 
     Registering again changes nothing. A study that holds nothing but our own results gets no row.
+
+    Parameters
+    ----------
+    priority : int
+        Of the study, where it is new.
 
     Returns
     -------
@@ -218,28 +236,13 @@ def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> Registe
             is_pending=False,
             modality="",
             description="",
+            priority=priority,
         )
         session.add(study)
         session.flush()
     added = insert(InstanceRow)
     new = session.scalars(
-        added.values(
-            [
-                {
-                    "study_id": study.id,
-                    "file_name": arrival.file_name,
-                    "sha256": arrival.sha256,
-                    "bytes": arrival.bytes,
-                    "sop_class_uid": arrival.sop_class_uid,
-                    "is_own": arrival.is_own,
-                    "sender": arrival.sender,
-                    "received_at": arrival.received_at,
-                    "series": arrival.series,
-                    "patient": arrival.patient,
-                }
-                for arrival in arrivals
-            ]
-        )
+        added.values([instance_columns(study.id, arrival) for arrival in arrivals])
         .on_conflict_do_update(
             index_elements=["study_id", "file_name"],
             set_={
@@ -261,7 +264,7 @@ def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> Registe
             study.bytes_are = Whereabouts.HERE
         study.last_instance_at = max(study.last_instance_at, newest.received_at)
         study.sender = newest.sender
-        imaged = next((arrival for arrival in fresh if arrival.modality not in _NOT_IMAGED), newest)
+        imaged = shown_of(fresh)
         if study.modality in _NOT_IMAGED:
             study.modality = imaged.modality
         study.description = study.description or imaged.description
@@ -271,6 +274,22 @@ def register(session: Session, key: str, arrivals: Sequence[Arrival]) -> Registe
     return Registered(is_new=is_new, is_flagged=is_flagged)
 
 
+def instance_columns(study_id: int, arrival: Arrival) -> dict[str, Any]:
+    """Columns of the row of an instance."""
+    return {
+        "study_id": study_id,
+        "file_name": arrival.file_name,
+        "sha256": arrival.sha256,
+        "bytes": arrival.bytes,
+        "sop_class_uid": arrival.sop_class_uid,
+        "is_own": arrival.is_own,
+        "sender": arrival.sender,
+        "received_at": arrival.received_at,
+        "series": arrival.series,
+        "patient": arrival.patient,
+    }
+
+
 def _names_two_patients(session: Session, study_id: int) -> bool:
     """Whether two instances state different ids, birth dates or names; what one leaves out says nothing."""
     marks = session.scalars(
@@ -278,7 +297,12 @@ def _names_two_patients(session: Session, study_id: int) -> bool:
         .where(InstanceRow.study_id == study_id, ~InstanceRow.is_own, InstanceRow.patient != "")
         .distinct()
     )
-    stated = [mark.split(".") for mark in marks]
+    return are_two_patients(marks)
+
+
+def are_two_patients(marks: Iterable[str]) -> bool:
+    """Whether pseudonyms of patients differ where both say something."""
+    stated = [mark.split(".") for mark in marks if mark]
     return any(len(set(values) - {""}) > 1 for values in zip(*stated, strict=True))
 
 
@@ -315,7 +339,7 @@ def complete(session: Session, key: str, *, completed_by: str, now: datetime) ->
         .where(InstanceRow.study_id == study.id, ~InstanceRow.is_own, ~InstanceRow.is_deleted)
         .order_by(InstanceRow.file_name)
     ).all()
-    content_hash = _content_hash(instances)
+    content_hash = hash_of(instances)
     hashes = session.scalars(select(RevisionRow.content_hash).where(RevisionRow.study_id == study.id)).all()
     if content_hash in hashes:
         return None
@@ -336,9 +360,15 @@ def complete(session: Session, key: str, *, completed_by: str, now: datetime) ->
     )
 
 
-def _content_hash(instances: Sequence[InstanceRow]) -> str:
-    """SHA-256 over names and hashes of the instances, in order."""
+def hash_of(instances: Iterable[InstanceRow | Arrival]) -> str:
+    """SHA-256 over names and hashes of a revision's instances, in the order of their names."""
     digest = hashlib.sha256()
     for instance in instances:
         digest.update(f"{instance.file_name} {instance.sha256}\n".encode())
     return digest.hexdigest()
+
+
+def shown_of(arrivals: Sequence[Arrival]) -> Arrival:
+    """Return the instance that says what a study's row shows: the first that was imaged, or the newest."""
+    newest = max(arrivals, key=lambda arrival: arrival.received_at)
+    return next((arrival for arrival in arrivals if arrival.modality not in _NOT_IMAGED), newest)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, Float, Integer, Select, cast, func, select
+from sqlalchemy import ColumnElement, DateTime, Float, Integer, Select, case, cast, func, select
 
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import OVERDUE, DeliveryStatus, State
+from service.study import OVERDUE, DeliveryStatus, Priority, State
 
 STEPS = 4  # an old job is raised this often on its way up, and not at every look
 
@@ -51,8 +51,10 @@ def of_study(key: str) -> Sequence[ColumnElement[bool]]:
 
 
 def _aged(since: Any, longest_s: float) -> ColumnElement[int]:
-    """Build the priority of a study at its age: in steps from its own to `OVERDUE`, never below its own."""
+    """Build the priority of a study at its age: in steps from its own to `OVERDUE`; screening stays."""
     age_s = cast(func.extract("epoch", func.now() - cast(since, DateTime(timezone=True))), Float)
     climbed = func.floor(STEPS * func.least(func.greatest(age_s, 0.0) / longest_s, 1.0)) / STEPS
     raised = StudyRow.priority + func.floor((int(OVERDUE) - StudyRow.priority) * climbed)
-    return cast(func.greatest(StudyRow.priority, raised), Integer)
+    # A cohort of thousands is asked for at once: grown old, it would pass what comes today.
+    own = case((StudyRow.priority <= Priority.SCREENING, StudyRow.priority), else_=raised)
+    return cast(func.greatest(StudyRow.priority, own), Integer)

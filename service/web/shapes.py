@@ -22,6 +22,9 @@ SHAPES: dict[str, str] = {
     "queued": "M2 .5H10V2.2L7 6 10 9.8V11.5H2V9.8L5 6 2 2.2Z",
     "complete": f"{_RING}M6 2a4 4 0 0 0 0 8Z",
     "received": "M5.2 .5H6.8V5H9L6 8.4 3 5H5.2ZM1 9.8H11V11.5H1Z",
+    # referrals
+    "overdue": f"{_TRIANGLE}M5.3 4.2H6.7V7.8H5.3ZM5.3 8.6H6.7V10H5.3Z",
+    "due": f"{_RING}M5.3 3H6.7V5.7L8.6 7.6 7.6 8.6 5.3 6.3Z",
     # the connection, and what a person did
     "live": _DISC,
     "paused": "M2.5 1H5V11H2.5ZM7 1H9.5V11H7Z",

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from service.access import Caller, Masking, Permission
-from service.store import maps
+from service.store import maps, referrals
 from service.store.detail import Event, study_detail
 from service.store.maps import Viewed
 from service.store.stages import Stage
@@ -16,6 +16,7 @@ from service.study import Band
 from service.volumes import MOST_VOXELS
 from service.web import card, curve, present, words
 
+REFERRAL_DUE = timedelta(days=14)  # what the form proposes
 FULL = 100.0  # width of the longest bar of the stages
 
 
@@ -87,6 +88,8 @@ def gather(
         "has_volume": _is_shown(viewed),
         "bars": bars(detail.stages),
         "looks": looks(detail.timeline),
+        "referrals": referrals.of_study(session, key),
+        "due_by": datetime.now(UTC).astimezone().date() + REFERRAL_DUE,
         "card": card.render(text) if text else None,
         "may_read": caller.may(Permission.READ),
         "may_operate": caller.may(Permission.OPERATE),

@@ -14,6 +14,7 @@ from service.study import (
     Band,
     DeliveryStatus,
     Priority,
+    ReferralState,
     State,
     Verdict,
     Whereabouts,
@@ -169,8 +170,16 @@ VERDICTS: dict[str, str] = {  # in the order of their keys, from 1
     Verdict.WRONG_STUDY: "Wrong study",
 }
 
+REFERRALS: dict[str, str] = {
+    ReferralState.REPORTED: "Reported",
+    ReferralState.REVIEWED: "Reviewed",
+    ReferralState.REFERRED: "Referred",
+    ReferralState.CLOSED: "Closed",
+}
+
 TRIGGERS: dict[str, str] = {
     Trigger.QUIET_PERIOD: "no new image for a while",
+    Trigger.COHORT: "all of it was copied for a cohort",
     Trigger.LONGEST_WAIT: "something announced did not come in time",
     Trigger.PERFORMED_STEP: "the modality said that it was done",
     Trigger.AVAILABILITY: "the archive said that it was all there",

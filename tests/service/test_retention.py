@@ -101,7 +101,7 @@ def received(machines: Machines) -> list[Path]:
 def test_a_confirmed_study_past_its_age_goes_with_everything_and_its_rows_stay(machines: Machines) -> None:
     size = sum(path.stat().st_size for path in received(machines))
     with machines.store.transaction() as session:
-        assert not identities.is_lacking(session, machines.study().key)
+        assert not identities.lacking(session, [machines.study().key])
 
     removed = retention(machines).run(IN_A_WEEK)
 
@@ -110,7 +110,7 @@ def test_a_confirmed_study_past_its_age_goes_with_everything_and_its_rows_stay(m
     study = machines.study()
     assert (study.state, study.bytes_are) == (State.NOT_ASSESSABLE, Whereabouts.DELETED)
     with machines.store.transaction() as session:
-        assert identities.is_lacking(session, study.key)
+        assert identities.lacking(session, [study.key])
     assert machines.actions()[-2:] == ["study.deleting", "study.deleted"]
     with machines.store.transaction() as session:
         proof = next(

@@ -38,7 +38,7 @@ def test_a_study_is_new_once(store: Store) -> None:
         assert not studies.register(session, KEY, [arrival("a"), arrival("b")]).is_new
 
     with store.transaction() as session:
-        assert studies.known_files(session, KEY) == {"a.dcm", "b.dcm"}
+        assert studies.known_files(session, [KEY]) == {KEY: {"a.dcm", "b.dcm"}}
 
 
 def test_own_results_alone_make_no_study(store: Store) -> None:

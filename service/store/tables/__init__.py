@@ -14,6 +14,7 @@ from service.store.tables.maps import MapRow
 from service.store.tables.messages import AwaitedRow, ChannelRow, MessageRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, SignInRow, TokenRow
 from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
+from service.store.tables.screening import CohortRow, CohortStudyRow, ReferralRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.store.tables.watches import GroupWatchRow, WatchedRow
 from service.store.tables.web import ListedInstanceRow, ListedSeriesRow, ListedStudyRow
@@ -29,6 +30,8 @@ __all__ = [
     "CalibrationRow",
     "ChangeRow",
     "ChannelRow",
+    "CohortRow",
+    "CohortStudyRow",
     "DeliveryRow",
     "FeedbackRow",
     "GroupWatchRow",
@@ -43,6 +46,7 @@ __all__ = [
     "MessageRow",
     "ParkedDestinationRow",
     "PersonRow",
+    "ReferralRow",
     "ResultRow",
     "RevisionRow",
     "SavedFilterRow",

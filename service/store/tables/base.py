@@ -13,7 +13,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-from service.study import DeliveryStatus, MessageStatus, PackState, State, Verdict, Whereabouts
+from service.study import (
+    CohortState,
+    DeliveryStatus,
+    MemberState,
+    MessageStatus,
+    PackState,
+    ReferralState,
+    State,
+    Verdict,
+    Whereabouts,
+)
 
 SCHEMA = "vigil"
 
@@ -53,4 +63,7 @@ class Base(DeclarativeBase):
         PackState: _coded(PackState),
         Verdict: _coded(Verdict),
         Whereabouts: _coded(Whereabouts),
+        CohortState: _coded(CohortState),
+        MemberState: _coded(MemberState),
+        ReferralState: _coded(ReferralState),
     }

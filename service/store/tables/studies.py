@@ -101,7 +101,7 @@ class StudyRow(Base):
             text("(priority >= 30)"),
             "received_at",
             "id",
-            postgresql_where=_UNSEEN,
+            postgresql_where=text("seen_at IS NULL AND priority > 0"),
         ),
         Index("ix_study_seen", "band", "seen_at", "id", postgresql_where=text("seen_at IS NOT NULL")),
         Index("ix_study_percentile", "band", *_NUMBERS, "received_at", "id"),
