@@ -12,6 +12,7 @@ from service.study import (
     PATIENT_CONFLICT,
     SOP_CLASS_REFUSED,
     Band,
+    Conspicuity,
     DeliveryStatus,
     Priority,
     State,
@@ -167,6 +168,14 @@ VERDICTS: dict[str, str] = {  # in the order of their keys, from 1
     Verdict.ARTEFACT: "Artefact",
     Verdict.NOT_RELEVANT: "Not relevant",
     Verdict.WRONG_STUDY: "Wrong study",
+    Verdict.EXTRACTION_FAILURE: "Extraction failure",
+    Verdict.OTHER_CONDITION: "Other condition",
+}
+
+CONSPICUITIES: dict[Conspicuity, tuple[str, str]] = {  # the key, and the words
+    Conspicuity.C1: ("8", "C1: clearly noticeable"),
+    Conspicuity.C2: ("9", "C2: partly noticeable"),
+    Conspicuity.C3: ("0", "C3: unobtrusive"),
 }
 
 TRIGGERS: dict[str, str] = {
