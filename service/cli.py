@@ -19,6 +19,7 @@ from service.audit_cli import audit_app
 from service.calibration_cli import calibrate_model, show_coverage
 from service.db_cli import db_app
 from service.errors import TriageError
+from service.feedback_cli import feedback_app
 from service.messages_cli import messages_app
 from service.models_cli import models_app
 from service.peers_cli import peers_app
@@ -44,6 +45,7 @@ app = typer.Typer(
 app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
 app.add_typer(db_app, name="db")
+app.add_typer(feedback_app, name="feedback")
 app.add_typer(messages_app, name="messages")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")

@@ -24,6 +24,7 @@ from service.api import (
     people,
     problems,
     reading,
+    reports,
     resources,
     signin,
     single,
@@ -159,6 +160,7 @@ def create_app(
         reading.shown,
         operating.router,
         resources.router,
+        reports.router,
         people.router,
         dicomweb.router,
         fhir.router,
@@ -181,6 +183,7 @@ def create_app(
         signin.router(pages.page),
         single.router(pages.page),
         administration.router(pages.page),
+        reports.pages(pages.page),
     ):
         app.include_router(router)
     app.mount("/static", pages.static())
