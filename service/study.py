@@ -25,6 +25,7 @@ class Pool(StrEnum):
 
     INFER = "infer"
     DELIVER = "deliver"
+    SHADOW = "shadow"  # studies that a model only watches, behind all else
     MESSAGE = "message"  # what is told besides DICOM; the process of deliveries works on it too
 
 
