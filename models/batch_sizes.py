@@ -17,6 +17,10 @@ class Device(Protocol):
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs."""
 
+    @property
+    def provider(self) -> str:
+        """What runs it."""
+
     def run(self, feeds: Feeds) -> Outputs:
         """Every output of one batch."""
 

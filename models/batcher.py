@@ -128,6 +128,7 @@ class Batcher:
         observer: Observer | None = None,
     ) -> None:
         self.outputs = device.outputs
+        self.provider = device.provider
         self._device = device
         self._wait_s = wait_s
         self._turn = turn or threading.Lock()
@@ -308,6 +309,11 @@ class Lane:
     def outputs(self) -> tuple[str, ...]:
         """Names of the network's outputs."""
         return self._batcher.outputs
+
+    @property
+    def provider(self) -> str:
+        """What runs the network."""
+        return self._batcher.provider
 
     def run(self, feeds: Feeds) -> Outputs:
         """Every output of any number of samples."""

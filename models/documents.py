@@ -15,17 +15,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.calibration import SMALL_GROUP
 from models.errors import DocumentError, NotAssessableError, Reason
 from models.groups import ALIKE, FIELDS, Group
 from models.references import Reference
-from models.volume import Acquisition
 
 PIXEL_RATE = 0.05  # Of normals that may show any highlighted voxel.
 DIGEST = "sha256"
 MOST_KEPT = 64  # References kept at hand: pooling and fitting a tail takes as long as scoring a picture.
+
+# A database keeps no sign of a zero; with one, the hash of a document that was there would be another.
+Number = Annotated[float, AfterValidator(lambda value: value + 0.0)]
 
 
 class Stratum(BaseModel):
@@ -46,9 +48,9 @@ class Stratum(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     group: Group
-    scores: Annotated[tuple[float, ...], Field(min_length=1)]
-    maxima: tuple[Annotated[float, Field(ge=0)], ...] = ()
-    looks: dict[str, tuple[float, ...]] = {}
+    scores: Annotated[tuple[Number, ...], Field(min_length=1)]
+    maxima: tuple[Annotated[Number, Field(ge=0)], ...] = ()
+    looks: dict[str, tuple[Number, ...]] = {}
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
@@ -230,25 +232,27 @@ class SiteCalibration:
 
     Attributes
     ----------
-    document : CalibrationDocument
+    document : CalibrationDocument, optional
+        None: the artefact's own calibration serves.
     site : str
     """
 
-    document: CalibrationDocument
-    site: str
+    document: CalibrationDocument | None = None
+    site: str = ""
     _found: dict[Group, Reference] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def reference(self, acquisition: Acquisition, model_sha256: str) -> Reference:
-        """Whom a series is compared with when this model scores it.
+    def reference(self, group: Group, model_sha256: str) -> Reference | None:
+        """Whom a series of a group is compared with when this model scores it; None: the artefact's own.
 
         Raises
         ------
         NotAssessableError
             UNCALIBRATED.
         """
+        if self.document is None:
+            return None
         if model_sha256 != self.document.model_sha256:
             raise NotAssessableError(Reason.UNCALIBRATED, "The calibration in force is of another model.")
-        group = Group.of(acquisition, self.site)
         reference = self._found.get(group) or self.document.reference(group)
         if reference is None:
             raise NotAssessableError(Reason.UNCALIBRATED, f"No reference studies for {group.label}.")

@@ -47,7 +47,8 @@ class Reason(StrEnum):
     CLIPPED = "clipped"  # so much at the highest value that what was there is lost
     BLANK_SLICES = "blank_slices"  # slices without an image between slices with one
     UNLIKE_TRAINING = "unlike_training"  # not the kind of image the model knows, whatever the header says
-    UNCALIBRATED = "uncalibrated"  # no reference group for such a study; a score without a percentile is none
+    UNCALIBRATED = "uncalibrated"  # no reference group for such a study: its raw score has no percentile
+    DRIFTED = "drifted"  # its reference group does not hold any more; the percentile is withdrawn
 
 
 class ModelError(Exception):

@@ -6,6 +6,7 @@ enough studies is widened from its end: first any site, then any age, then any s
 prediction is Mondrian (Vovk, Gammerman, Shafer 2005, section 4.5).
 """
 
+import json
 import re
 from typing import Self
 
@@ -82,6 +83,11 @@ class Group(BaseModel):
             age_band=age_band(acquisition.age_years),
             site=site or UNSTATED,
         )
+
+    @property
+    def key(self) -> str:
+        """The group as text that is the same wherever it is written: canonical JSON."""
+        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
 
     @property
     def label(self) -> str:

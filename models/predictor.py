@@ -22,7 +22,7 @@ from models.calibration import Calibration, identify, read_calibration
 from models.errors import ArtefactError, ModelError
 from models.images.predictor import PicturePredictor
 from models.likeness import check_likeness
-from models.preprocess import Prepared, prepare, to_source
+from models.preprocess import VERSION, Prepared, prepare, to_source
 from models.providers import CPU, PREFERENCE
 from models.references import Reference
 from models.runner import Feeds, Runner
@@ -164,6 +164,11 @@ class Predictor:
     def manifest(self) -> Manifest:
         """The artefact's manifest; its applicability says what may be scored."""
         return self._manifest
+
+    @property
+    def preprocessing(self) -> str:
+        """Version of what is done to voxels before the network sees them."""
+        return VERSION
 
     @property
     def runner(self) -> Runner:

@@ -17,6 +17,7 @@ from models.errors import NotAssessableError, Reason
 from models.scratch import Scratch, slabs
 from models.volume import Volume
 
+VERSION = "volume-1"  # Raised by whoever changes what a network sees of the same voxels.
 FWHM = 2.3548  # Full width at half maximum of a Gaussian, in standard deviations.
 TRUNCATE = 4.0  # Standard deviations at which a Gaussian is cut off.
 BRAIN_SHARE = 0.10  # A voxel is tissue from this share of the volume's 98th foreground percentile.

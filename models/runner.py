@@ -20,6 +20,10 @@ class Runner(Protocol):
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs."""
 
+    @property
+    def provider(self) -> str:
+        """What runs it: an execution provider of ONNX Runtime, or ``triton``."""
+
     def run(self, feeds: Feeds) -> Outputs:
         """Every output of one batch."""
 

@@ -121,6 +121,11 @@ class Session:
         self._device = "cpu" if self.providers[0] == CPU else "cuda"
         self._shapes = () if self._device == "cpu" else batch_shapes(batch)
 
+    @property
+    def provider(self) -> str:
+        """The execution provider that is asked first."""
+        return self.providers[0]
+
     def run(self, feeds: Feeds) -> Outputs:
         """Every output of one batch by name.
 

@@ -18,6 +18,7 @@ from models.exhaustion import says_out_of_memory
 from models.runner import Feeds, Outputs
 from models.runtime import BATCH
 
+PROVIDER = "triton"
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)  # seconds; the first for one batch
 HEADER = "Inference-Header-Content-Length"  # bytes of the JSON before the tensors
 NOT_FOUND = 404
@@ -53,6 +54,11 @@ class TritonSession:
         told = self._asked("GET", self._path).json()
         self.inputs: tuple[str, ...] = tuple(one["name"] for one in told["inputs"])
         self.outputs: tuple[str, ...] = tuple(one["name"] for one in told["outputs"])
+
+    @property
+    def provider(self) -> str:
+        """What runs it: the server does not say on which device."""
+        return PROVIDER
 
     def run(self, feeds: Feeds) -> Outputs:
         """Every output of one batch by name.

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from dicom_node.errors import UnreadableInstanceError
 from dicom_node.header import read_instance
-from models.appearance import appearance
-from models.documents import ReferenceStudy
+from models.documents import ReferenceStudy, SiteCalibration
 from models.errors import Reason
-from models.groups import Group
 from models.predictor import AnyPredictor
 from service.selection import Verdict, judge
 
@@ -60,8 +58,8 @@ def gather(
         if person in persons:
             found.left_out[SAME_PERSON] += 1
         else:
-            verdict = judge(paths, predictor, max_voxels=max_voxels)
-            study = _study(verdict, site)
+            verdict = judge(paths, predictor, max_voxels=max_voxels, calibrated=SiteCalibration(site=site))
+            study = _study(verdict)
             if study is None:
                 found.left_out[str(verdict.reason)] += 1
             else:
@@ -71,14 +69,14 @@ def gather(
     return found
 
 
-def _study(verdict: Verdict, site: str) -> ReferenceStudy | None:
-    if verdict.scores is None or verdict.series is None or verdict.volume is None:
+def _study(verdict: Verdict) -> ReferenceStudy | None:
+    if verdict.measured is None:
         return None
     return ReferenceStudy(
-        group=Group.of(verdict.series.acquisition, site),
-        score=verdict.scores.study_score,
-        peak=verdict.scores.peak,
-        looks=appearance(verdict.volume),
+        group=verdict.measured.group,
+        score=verdict.measured.study_score,
+        peak=verdict.measured.peak,
+        looks=dict(verdict.measured.looks),
     )
 
 

@@ -14,7 +14,7 @@ from service.study import Band, Priority, State
 LONGEST = 200  # characters of a filter
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL holds no such text
 
-BandName = Literal["unjudged", "ranked", "pending"]
+BandName = Literal["unjudged", "uncalibrated", "ranked", "pending"]
 PriorityName = Literal["stat", "urgent", "routine", "screening"]
 Words = Annotated[str | None, Query(max_length=LONGEST, pattern=NO_NUL)]
 

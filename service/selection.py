@@ -1,20 +1,22 @@
 """Which series of a study is scored, and why the others are not."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node.reader import Series, list_series, read_volume
 from models.appearance import appearance
 from models.documents import SiteCalibration
 from models.errors import NotAssessableError, Reason
+from models.groups import Group
 from models.predictor import AnyPredictor
 from models.scores import Scores
 from models.scratch import IN_MEMORY, Scratch
 from models.validity import check_acquisition
 from models.volume import Volume
 
+UNDOCUMENTED = SiteCalibration()
 ANOTHER_SERIES = "another series of the study was scored"
 
 
@@ -29,6 +31,41 @@ class SeriesNote:
     is_scored: bool
     reason: str | None
     detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What the model said of one series, whether or not anything says how usual that is.
+
+    Attributes
+    ----------
+    group : Group
+        The narrowest of the series.
+    study_score : float
+        Raw, higher is more abnormal.
+    heads : dict of str to float
+        Raw score of each member of the model.
+    peak : float or None
+        Highest value of the map before it was scaled for display; None for a method without one.
+    tail : float or None
+        Estimated share of normals that score higher; None without a percentile.
+    looks : dict of str to float
+        What its images are like (`models.appearance`).
+    provider, preprocessing : str
+        What ran the network, and the version of what was done before.
+    scoring_s : float
+        Seconds from the voxels to the score.
+    """
+
+    group: Group
+    study_score: float
+    heads: Mapping[str, float]
+    peak: float | None
+    tail: float | None
+    looks: Mapping[str, float]
+    provider: str
+    preprocessing: str
+    scoring_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +84,9 @@ class Verdict:
     detail : str
     notes : tuple of SeriesNote
         One per series of the study.
-    scoring_s : float
-        Seconds from the voxels of the scored series to its scores; 0 where there are none.
-    looks : dict of str to float
-        What its images are like (`models.appearance`), where the site has a calibration of its own.
+    measured : Measured or None
+        With scores, and of a series that was refused for want of a reference alone: then there is a raw score
+        and no percentile.
     """
 
     series: Series | None
@@ -59,16 +95,28 @@ class Verdict:
     reason: Reason | None
     detail: str
     notes: tuple[SeriesNote, ...]
-    scoring_s: float = 0.0
-    looks: dict[str, float] = field(default_factory=dict)
+    measured: Measured | None = None
+
+    @property
+    def scoring_s(self) -> float:
+        """Seconds from the voxels of the scored series to its scores; 0 where there are none."""
+        return self.measured.scoring_s if self.measured else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Refusal:
-    stage: int  # how far the series came: 0 headers, 1 acquisition, 2 voxels
+    stage: int  # how far the series came: 0 headers, 1 acquisition, 2 voxels, 3 a score
     series: Series
     reason: Reason
     detail: str
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scored:
+    volume: Volume
+    scores: Scores
+    measured: Measured
 
 
 def judge(
@@ -77,9 +125,12 @@ def judge(
     *,
     max_voxels: int,
     reserve: Callable[[int], Scratch] = lambda _: IN_MEMORY,
-    calibrated: SiteCalibration | None = None,
+    calibrated: SiteCalibration = UNDOCUMENTED,
 ) -> Verdict:
     """Score the largest series the model may judge.
+
+    Where none of them has a reference, the largest is scored all the same: the verdict then says that it is
+    not calibrated, and what was measured.
 
     Parameters
     ----------
@@ -90,26 +141,32 @@ def judge(
         Largest volume that is read.
     reserve : callable
         Given the voxels of a series before they are read; returns, when there is room for them, where.
-    calibrated : SiteCalibration, optional
-        In place of the artefact's own calibration.
+    calibrated : SiteCalibration
+        In place of the artefact's own calibration, where it has a document.
     """
     every = sorted(list_series(paths), key=lambda series: (-len(series.paths), series.key))
     refusals: list[_Refusal] = []
     for series in every:
         try:
-            volume, scores, scoring_s, looks = _score(series, predictor, max_voxels, reserve, calibrated)
+            found = _score(
+                series,
+                predictor,
+                max_voxels,
+                reserve,
+                calibrated,
+                is_measured=any(refusal.measured for refusal in refusals),
+            )
         except _RefusedError as refused:
             refusals.append(refused.refusal)
         else:
             return Verdict(
                 series=series,
-                volume=volume,
-                scores=scores,
+                volume=found.volume,
+                scores=found.scores,
                 reason=None,
                 detail="",
                 notes=_notes(every, refusals, scored=series),
-                scoring_s=scoring_s,
-                looks=looks,
+                measured=found.measured,
             )
     if not refusals:
         return Verdict(
@@ -130,15 +187,20 @@ def judge(
         reason=furthest.reason,
         detail=furthest.detail,
         notes=_notes(every, refusals, scored=None),
+        measured=furthest.measured,
     )
 
 
 class _RefusedError(Exception):
     """A series that is not scored, with the stage it reached."""
 
-    def __init__(self, stage: int, series: Series, reason: Reason, detail: str) -> None:
-        super().__init__(reason.value)
-        self.refusal = _Refusal(stage=stage, series=series, reason=reason, detail=detail)
+    def __init__(
+        self, stage: int, series: Series, error: NotAssessableError, measured: Measured | None = None
+    ) -> None:
+        super().__init__(error.reason.value)
+        self.refusal = _Refusal(
+            stage=stage, series=series, reason=error.reason, detail=error.detail, measured=measured
+        )
 
 
 def _score(
@@ -146,31 +208,50 @@ def _score(
     predictor: AnyPredictor,
     max_voxels: int,
     reserve: Callable[[int], Scratch],
-    calibrated: SiteCalibration | None,
-) -> tuple[Volume, Scores, float, dict[str, float]]:
+    calibrated: SiteCalibration,
+    *,
+    is_measured: bool,
+) -> _Scored:
+    """Score a series; where it lacks a reference alone, refuse it with what was measured, once a study."""
     if series.reason is not None:
-        raise _RefusedError(0, series, series.reason, series.detail)
+        raise _RefusedError(0, series, NotAssessableError(series.reason, series.detail))
+    group = Group.of(series.acquisition, calibrated.site)
+    reference, withheld = None, None
     try:
         check_acquisition(series.acquisition, predictor.manifest.applicability)
-        reference = (
-            None
-            if calibrated is None
-            else calibrated.reference(series.acquisition, predictor.identity.sha256)
-        )
     except NotAssessableError as error:
-        raise _RefusedError(1, series, error.reason, error.detail) from error
+        raise _RefusedError(1, series, error) from error
+    try:
+        reference = calibrated.reference(group, predictor.identity.sha256)
+    except NotAssessableError as error:
+        if is_measured:
+            raise _RefusedError(1, series, error) from error
+        withheld = error
     scratch = reserve(min(series.voxels, max_voxels))
     try:
         volume = read_volume(series, max_voxels=max_voxels, scratch=scratch)
         begun = time.monotonic()
-        looks: dict[str, float] = {}
+        looks = appearance(volume)
         if reference is not None:
-            looks = appearance(volume)
             reference.check_looks(looks)
             predictor = predictor.against(reference)
-        return volume, predictor.predict(volume), time.monotonic() - begun, looks
+        scores = predictor.predict(volume)
     except NotAssessableError as error:  # of the reader (no volume) or of the model
-        raise _RefusedError(2, series, error.reason, error.detail) from error
+        raise _RefusedError(2, series, error) from error
+    measured = Measured(
+        group=group,
+        study_score=scores.study_score,
+        heads=scores.heads,
+        peak=scores.peak,
+        tail=scores.tail,
+        looks=looks,
+        provider=predictor.runner.provider,
+        preprocessing=predictor.preprocessing,
+        scoring_s=time.monotonic() - begun,
+    )
+    if withheld is not None:
+        raise _RefusedError(3, series, withheld, measured)
+    return _Scored(volume=volume, scores=scores, measured=measured)
 
 
 def _notes(

@@ -104,9 +104,13 @@ LONGEST_UNREAD_S = 86_400.0
 
 
 class Band(IntEnum):
-    """Groups of the worklist, top first. What Vigil could not judge stands above what it ranked (I7)."""
+    """Groups of the worklist, top first. What Vigil could not judge stands above what it ranked (I7).
+
+    Their order is the order here; the numbers are codes of the database and say nothing.
+    """
 
     UNJUDGED = 0  # failed or not assessable: a person must look
+    UNCALIBRATED = 3  # a raw score, and nothing that says how usual it is at this scanner: no percentile
     RANKED = 1
     PENDING = 2  # not scored yet
 
@@ -173,8 +177,10 @@ def move(current: State, to: State) -> State:
     return to
 
 
-def band(state: State) -> Band:
-    """Worklist band of a state."""
+def band(state: State, *, has_raw_score: bool = False) -> Band:
+    """Worklist band of a state; a raw score without a percentile has its own."""
+    if state is State.NOT_ASSESSABLE and has_raw_score:
+        return Band.UNCALIBRATED
     if state in {State.NOT_ASSESSABLE, State.FAILED}:
         return Band.UNJUDGED
     return Band.RANKED if state is State.SCORED else Band.PENDING

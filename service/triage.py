@@ -28,7 +28,7 @@ from service import __version__, announce, engine, nifti
 from service.engine import DATABASE_AWAY, Pool
 from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayError, StorageError
 from service.provision import Provision
-from service.selection import Verdict, judge
+from service.selection import UNDOCUMENTED, Verdict, judge
 from service.shares import Shares
 from service.store import Store, audit, jobs, packs
 from service.store.jobs import InferenceJob, Outcome
@@ -83,8 +83,8 @@ class Triage:
         Of this process, in bytes.
     scratch_folder : Path
         Where the arrays of a study are kept that is larger than all of it.
-    calibrated : SiteCalibration, optional
-        The site's own calibration, in place of the model's.
+    calibrated : SiteCalibration
+        The site's own calibration, in place of the model's where it has a document.
     kinds : frozenset of ResultKind
         Results to build.
     """
@@ -100,7 +100,7 @@ class Triage:
     places: Shares
     memory: Shares
     scratch_folder: Path
-    calibrated: SiteCalibration | None = None
+    calibrated: SiteCalibration = UNDOCUMENTED
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
     _begun: set[int] = field(default_factory=set)  # scores with an attempt in hand
 
@@ -216,23 +216,36 @@ class Triage:
 
     @staticmethod
     def _columns(verdict: Verdict, model: ModelIdentity) -> dict[str, Any]:
-        """Columns of the score row; the model is named also where it declined (I10)."""
+        """Columns of the score row; the model is named also where it declined (I10).
+
+        Without a percentile the raw score is kept, for the order and for a calibration to come.
+        """
         columns: dict[str, Any] = {
             "model_name": model.name,
             "model_version": model.version,
             "series": [asdict(note) for note in verdict.notes],
         }
+        if verdict.measured is not None:
+            measured = verdict.measured
+            columns |= {
+                "study_score": measured.study_score,
+                "heads": dict(measured.heads),
+                "group_key": measured.group.key,
+                "looks": dict(measured.looks),
+                "peak": measured.peak,
+                "tail": measured.tail,
+                "provider": measured.provider,
+                "preprocessing": measured.preprocessing,
+            }
         if verdict.scores is None or verdict.series is None or verdict.volume is None:
             return columns
         scores = verdict.scores
         return columns | {
-            "study_score": scores.study_score,
             "p_value": scores.p_value,
             "reference_group": scores.model.group,
             "reference_n": scores.model.n,
             "calibration_hash": scores.model.calibration_sha256,
             "scored_series": verdict.series.key,
-            "heads": dict(scores.heads),
             "regions": [asdict(region) for region in scores.regions],
             "pictures": len(verdict.volume.voxels),
         }

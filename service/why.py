@@ -36,7 +36,8 @@ REASONS: dict[str, str] = {
     Reason.CLIPPED: "Too much of the image is at the highest value: what was there is lost.",
     Reason.BLANK_SLICES: "Slices without an image lie between slices with one.",
     Reason.UNLIKE_TRAINING: "The images are not of the kind that the model knows.",
-    Reason.UNCALIBRATED: "The model is not calibrated for such a study or this scanner.",
+    Reason.UNCALIBRATED: "Not calibrated for this scanner.",
+    Reason.DRIFTED: "Not calibrated for this scanner: its images have changed.",
     "attempts_used_up": "Every attempt to score it failed.",
     "instances_missing": "Received files are gone or damaged. Have the study sent again.",
     "pack_missing": "Its pack is gone from the store, and so are the received files. Have it sent again.",
@@ -61,6 +62,7 @@ SEEN = "seen"
 PERCENTILE = "percentile"
 RAW_SCORE = "raw_score"
 SCORE_MISSING = "score_missing"
+UNCALIBRATED = "uncalibrated"
 PENDING = "pending"
 SORTED = "sorted"
 
@@ -143,6 +145,9 @@ def _of_band(standing: Standing) -> tuple[Why, ...]:
         return (Why(code=PENDING, text="Not scored yet: it stands below what was ranked."),)
     if standing.band is Band.RANKED:
         return ()
+    if standing.band is Band.UNCALIBRATED:
+        text = f"{reason(standing.reason)} It has a raw score and no percentile: highest score first."
+        return (Why(code=UNCALIBRATED, text=text),)
     if standing.state is State.SCORED:
         return (Why(code=SCORE_MISSING, text="No score stands behind it. A person must look."),)
     if standing.state in {State.NOT_ASSESSABLE, State.FAILED}:

@@ -110,11 +110,10 @@ def model_identity(settings: Settings) -> ModelIdentity:
     return active_model(settings).identity()
 
 
-def open_calibration(settings: Settings) -> SiteCalibration | None:
-    """Return the site's own calibration; None: the model's."""
-    if settings.calibration is None:
-        return None
-    return SiteCalibration(document=read_document(settings.calibration), site=settings.site)
+def open_calibration(settings: Settings) -> SiteCalibration:
+    """Return the site's own calibration; without a document the model's serves."""
+    document = None if settings.calibration is None else read_document(settings.calibration)
+    return SiteCalibration(document=document, site=settings.site)
 
 
 def config_digest(settings: Settings) -> str:
@@ -128,7 +127,7 @@ def config_digest(settings: Settings) -> str:
         **shaping,
     }
     calibrated = open_calibration(settings)
-    if calibrated is not None:
+    if calibrated.document is not None:
         content |= {"calibration": calibrated.document.sha256, "site": calibrated.site}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

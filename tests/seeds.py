@@ -71,6 +71,13 @@ class Seed:
     parked_at: datetime | None = None
     sender: str = "SCANNER"
     modality: str = "MR"
+    tail: float | None = None
+    group_key: str | None = None
+
+    @property
+    def has_raw_score(self) -> bool:
+        """Whether the model scored it, and nothing says how usual that is."""
+        return self.state is State.NOT_ASSESSABLE and self.reason in {"uncalibrated", "drifted"}
 
     @property
     def key(self) -> str:
@@ -147,6 +154,7 @@ def _plant_revisions(session: Session, seed: Seed, study_id: int, reason: str | 
 
 def _score(seed: Seed, revision_id: int, state: State, reason: str | None) -> ScoreRow:
     is_scored = state is State.SCORED
+    has_raw = state is State.NOT_ASSESSABLE and seed.has_raw_score
     score = ScoreRow(
         revision_id=revision_id,
         model_hash=MODEL_SHA256,
@@ -156,7 +164,9 @@ def _score(seed: Seed, revision_id: int, state: State, reason: str | None) -> Sc
         reason=reason,
         detail=seed.detail,
         p_value=seed.p_value if is_scored else None,
-        study_score=seed.study_score if is_scored else None,
+        study_score=seed.study_score if is_scored or has_raw else None,
+        tail=seed.tail if is_scored else None,
+        group_key=seed.group_key,
         model_name=MODEL.name if is_scored else "",
         model_version=MODEL.version if is_scored else "",
         reference_group=GROUP if is_scored else "",

@@ -165,5 +165,6 @@ REASONS: Final = MappingProxyType(
         Reason.BLANK_SLICES: vigil("NA-26", "Blank slices"),
         Reason.UNLIKE_TRAINING: vigil("NA-27", "Unlike the images the model knows"),
         Reason.UNCALIBRATED: vigil("NA-28", "Not calibrated for this study or scanner"),
+        Reason.DRIFTED: vigil("NA-29", "Not calibrated: the scanner has changed"),
     }
 )

@@ -15,7 +15,7 @@ from models.errors import ArtefactError, ModelError, NotAssessableError, Reason
 from models.images.contract import ImageContract
 from models.images.picture import Picture, map_to_native, stack_context, with_context
 from models.images.preparation import LEAST_ASSESSED, slice_positions
-from models.images.steps import prepare
+from models.images.steps import VERSION, prepare
 from models.images.volumes import axial_slices, from_axial
 from models.preprocess import clean_voxels
 from models.providers import CPU
@@ -162,6 +162,11 @@ class PicturePredictor:
     def manifest(self) -> PictureManifest:
         """The artefact's manifest; its applicability says what may be scored."""
         return self._manifest
+
+    @property
+    def preprocessing(self) -> str:
+        """Version of what is done to voxels before the network sees them."""
+        return VERSION
 
     @property
     def runner(self) -> Runner:

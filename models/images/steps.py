@@ -12,6 +12,7 @@ from models.images.contract import ImageContract, Resize
 from models.images.draft import Draft
 from models.images.masks import assessed_mask
 
+VERSION = "picture-1"  # Raised by whoever changes what a network sees of the same pixels.
 STEPS: dict[str, Callable[[Draft, Any], Draft]] = {
     "resize": placing.resize,
     "crop_padding": placing.crop_padding,

@@ -74,13 +74,16 @@ class StudyRow(Body):
 
     rank: int | None = Field(description="From 1, most unusual first; null unless scored.")
     band: Annotated[str, BeforeValidator(_name)] = Field(
-        description="unjudged (a person must look), ranked or pending."
+        description="unjudged (a person must look), uncalibrated (a raw score alone), ranked or pending."
     )
     key: str
     state: State
     reason: str | None = Field(description="Code of why there is no score.")
     detail: str
     assessment: Assessment | None = Field(description="Null unless scored.")
+    raw_score: float | None = Field(
+        description="In the uncalibrated band alone: higher is more abnormal; nothing says how usual it is."
+    )
     model: Model | None
     modality: str
     description: str
@@ -108,7 +111,7 @@ class StudyRow(Body):
 
 
 class Worklist(Body):
-    """A page of the list, in the order a person should look: unjudged, ranked, pending."""
+    """A page of the list, in the order a person should look: unjudged, uncalibrated, ranked, pending."""
 
     disclaimer: str
     at: datetime = Field(description="Time by which who is overdue was decided, for all pages of one cursor.")

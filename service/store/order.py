@@ -12,8 +12,9 @@ Order by triage, within each band (the bands never change places, I7):
 4. what a reader has seen as it stands, newest first: it needs nobody at the moment, but it leaves neither the
    list nor its band, for somebody else may look for it
 
-Where nothing else is said: lowest percentile first, then highest raw score, then first come. Studies without
-numbers, unjudged and pending, thereby stand in order of arrival.
+Where nothing else is said: lowest percentile first, then the tail estimate where the reference has one, then
+highest raw score, then first come. Uncalibrated studies thereby stand with the highest raw score first, and
+studies without numbers, unjudged and pending, in order of arrival.
 """
 
 from collections.abc import Iterator, Sequence
@@ -97,6 +98,7 @@ EVERYTHING = WorklistQuery()
 PERCENTILE = "coalesce({study}.p_value, 0)"
 _BY_NUMBERS = (
     literal_column(PERCENTILE.format(study="study"), Float()),
+    literal_column("coalesce(study.tail, study.p_value, 0)", Float()),
     literal_column("coalesce(-study.study_score, 0)", Float()),
     StudyRow.received_at,
     StudyRow.id,
@@ -176,6 +178,8 @@ def _may_hold(band: Band, query: WorklistQuery) -> bool:
         return False
     if query.state is None or band is Band.UNJUDGED:  # a parked study of any state may stand there
         return True
+    if band is Band.UNCALIBRATED:
+        return query.state is State.NOT_ASSESSABLE
     return (query.state is State.SCORED) is (band is Band.RANKED)
 
 

@@ -98,6 +98,8 @@ class WorklistRow:
         The same for people, free of identity.
     assessment : Assessment or None
         Only in the ranked band.
+    raw_score : float or None
+        Only in the uncalibrated band: higher is more abnormal, and nothing says how usual it is.
     model : Model or None
         Who judged, or will judge, or declined.
     modality, description, sender : str
@@ -141,6 +143,7 @@ class WorklistRow:
     reason: str | None
     detail: str
     assessment: Assessment | None
+    raw_score: float | None
     model: Model | None
     modality: str
     description: str
@@ -265,6 +268,7 @@ def _row(
         reason=study.reason or (PARKED if study.parked_at and standing is Band.UNJUDGED else None),
         detail=study.detail,
         assessment=assessment_of(score) if score and standing is Band.RANKED else None,
+        raw_score=study.study_score if standing is Band.UNCALIBRATED else None,
         model=model_of(score) if score else None,
         modality=study.modality,
         description=study.description,

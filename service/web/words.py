@@ -207,6 +207,7 @@ SORTS: dict[Sort, str] = {
 
 BANDS: dict[Band, str] = {
     Band.UNJUDGED: "Needs a person: not assessable or failed",
+    Band.UNCALIBRATED: "Not calibrated for this scanner: a raw score, no percentile",
     Band.RANKED: "Ranked: read from the top",
     Band.PENDING: "Pending: not scored yet",
 }

@@ -37,6 +37,7 @@ class OddDevice:
     """Says one number too few, whatever it is asked, once it is loaded."""
 
     outputs: tuple[str, ...] = ("y",)
+    provider: str = "fake"
     is_odd: bool = False
 
     def run(self, feeds: Feeds) -> Outputs:
@@ -60,6 +61,7 @@ class FakeDevice:
     """Doubles its samples and keeps what it was given; waits at a gate where it is told to."""
 
     outputs: tuple[str, ...] = ("y",)
+    provider: str = "fake"
     fits: int = FULL  # most samples whose memory there is
     poison: float | None = None
     by_place: bool = False

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from models.documents import (
     write_document,
 )
 from models.errors import DocumentError, NotAssessableError, Reason
-from models.volume import Acquisition
 from tests.reference_documents import ELSEWHERE, HERE, MODEL, OLDER, document, found
 
 
@@ -125,23 +123,19 @@ def test_studies_are_sorted_into_their_groups() -> None:
 
 
 def test_a_site_names_the_reference_of_a_series_or_says_that_there_is_none() -> None:
-    series = Acquisition(
-        modality="MR",
-        body_part="BRAIN",
-        description="T1",
-        manufacturer="Siemens",
-        model_name="Skyra",
-        age_years=50,
-    )
     calibrated = SiteCalibration(document=document({HERE: 30}), site="north")
 
-    assert calibrated.reference(series, MODEL).group == HERE
-    assert calibrated.reference(series, MODEL) is calibrated.reference(series, MODEL)
+    found = calibrated.reference(HERE, MODEL)
+    assert found is not None
+    assert found.group == HERE
+    assert calibrated.reference(HERE, MODEL) is found
+    assert SiteCalibration(site="north").reference(HERE, MODEL) is None  # the artefact's own serves
     for number in range(2 * MOST_KEPT):  # whatever headers say, what is kept stays small
-        other = replace(series, model_name=f"model {number}")
-        assert calibrated.reference(other, MODEL).is_fallback
+        other = calibrated.reference(HERE.model_copy(update={"model_name": f"model {number}"}), MODEL)
+        assert other is not None
+        assert other.is_fallback
     assert len(calibrated._found) <= MOST_KEPT
-    for acquisition, model in ((replace(series, description="T2"), MODEL), (series, "b" * 64)):
+    for group, model in ((HERE.model_copy(update={"sequence": "T2"}), MODEL), (HERE, "b" * 64)):
         with pytest.raises(NotAssessableError) as refusal:
-            calibrated.reference(acquisition, model)
+            calibrated.reference(group, model)
         assert refusal.value.reason is Reason.UNCALIBRATED

@@ -104,7 +104,7 @@ class Wordless:
     """A network whose every answer is no number."""
 
     def __init__(self, runner: Runner) -> None:
-        self.outputs = runner.outputs
+        self.outputs, self.provider = runner.outputs, runner.provider
         self._runner = runner
 
     def run(self, feeds: Feeds) -> Outputs:

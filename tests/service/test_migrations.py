@@ -14,8 +14,12 @@ from service.node import run_loops
 from service.store import Store, migrations
 from service.store.migrations import require, upgrade
 from service.store.tables import SCHEMA, Base
+from service.study import State
+from tests.seeds import Seed, plant
 
 pytestmark = pytest.mark.postgres
+
+PLACES = "SELECT band, p_value, study_score{} FROM vigil.study ORDER BY id"
 
 
 @contextmanager
@@ -213,3 +217,26 @@ def test_the_studies_of_an_older_release_take_their_places(older: Store) -> None
     }
     assert told == 0
     assert set(seen) == {"scored", "failed", "declined"}  # what ended is no news, and not overdue either
+
+
+@pytest.mark.parametrize("older", ["0014"], indirect=True)
+def test_calibrations_come_and_go_and_no_number_of_an_uncalibrated_study_stays_behind(older: Store) -> None:
+    upgrade(older)
+    with older.transaction() as session:
+        plant(
+            session,
+            Seed(name="a", state=State.NOT_ASSESSABLE, reason="uncalibrated"),
+            Seed(name="b", p_value=0.25, study_score=2.0, tail=0.125),
+        )
+        places = [tuple(row) for row in session.execute(text(PLACES.format(", tail")))]
+    assert places == [(3, None, 1.0, None), (1, 0.25, 2.0, 0.125)]
+
+    config = migrations._config()
+    with older.engine.begin() as own:
+        config.attributes["connection"] = own
+        command.downgrade(config, "0014")
+    with older.transaction() as session:
+        before = [tuple(row) for row in session.execute(text(PLACES.format("")))]
+    upgrade(older)  # again
+
+    assert before == [(0, None, None), (1, 0.25, 2.0)]

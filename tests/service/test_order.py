@@ -57,9 +57,16 @@ def named(seeds: list[Seed], found: Worklist) -> list[str]:
     return [names[row.key] for row in found.rows]
 
 
-def standing(seed: Seed) -> Band:
-    is_aside = seed.parked_at is not None and seed.state is not State.SCORED
-    return Band.UNJUDGED if is_aside else band(seed.state)
+def standing(seed: Seed) -> int:
+    """Position of its band on the list."""
+    is_aside = seed.parked_at is not None and seed.state is not State.SCORED and not seed.has_raw_score
+    return list(Band).index(Band.UNJUDGED if is_aside else band(seed.state, has_raw_score=seed.has_raw_score))
+
+
+def by_numbers(seed: Seed) -> tuple[float, ...]:
+    if seed.state is State.SCORED:
+        return (seed.p_value, seed.p_value if seed.tail is None else seed.tail, -seed.study_score)
+    return (0, 0, -seed.study_score if seed.has_raw_score else 0)
 
 
 def by_triage(seed: Seed) -> tuple[float, ...]:
@@ -71,15 +78,14 @@ def by_triage(seed: Seed) -> tuple[float, ...]:
     if seed.received_at <= NOW - timedelta(seconds=LIMIT_S):
         return (standing(seed), 0 if is_stat else 2, arrival)
     tier = {Priority.STAT: 1, Priority.URGENT: 3, Priority.ROUTINE: 4, Priority.SCREENING: 5}[seed.priority]
-    numbers = (seed.p_value, -seed.study_score) if seed.state is State.SCORED else (0, 0)
-    return (standing(seed), tier, *numbers, arrival)
+    return (standing(seed), tier, *by_numbers(seed), arrival)
 
 
 BY = {
     Sort.TRIAGE: by_triage,
     Sort.PERCENTILE: lambda seed: (
         standing(seed),
-        *((seed.p_value, -seed.study_score) if seed.state is State.SCORED else (0, 0)),
+        *by_numbers(seed),
         seed.received_at.timestamp(),
     ),
     Sort.OLDEST: lambda seed: (standing(seed), seed.received_at.timestamp()),
@@ -95,6 +101,8 @@ drawn_seeds = st.lists(
         st.sampled_from([5, 30, 90, 300]),  # minutes ago; the last two are overdue
         st.sampled_from([None, 1, 20]),
         st.booleans(),
+        st.sampled_from(["localiser", "uncalibrated", "drifted"]),
+        st.sampled_from([None, 0.001, 0.005]),
     ),
     max_size=14,
 )
@@ -112,8 +120,10 @@ def made(drawn: list[tuple[Any, ...]]) -> list[Seed]:
             received_at=minutes(came + n / 100),
             seen_at=None if seen is None else minutes(seen + n / 100),
             parked_at=NOW if is_parked else None,
+            reason=reason if state is State.NOT_ASSESSABLE else None,
+            tail=tail,
         )
-        for n, (state, p_value, score, priority, came, seen, is_parked) in enumerate(drawn)
+        for n, (state, p_value, score, priority, came, seen, is_parked, reason, tail) in enumerate(drawn)
     ]
 
 
@@ -184,6 +194,7 @@ def test_every_row_says_why_it_stands_there(store: Store) -> None:
         Seed(name="failed", state=State.FAILED, received_at=minutes(1)),
         Seed(name="declined", state=State.NOT_ASSESSABLE, received_at=minutes(2)),
         Seed(name="parked", state=State.QUEUED, parked_at=NOW, received_at=minutes(3)),
+        Seed(name="new scanner", state=State.NOT_ASSESSABLE, reason="uncalibrated", received_at=minutes(1)),
         Seed(name="stat", priority=Priority.STAT, p_value=0.9, received_at=minutes(1)),
         Seed(name="overdue", p_value=0.8, received_at=minutes(150)),
         Seed(name="urgent", priority=Priority.URGENT, p_value=0.7, received_at=minutes(1)),
@@ -202,6 +213,7 @@ def test_every_row_says_why_it_stands_there(store: Store) -> None:
         "parked": ["parked"],
         "declined": ["not_assessable"],
         "failed": ["failed"],
+        "new scanner": ["uncalibrated"],
         "stat": ["stat", "percentile"],
         "overdue": ["overdue"],
         "urgent": ["urgent", "percentile"],
@@ -213,6 +225,7 @@ def test_every_row_says_why_it_stands_there(store: Store) -> None:
     }
     texts = " ".join(why.text for row in found.rows for why in row.why)
     assert "for 2 h; the limit is 60 min" in texts
+    assert "Not calibrated for this scanner." in texts
     assert "Percentile 10.0 against T1 brain, adults (n = 6)." in texts
     assert [row.is_overdue for row in found.rows].count(True) == 1
     assert [why.code for why in listed(store, WorklistQuery(sort=Sort.NEWEST)).rows[-1].why] == [
@@ -225,6 +238,8 @@ def test_every_row_says_why_it_stands_there(store: Store) -> None:
     ("query", "wanted"),
     [
         (WorklistQuery(band=Band.UNJUDGED), "bcd"),
+        (WorklistQuery(band=Band.UNCALIBRATED), "h"),
+        (WorklistQuery(state=State.NOT_ASSESSABLE), "ch"),
         (WorklistQuery(state=State.FAILED), "b"),
         (WorklistQuery(state=State.QUEUED), "de"),
         (WorklistQuery(modality="CT"), "f"),
@@ -233,15 +248,15 @@ def test_every_row_says_why_it_stands_there(store: Store) -> None:
         (WorklistQuery(model="brain-t1-cevae"), "afg"),
         (WorklistQuery(model="brain"), ""),
         (WorklistQuery(received_from=minutes(25)), "abc"),
-        (WorklistQuery(received_to=minutes(25)), "defg"),
+        (WorklistQuery(received_to=minutes(25)), "defgh"),
         (WorklistQuery(percentile_below=50), "ag"),
         (WorklistQuery(percentile_below=50, priority=Priority.STAT), "a"),
         (WorklistQuery(seen=True), "g"),
-        (WorklistQuery(seen=False), "abcdef"),
+        (WorklistQuery(seen=False), "abcdefh"),
         (WorklistQuery(assigned_to="lee"), "b"),
-        (WorklistQuery(assigned_to=""), "acdefg"),
+        (WorklistQuery(assigned_to=""), "acdefgh"),
         (WorklistQuery(text="KNEE"), "c"),
-        (WorklistQuery(text="scanner"), "bcdefg"),
+        (WorklistQuery(text="scanner"), "bcdefgh"),
         (WorklistQuery(text="100%_"), "d"),
         (WorklistQuery(seen=True, state=State.FAILED), ""),
     ],
@@ -256,6 +271,7 @@ def test_a_filter_lets_through_what_it_says(store: Store, query: WorklistQuery, 
         Seed(name="e", state=State.QUEUED, received_at=minutes(31)),
         Seed(name="f", modality="CT", p_value=0.6, priority=Priority.STAT, received_at=minutes(90)),
         Seed(name="g", p_value=0.4, seen_at=minutes(1), received_at=minutes(95)),
+        Seed(name="h", state=State.NOT_ASSESSABLE, reason="drifted", received_at=minutes(96)),
     )
     with store.transaction() as session:
         session.execute(update(StudyRow).where(StudyRow.state == State.FAILED).values(assigned_to="lee"))
@@ -264,7 +280,7 @@ def test_a_filter_lets_through_what_it_says(store: Store, query: WorklistQuery, 
 
     assert set(keys(found)) == expected
     assert found.total == len(expected)
-    assert sum(found.counts.values()) == 7
+    assert sum(found.counts.values()) == 8
 
 
 def test_many_are_counted_up_to_a_bound_once_and_all_of_them_are_listed(
@@ -326,6 +342,20 @@ def test_the_place_of_a_study_is_what_its_score_says_whoever_writes(store: Store
         session.execute(update(ScoreRow).values(p_value=0.25))
         moved = session.execute(text("SELECT band, p_value FROM vigil.study")).one()
     assert (tuple(place), tuple(moved)) == ((1, 0.5), (1, 0.25))
+
+
+def test_a_raw_score_without_a_percentile_is_listed_and_never_ranked(store: Store) -> None:
+    seed = Seed(name="a", state=State.NOT_ASSESSABLE, reason="drifted", study_score=4.5, p_value=0.001)
+    planted(store, seed, Seed(name="b", p_value=0.001, study_score=9.0))
+    row, ranked = listed(store).rows
+    assert (row.key, row.band, row.raw_score) == (seed.key, Band.UNCALIBRATED, 4.5)
+    assert (row.rank, row.percentile, row.assessment, row.scored_series) == (None, None, None, "")
+    assert (ranked.rank, ranked.raw_score) == (1, None)
+    for change in ("p_value = 0.5", "reason = 'localiser'"):
+        with pytest.raises(IntegrityError), store.transaction() as session:
+            session.execute(
+                text(f"UPDATE vigil.score SET {change} WHERE state = 'not_assessable'")  # noqa: S608 - above
+            )
 
 
 def test_a_parked_study_stands_where_a_person_looks_until_it_is_let_go(store: Store) -> None:

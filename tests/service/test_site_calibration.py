@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from models.appearance import NAMES
 from models.artefact import load_artefact
 from models.documents import CalibrationDocument, SiteCalibration, Stratum, write_document
 from models.groups import Group
@@ -16,7 +17,8 @@ from service import wiring
 from service.settings import Settings
 from service.store import Store
 from service.store.tables import AuditRow, ResultRow, ScoreRow
-from service.study import State
+from service.store.worklist import worklist_row
+from service.study import Band, State
 from tests.picture_models import write_artefact
 from tests.service.test_triage import Site
 
@@ -93,7 +95,20 @@ def test_a_study_without_a_reference_is_uncalibrated_and_has_no_percentile(
     assert (study.state, study.reason) == (State.NOT_ASSESSABLE, "uncalibrated")
     with site.store.transaction() as session:
         (score,) = session.scalars(select(ScoreRow)).all()
-        assert (score.p_value, score.study_score) == (None, None)
+        assert (score.p_value, score.tail, score.reference_n, score.calibration_hash) == (
+            None,
+            None,
+            None,
+            "",
+        )
+        assert score.study_score is not None
+        assert score.group_key == SCANNER.key
+        assert set(score.looks) == set(NAMES)
+        assert (score.provider, score.preprocessing) == ("CPUExecutionProvider", "picture-1")
+        assert session.scalars(select(ResultRow.kind)).all() == ["sr"]
+        row = worklist_row(session, study.key)
+    assert row is not None
+    assert (row.band, row.raw_score, row.percentile) == (Band.UNCALIBRATED, score.study_score, None)
 
 
 def test_the_document_of_the_settings_is_part_of_the_configuration(
@@ -103,7 +118,7 @@ def test_the_document_of_the_settings_is_part_of_the_configuration(
     write_document(path, calibrate().document)
     plain, calibrated = Settings(data=tmp_path), Settings(data=tmp_path, calibration=path, site="north")
 
-    assert wiring.open_calibration(plain) is None
+    assert wiring.open_calibration(plain).document is None
     assert wiring.open_calibration(calibrated) == calibrate()
     digests = {
         wiring.config_digest(settings)

@@ -27,4 +27,6 @@ def test_a_score_never_appears_without_a_job(current: State, to: State) -> None:
 
 def test_what_could_not_be_judged_stands_above_what_was_ranked() -> None:
     assert band(State.FAILED) is band(State.NOT_ASSESSABLE) is Band.UNJUDGED
-    assert Band.UNJUDGED < band(State.SCORED) < band(State.QUEUED)
+    uncalibrated = band(State.NOT_ASSESSABLE, has_raw_score=True)
+    assert list(Band) == [Band.UNJUDGED, uncalibrated, band(State.SCORED), band(State.QUEUED)]
+    assert uncalibrated is Band.UNCALIBRATED

@@ -6,6 +6,7 @@ configuration, one result per score and kind, one delivery per result and destin
 
 from service.store.tables.actions import AnswerRow, FeedbackRow
 from service.store.tables.base import SCHEMA, Base
+from service.store.tables.calibration import CalibrationRow
 from service.store.tables.changes import ChangeRow, SecretRow
 from service.store.tables.filters import SavedFilterRow
 from service.store.tables.identity import IdentityRow
@@ -25,6 +26,7 @@ __all__ = [
     "AuditRow",
     "AwaitedRow",
     "Base",
+    "CalibrationRow",
     "ChangeRow",
     "ChannelRow",
     "DeliveryRow",

@@ -22,7 +22,11 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from service.store.tables.base import Base
 from service.study import DeliveryStatus, PackState, State, Whereabouts
 
-_NUMBERS = (text("coalesce(p_value, 0)"), text("coalesce(-study_score, 0)"))
+_NUMBERS = (
+    text("coalesce(p_value, 0)"),
+    text("coalesce(tail, p_value, 0)"),
+    text("coalesce(-study_score, 0)"),
+)
 _UNSEEN = text("seen_at IS NULL")
 
 
@@ -53,11 +57,12 @@ class StudyRow(Base):
     hold: Mapped[str | None]  # why nothing of it may be deleted
     waived: Mapped[str | None]  # why it may be deleted without every result confirmed
     parked_at: Mapped[datetime | None]  # a person put it aside: nobody scores it
-    # Triggers write these five (0007), whatever else is written to them.
+    # Triggers write these six (0015), whatever else is written to them.
     band: Mapped[int] = mapped_column(SmallInteger, server_default=FetchedValue())
     score_id: Mapped[int | None] = mapped_column(BigInteger)  # the score that counts: newest of the newest
     p_value: Mapped[float | None] = mapped_column(Float)  # of that score, in the ranked band alone
-    study_score: Mapped[float | None] = mapped_column(Float)
+    study_score: Mapped[float | None] = mapped_column(Float)  # of it, also in the uncalibrated band
+    tail: Mapped[float | None] = mapped_column(Float)  # orders equal percentiles; shown to nobody
     model_name: Mapped[str] = mapped_column(server_default="")
     seen_at: Mapped[datetime | None]  # a reader has seen it as it stands; a new state takes the mark away
     seen_by: Mapped[str | None]
@@ -80,10 +85,9 @@ class StudyRow(Base):
         Index(None, "state"),
         Index("ix_study_bytes_are", "bytes_are", "ended_at"),
         Index("ix_study_pending", "id", postgresql_where=text("is_pending")),
-        CheckConstraint(
-            "(band = 1) = (p_value IS NOT NULL AND study_score IS NOT NULL)", name="ranked_has_numbers"
-        ),
-        CheckConstraint("band = 1 OR (p_value IS NULL AND study_score IS NULL)", name="unranked_has_none"),
+        CheckConstraint("(band = 1) = (p_value IS NOT NULL)", name="ranked_has_numbers"),
+        CheckConstraint("(band IN (1, 3)) = (study_score IS NOT NULL)", name="unranked_has_none"),
+        CheckConstraint("tail IS NULL OR band = 1", name="tail_is_of_the_ranked"),
         CheckConstraint("priority IN (0, 10, 20, 30)", name="priority_is_known"),
         CheckConstraint("(seen_at IS NULL) = (seen_by IS NULL)", name="seen_by_somebody"),
         CheckConstraint("seen_at IS NULL OR first_seen_at IS NOT NULL", name="seen_was_seen_first"),
@@ -195,12 +199,23 @@ class ScoreRow(Base):
     began_at: Mapped[datetime | None]  # of the newest attempt
     seconds: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # of that attempt, by stage
     ended_at: Mapped[datetime | None]
+    # What the model said, whether or not there is a percentile of it.
+    group_key: Mapped[str | None]  # narrowest group of the scored series
+    looks: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # what its images are like
+    peak: Mapped[float | None] = mapped_column(Float)  # of the map
+    tail: Mapped[float | None] = mapped_column(Float)  # estimated share of normals that score higher
+    provider: Mapped[str | None]  # what ran the network
+    preprocessing: Mapped[str | None]  # version
 
     __table_args__ = (
         UniqueConstraint("revision_id", "model_hash", "config_digest"),
         CheckConstraint("(state = 'scored') = (p_value IS NOT NULL)", name="scored_has_a_p_value"),
         CheckConstraint("p_value > 0 AND p_value <= 1", name="p_value_is_a_probability"),
-        CheckConstraint("(state = 'scored') = (study_score IS NOT NULL)", name="scored_has_a_score"),
+        CheckConstraint(
+            "CASE WHEN state = 'scored' THEN study_score IS NOT NULL ELSE study_score IS NULL"
+            " OR (state = 'not_assessable' AND reason IN ('uncalibrated', 'drifted')) END",
+            name="scored_has_a_score",
+        ),
         CheckConstraint(
             "state NOT IN ('not_assessable', 'failed') OR reason IS NOT NULL", name="unscored_has_a_reason"
         ),
@@ -210,6 +225,8 @@ class ScoreRow(Base):
         ),
         CheckConstraint("state NOT IN ('received', 'complete')", name="is_born_queued"),
         Index(None, "state"),
+        # Who collects the reference of a scanner asks for its studies.
+        Index("ix_score_group", "group_key", "id", postgresql_where=text("group_key IS NOT NULL")),
     )
 
     revision: Mapped[RevisionRow] = relationship(back_populates="scores")
