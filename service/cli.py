@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
-from service import orders_cli
+from service import changing_cli, orders_cli
 from service.audit_cli import audit_app
 from service.calibration_cli import calibrate_model, show_coverage
 from service.db_cli import db_app
@@ -55,6 +55,11 @@ app.add_typer(tokens_app, name="tokens")
 app.command("simulate")(simulate)
 models_app.command("calibrate")(calibrate_model)
 models_app.command("coverage")(show_coverage)
+models_app.command("activate")(changing_cli.activate_model)
+models_app.command("shadow")(changing_cli.shadow_model)
+models_app.command("compare")(changing_cli.compare_models)
+models_app.command("promote")(changing_cli.promote_model)
+models_app.command("rollback")(changing_cli.roll_back_model)
 peers_app.command("park")(orders_cli.park_peer)
 peers_app.command("unpark")(orders_cli.unpark_peer)
 
@@ -161,7 +166,7 @@ def node(
 
 @app.command()
 def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) -> None:
-    """Score, or deliver results and messages, or messages alone: one role, for many machines."""
+    """Score, deliver results and messages or messages alone, or watch: one role, for many machines."""
     from service import telling, wiring
     from service.deliver import Delivery
     from service.messenger import Messenger
@@ -174,6 +179,12 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     store = wiring.open_store(settings)
     url = wiring.database_url(settings)
     exits = {Ended.TOLD: 0, Ended.LOST: EXIT_FAILED, Ended.REFUSED: EXIT_REMEDY}
+    if pool is Pool.SHADOW:
+        from service.shadow_worker import work_in_the_shadow
+
+        with on_record(store, pool.value, settings):
+            ended = work_in_the_shadow(settings, store)
+        sys.exit(exits[ended])
     if pool is not Pool.INFER:
         messenger = telling.open_messenger(settings, store)
         messenger.follow()

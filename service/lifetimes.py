@@ -45,7 +45,7 @@ def median(lengths: Sequence[float], has_ended: Sequence[bool]) -> Median:
     if not moments.size:
         return Median(value=None, low=None, high=None)
     at_risk = np.array([(times >= moment).sum() for moment in moments], dtype=np.float64)
-    survival = np.cumprod(1 - ends / at_risk)
+    survival: NDArray[np.float64] = np.cumprod(1 - ends / at_risk, dtype=np.float64)
     low, high = _band(survival, ends, at_risk)
     return Median(
         value=_first(moments, survival),

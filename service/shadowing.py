@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from models.documents import SiteCalibration
-from models.groups import Group
 from models.predictor import AnyPredictor
 from models.scratch import Scratch
 from service import engine
@@ -60,9 +60,7 @@ class Shadowing:
     predictor : AnyPredictor
         Of it.
     calibrated : callable
-        The site's calibration of that model; None: the model's own.
-    site : str
-        As the site calls itself.
+        What its percentiles rest on, now.
     max_voxels : int
     stalled_s : float
         Silence after which a worker counts as dead.
@@ -79,8 +77,7 @@ class Shadowing:
     data: Path
     chosen: Shadowed
     predictor: AnyPredictor
-    calibrated: Callable[[], SiteCalibration | None]
-    site: str
+    calibrated: Callable[[], SiteCalibration]
     max_voxels: int
     stalled_s: float
     memory: Shares
@@ -166,14 +163,16 @@ class Shadowing:
 
     def _watched(self, verdict: Verdict, seconds: dict[str, float]) -> Watched:
         identity = verdict.scores.model if verdict.scores else self.predictor.identity
-        values = {
+        values: dict[str, Any] = {
             "model_name": identity.name,
             "model_version": identity.version,
             "seconds": seconds,
-            "group_key": ""
-            if verdict.series is None
-            else Group.of(verdict.series.acquisition, self.site).model_dump_json(),
         }
+        if verdict.measured is not None:
+            values |= {
+                "group_key": verdict.measured.group.key,
+                "study_score": verdict.measured.study_score,
+            }
         if verdict.scores is None:
             return Watched(
                 state=State.NOT_ASSESSABLE,
@@ -185,7 +184,6 @@ class Shadowing:
             state=State.SCORED,
             values=values
             | {
-                "study_score": verdict.scores.study_score,
                 "p_value": verdict.scores.p_value,
                 "calibration_hash": identity.calibration_sha256,
             },

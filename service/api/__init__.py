@@ -25,7 +25,9 @@ from service.api import (
     problems,
     reading,
     reports,
+    reports_page,
     resources,
+    shadow,
     signin,
     single,
     studies,
@@ -161,6 +163,7 @@ def create_app(
         operating.router,
         resources.router,
         reports.router,
+        shadow.router,
         people.router,
         dicomweb.router,
         fhir.router,
@@ -183,7 +186,7 @@ def create_app(
         signin.router(pages.page),
         single.router(pages.page),
         administration.router(pages.page),
-        reports.pages(pages.page),
+        reports_page.router(pages.page),
     ):
         app.include_router(router)
     app.mount("/static", pages.static())

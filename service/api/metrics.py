@@ -25,7 +25,7 @@ from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.audit_export import NAME
-from service.store import harm, outbox, packs, trail
+from service.store import harm, outbox, packs, shadows, trail
 from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
@@ -126,6 +126,7 @@ class _Census(Collector):
             census = take_census(session)
             depth = engine.depth(session)
             packing = packs.waiting(session)
+            shadow = shadows.count(session)
             workers = live_workers(session, stalled_s=self._parts.settings.stalled_s)
             seen = beats(session)
             untold = None if self._parts.settings.audit_syslog is None else trail.lag(session, NAME)
@@ -152,6 +153,8 @@ class _Census(Collector):
         yield _gauge("vigil_parked_studies", "Studies that a person put aside.", {(): float(census.parked)})
         aside = {(): float(census.parked_destinations)}
         yield _gauge("vigil_parked_destinations", "Destinations that a person put aside.", aside)
+        watched = _by(shadow.items())
+        yield _gauge("vigil_shadow_scores", "Studies of models that only watch, by state.", watched, "state")
         looked = {(name,): age_s for name, age_s in seen.items()}
         yield _gauge("vigil_loop_age_seconds", "Seconds since a loop looked last.", looked, "loop")
         yield _gauge("vigil_workers", "Worker processes with a fresh heartbeat.", {(): float(workers)})

@@ -1,16 +1,14 @@
-"""What readers' verdicts say of the scores: the counts, and the page that shows them."""
+"""What readers' verdicts say of the scores."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import HTMLResponse
 from pydantic import AwareDatetime, Field
 
 from service import reader_report
 from service.access import Permission
-from service.api.callers import Viewer, require
+from service.api.callers import require
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.api.schemas import Body
 from service.study import Verdict
@@ -106,28 +104,3 @@ def report_feedback(parts: PartsOf, since: Since = None, model: Sha256 = None) -
         found = reader_report.read_report(session, now=datetime.now(UTC), since=since, model=model)
     values = {name: getattr(found, name) for name in ReaderReport.model_fields if name != "disclaimer"}
     return ReaderReport.model_validate({"disclaimer": parts.disclaimer, **values})
-
-
-def pages(page: Callable[..., HTMLResponse]) -> APIRouter:
-    """Route of the page of reports.
-
-    Parameters
-    ----------
-    page : callable
-        Renders a template by name.
-    """
-    routes = APIRouter(
-        include_in_schema=False,
-        default_response_class=HTMLResponse,
-        dependencies=[Depends(refuse_unknown_parameters)],
-    )
-
-    @routes.get("/reports", dependencies=[Depends(require(Permission.VIEW))])
-    def show(parts: PartsOf, caller: Viewer) -> HTMLResponse:
-        """What readers said, counted."""
-        now = datetime.now(UTC)
-        with parts.store.transaction() as session:
-            shown: dict[str, Any] = {"report": reader_report.read_report(session, now=now)}
-        return page("reports.html", caller=caller, **shown)
-
-    return routes

@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0018"
-down_revision = "0014"
+down_revision = "0015"
 
 # As `service.study` had them when this was written; a test compares what PostgreSQL allows with it.
 VERDICTS = (
