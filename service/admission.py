@@ -22,11 +22,12 @@ class Admission:
     ----------
     model_hash : callable
         Of the model that is in service now.
-    config_digest : str
+    config_digest : callable
+        Given the transaction and that model: of everything besides it that shapes a result.
     """
 
     model_hash: Callable[[], str]
-    config_digest: str
+    config_digest: Callable[[Session, str], str]
 
     def admit(
         self,
@@ -44,7 +45,7 @@ class Admission:
             session,
             revision.id,
             model_hash=model_hash,
-            config_digest=self.config_digest,
+            config_digest=self.config_digest(session, model_hash),
             run_at=now.astimezone(UTC).replace(microsecond=0),
         )
         if score_id is None:

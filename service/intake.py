@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
+from sqlalchemy.orm import Session
 
 from dicom_node.errors import UnreadableInstanceError
 from dicom_node.identity import device_uid, result_series_uid, series_key
@@ -46,8 +47,10 @@ class Intake:
     ----------
     store : Store
     spool : Spool
-    model_hash, config_digest : str
+    model_hash : str
         What new jobs are queued for.
+    config_digest : callable
+        Given the transaction and the model: of everything besides it that shapes a result.
     follow : callable, optional
         The model hash of now, asked before every step.
     quiet_s : callable
@@ -65,7 +68,7 @@ class Intake:
     store: Store
     spool: Spool
     model_hash: str
-    config_digest: str
+    config_digest: Callable[[Session, str], str]
     quiet_s: Callable[[str], float]
     signals: Signals | None = None
     inquiry: Inquiry | None = None

@@ -82,8 +82,9 @@ def rescore(session: Session, key: str, *, actor: str, admission: Admission) -> 
     """
     if revival.has_failed(session, key):
         return replay(session, key, actor=actor)
+    model_hash = admission.model_hash()
     opened = revival.reopen(
-        session, key, model_hash=admission.model_hash(), config_digest=admission.config_digest
+        session, key, model_hash=model_hash, config_digest=admission.config_digest(session, model_hash)
     )
     if opened is None:
         return Replayed(why=IN_HAND)

@@ -37,11 +37,6 @@ class Settings(BaseSettings):
     peers: Path | None = Field(None, description="YAML file of DICOM peers. Unset: DATA/peers.yaml.")
     model: Path | None = Field(None, description="Artefact folder to score with. Unset: the shipped model.")
 
-    calibration: Path | None = Field(
-        None,
-        description="Calibration document of this site, as `vigil models calibrate` writes one; a study it "
-        "has no group for is not assessable. Unset: the calibration of the model.",
-    )
     site: str = Field("", description="What the site calls itself in the groups of a calibration.")
 
     aet: str = Field("VIGIL", pattern=r"^[\x21-\x5b\x5d-\x7e]{1,16}$", description="AE title of the node.")

@@ -56,6 +56,25 @@ class PackState(StrEnum):
     DELETED = "deleted"  # by retention, or for the pack of a newer revision
 
 
+class CalibrationState(StrEnum):
+    """What was decided about a calibration document."""
+
+    PROPOSED = "proposed"  # waits for a person
+    ACCEPTED = "accepted"  # in force for its model; at most one
+    RETIRED = "retired"  # another took its place, or a person took it back
+    REFUSED = "refused"
+
+
+class Origin(StrEnum):
+    """How the studies of a calibration document were chosen."""
+
+    FOLDER = "folder"  # a person put them there
+    FILE = "file"  # not known here: a document from elsewhere
+    COMMISSIONING = "commissioning"  # consecutive studies of a scanner
+    ARCHIVE = "archive"  # a person asked an archive for them
+    RECEIVED = "received"  # studies that had been scored
+
+
 class Whereabouts(StrEnum):
     """Where the bytes of a study are; its rows stay in any case."""
 

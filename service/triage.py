@@ -25,10 +25,11 @@ from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
 from models.scratch import Scratch
 from service import __version__, announce, engine, nifti
+from service.calibrations import InForce
 from service.engine import DATABASE_AWAY, Pool
 from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayError, StorageError
 from service.provision import Provision
-from service.selection import UNDOCUMENTED, Verdict, judge
+from service.selection import Verdict, judge
 from service.shares import Shares
 from service.store import Store, audit, jobs, packs
 from service.store.jobs import InferenceJob, Outcome
@@ -70,8 +71,8 @@ class Triage:
     objects : ResultObjects
         Where result objects are kept.
     models : Models
-    config_digest : str
-        Of everything besides the model that a result depends on.
+    in_force : callable
+        Given a transaction and the hash of a model: what its studies are scored against.
     destinations : callable
         Kind of a result to the names of the peers that are sent it.
     max_voxels, attempts : int
@@ -83,8 +84,6 @@ class Triage:
         Of this process, in bytes.
     scratch_folder : Path
         Where the arrays of a study are kept that is larger than all of it.
-    calibrated : SiteCalibration
-        The site's own calibration, in place of the model's where it has a document.
     kinds : frozenset of ResultKind
         Results to build.
     """
@@ -93,14 +92,13 @@ class Triage:
     provision: Provision
     objects: ResultObjects
     models: Models
-    config_digest: str
+    in_force: Callable[[Session, str], InForce]
     destinations: Callable[[str], Sequence[str]]
     max_voxels: int
     attempts: int
     places: Shares
     memory: Shares
     scratch_folder: Path
-    calibrated: SiteCalibration = UNDOCUMENTED
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
     _begun: set[int] = field(default_factory=set)  # scores with an attempt in hand
 
@@ -125,8 +123,9 @@ class Triage:
         with self.store.transaction() as session:
             job = jobs.begin(session, score_id)
             self._begun.add(score_id)
-        if job and (job.model_hash, job.config_digest) != (model.sha256, self.config_digest):
-            job = self._for_this_model(job, model)
+            in_force = self.in_force(session, model.sha256)
+        if job and (job.model_hash, job.config_digest) != (model.sha256, in_force.config_digest):
+            job = self._for_this_model(job, model, in_force.config_digest)
         if job is None:
             return
         if job.is_deleted:
@@ -134,9 +133,9 @@ class Triage:
         elif job.attempt > self.attempts:  # it took every worker down with it
             self._fail(job, ATTEMPTS_USED_UP, "every attempt ended the worker process")
         else:
-            self._record(job, self._judge(job, predictor), model)
+            self._record(job, self._judge(job, predictor, in_force.calibrated), model)
 
-    def _judge(self, job: InferenceJob, predictor: AnyPredictor) -> Outcome:
+    def _judge(self, job: InferenceJob, predictor: AnyPredictor, calibrated: SiteCalibration) -> Outcome:
         """Score the study, or say why not, and keep the result objects that say so."""
         begun = time.monotonic()
         with self.provision.of(job) as paths, ExitStack() as held:
@@ -149,7 +148,7 @@ class Triage:
                 return Scratch(self.scratch_folder if wanted > self.memory.capacity else None)
 
             verdict = judge(
-                paths, predictor, max_voxels=self.max_voxels, reserve=reserve, calibrated=self.calibrated
+                paths, predictor, max_voxels=self.max_voxels, reserve=reserve, calibrated=calibrated
             )
             judged = time.monotonic()
             model = verdict.scores.model if verdict.scores else predictor.identity
@@ -319,20 +318,22 @@ class Triage:
                 model_hash=job.model_hash,
                 calibration_hash=outcome.values.get("calibration_hash")
                 or (model.calibration_sha256 if model else None),
-                config_digest=self.config_digest,
+                config_digest=job.config_digest,
                 results={result.kind: result.sha256 for result in outcome.results},
             )
             announce.announce_end(session, job.score_id)
         log.info("study ended", study=job.study_key, state=outcome.state.value, reason=outcome.reason)
 
-    def _for_this_model(self, job: InferenceJob, model: ModelIdentity) -> InferenceJob | None:
+    def _for_this_model(
+        self, job: InferenceJob, model: ModelIdentity, config_digest: str
+    ) -> InferenceJob | None:
         """Return the job as one of our model; None where there is nothing left to do.
 
-        The model or the configuration changed since the job was made, by an upgrade or back by a rollback.
+        The model, its calibration or the configuration changed since the job was made, or changed back.
         """
         model_hash = model.sha256
         with self.store.transaction() as session:
-            if not jobs.rename(session, job, model_hash=model_hash, config_digest=self.config_digest):
+            if not jobs.rename(session, job, model_hash=model_hash, config_digest=config_digest):
                 return None
             audit.append(
                 session,
@@ -343,4 +344,4 @@ class Triage:
                 completed_by="model_changed",
                 model_hash=model_hash,
             )
-        return replace(job, model_hash=model_hash, config_digest=self.config_digest)
+        return replace(job, model_hash=model_hash, config_digest=config_digest)

@@ -1,7 +1,5 @@
 """Settings to parts, with `reception` (what receives), `telling` (what tells) and `stored` (what keeps)."""
 
-import hashlib
-import json
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,13 +13,13 @@ from dicom_node.spool import Spool
 from models import runtime
 from models.artefact import Artefact, PictureArtefact
 from models.batcher import Batcher
-from models.documents import SiteCalibration, read_document
 from models.predictor import load_predictor
 from models.scores import ModelIdentity
 from service import __version__
 from service.active import ActiveModel
 from service.admission import Admission
 from service.audit_export import AuditExport
+from service.calibrations import Calibrations
 from service.clearing import Clearing
 from service.deliver import Delivery
 from service.errors import DatabaseError
@@ -110,26 +108,19 @@ def model_identity(settings: Settings) -> ModelIdentity:
     return active_model(settings).identity()
 
 
-def open_calibration(settings: Settings) -> SiteCalibration:
-    """Return the site's own calibration; without a document the model's serves."""
-    document = None if settings.calibration is None else read_document(settings.calibration)
-    return SiteCalibration(document=document, site=settings.site)
-
-
-def config_digest(settings: Settings) -> str:
-    """SHA-256 over everything besides the model that shapes a result."""
+def open_calibrations(settings: Settings) -> Calibrations:
+    """Return which calibration is in force, with everything else that shapes a result besides the model."""
     # Asked of itself: its package has another name where it is made for a GPU.
     shaping = {"onnxruntime": runtime.VERSION, **{name: version(name) for name in SHAPING}}
-    content = {
-        "vigil": __version__,
-        "max_voxels": settings.max_voxels,
-        "results": sorted(settings.result_kinds),
-        **shaping,
-    }
-    calibrated = open_calibration(settings)
-    if calibrated.document is not None:
-        content |= {"calibration": calibrated.document.sha256, "site": calibrated.site}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return Calibrations(
+        site=settings.site,
+        configuration={
+            "vigil": __version__,
+            "max_voxels": settings.max_voxels,
+            "results": sorted(settings.result_kinds),
+            **shaping,
+        },
+    )
 
 
 def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) -> Intake:
@@ -140,7 +131,7 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
         spool=spool,
         model_hash=active.identity().sha256,
         follow=lambda: active.identity().sha256,
-        config_digest=config_digest(settings),
+        config_digest=open_calibrations(settings).config_digest,
         quiet_s=lambda sender: peers.quiet_s(sender, default=settings.quiet_s),
         signals=open_signals(settings),
         inquiry=Inquiry(peers=peers, spool=spool, calling_aet=settings.aet),
@@ -158,7 +149,8 @@ def open_packing(settings: Settings, store: Store, spool: Spool, stop: Event) ->
         spool=spool,
         objects=open_object_store(settings),
         admission=Admission(
-            model_hash=lambda: active.identity().sha256, config_digest=config_digest(settings)
+            model_hash=lambda: active.identity().sha256,
+            config_digest=open_calibrations(settings).config_digest,
         ),
         scratch=open_scratch(settings),
         stop=stop,
@@ -264,7 +256,7 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
         ),
         objects=open_results(settings, objects, scratch),
         models=serving,
-        config_digest=config_digest(settings),
+        in_force=open_calibrations(settings).in_force,
         destinations=open_peers(settings).destinations_of,
         max_voxels=settings.max_voxels,
         kinds=settings.result_kinds,
@@ -272,7 +264,6 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
         places=Shares(settings.infer_jobs),
         memory=Shares(settings.memory_mb * MB),
         scratch_folder=settings.scratch_folder,
-        calibrated=open_calibration(settings),
     )
 
 

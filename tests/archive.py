@@ -16,6 +16,7 @@ from service.settings import Settings
 from service.store import Store, dicom_index
 from service.store.objects import ResultFolder
 from service.store.tables import ResultRow, RevisionRow, ScoreRow, StudyRow
+from tests.fakes import FixedCalibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,11 @@ class Archive:
             dataset.save_as(file, enforce_file_format=True)
             self.spool.store(dataset.StudyInstanceUID, dataset.SOPInstanceUID, [file.getvalue()])
         intake = Intake(
-            store=self.store, spool=self.spool, model_hash="m", config_digest="c", quiet_s=lambda _: 1.0
+            store=self.store,
+            spool=self.spool,
+            model_hash="m",
+            config_digest=FixedCalibration(digest="c").config_digest,
+            quiet_s=lambda _: 1.0,
         )
         intake.step(datetime.now(UTC))
         intake.step(datetime.now(UTC) + timedelta(hours=1))

@@ -9,6 +9,7 @@ from typing import Any
 
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import Verification
+from sqlalchemy.orm import Session
 
 from dicom_node.contexts import prepare_pynetdicom
 from dicom_node.errors import DeliveryError, SpoolFullError
@@ -16,7 +17,26 @@ from dicom_node.peers import Confirm
 from dicom_node.scu import Receipt
 from dicom_node.services.commitment import Mailbox, Reference
 from dicom_node.spool import StoreKind, StoreOutcome
+from models.documents import SiteCalibration
 from models.predictor import AnyPredictor
+from service.calibrations import InForce
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedCalibration:
+    """A calibration that nobody changes, in place of `service.calibrations.Calibrations`."""
+
+    digest: str = "c" * 64
+    calibrated: SiteCalibration = field(default_factory=SiteCalibration)
+
+    def in_force(self, session: Session, model_sha256: str) -> InForce:
+        """Always the same."""
+        del session, model_sha256
+        return InForce(calibrated=self.calibrated, config_digest=self.digest)
+
+    def config_digest(self, session: Session, model_sha256: str) -> str:
+        """Of it."""
+        return self.in_force(session, model_sha256).config_digest
 
 
 @dataclass

@@ -20,7 +20,7 @@ from service.store import Store, jobs, studies
 from service.store.objects import ResultFolder
 from service.store.studies import Arrival
 from service.triage import Triage
-from tests.fakes import FixedModel
+from tests.fakes import FixedCalibration, FixedModel
 from tests.phantoms import Phantom, write
 
 SECRET = b"s" * 32
@@ -141,7 +141,7 @@ def score(
         provision=Provision(spool_folder=settings.spool_folder),
         objects=ResultFolder(settings.results_folder),
         models=FixedModel(model),
-        config_digest="c" * 64,
+        in_force=FixedCalibration().in_force,
         destinations=lambda _: ("archive",),
         max_voxels=1 << 24,
         attempts=1,

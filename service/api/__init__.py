@@ -41,6 +41,7 @@ from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
 from service.api.guard import Guard
 from service.api.hub import Hub
+from service.calibrations import Calibrations
 from service.cards import Cards
 from service.holdings import Holdings
 from service.provider import Provider
@@ -77,7 +78,7 @@ def create_app(
     volumes: Volumes | None = None,
     holdings: Holdings | None = None,
     follow: Callable[[], ModelIdentity] | None = None,
-    config_digest: str | None = None,
+    calibrations: Calibrations | None = None,
     destinations: Callable[[], Sequence[str]] = tuple,
     reference: Callable[[], Sequence[float]] | None = None,
 ) -> FastAPI:
@@ -98,8 +99,8 @@ def create_app(
         Where DICOM objects are; unset: the folders of the settings.
     follow : callable, optional
         The model in service now, for answers, metrics and what is to be scored again.
-    config_digest : str, optional
-        Of everything besides the model that shapes a result.
+    calibrations : Calibrations, optional
+        What is in force besides the model; without it nothing is scored from here.
     destinations : callable, optional
         Names of the peers that are sent results.
     reference : callable, optional
@@ -122,7 +123,7 @@ def create_app(
         settings=settings,
         model=model,
         follow=follow,
-        config_digest=config_digest,
+        calibrations=calibrations,
         card_of=card_of,
         destinations=destinations,
         pictures=shown,

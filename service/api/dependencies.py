@@ -9,6 +9,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
 from models.scores import ModelIdentity
+from service.calibrations import Calibrations
 from service.holdings import Holdings
 from service.provider import Provider
 from service.settings import Settings
@@ -39,8 +40,8 @@ class Parts:
         Where DICOM objects are.
     card_of : callable
         Hash of a model to its card, Markdown; None where this machine has not that model.
-    config_digest : str, optional
-        Of everything besides the model that shapes a result; without it nothing is scored from here.
+    calibrations : Calibrations, optional
+        What is in force besides the model; without it nothing is scored from here.
     destinations : callable
         Names of the peers that are sent results.
     provider : Provider or None
@@ -55,7 +56,7 @@ class Parts:
     holdings: Holdings
     card_of: Callable[[str], str | None]
     follow: Callable[[], ModelIdentity] | None = None
-    config_digest: str | None = None
+    calibrations: Calibrations | None = None
     destinations: Callable[[], Sequence[str]] = tuple
     provider: Provider | None = None
 

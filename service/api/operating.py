@@ -116,8 +116,8 @@ def _replayed(act: Act, order: Callable[[Session], replay.Replayed]) -> Change:
 
 
 def _admission(parts: Parts) -> Admission:
-    model, config_digest = parts.model_now, parts.config_digest
-    if model is None or config_digest is None:
+    model, calibrations = parts.model_now, parts.calibrations
+    if model is None or calibrations is None:
         raise ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
             "no-model",
@@ -125,4 +125,4 @@ def _admission(parts: Parts) -> Admission:
             "Start it by `vigil api` or `vigil up`, with a model activated.",
         )
     sha256 = model.sha256
-    return Admission(model_hash=lambda: sha256, config_digest=config_digest)
+    return Admission(model_hash=lambda: sha256, config_digest=calibrations.config_digest)

@@ -28,6 +28,11 @@ from service.errors import (
     UnknownStudyError,
 )
 from service.store.answers import KeyReusedError, TooManyKeysError
+from service.store.calibrations import (
+    CalibrationDecidedError,
+    CalibrationKnownError,
+    UnknownCalibrationError,
+)
 from service.store.feedback import (
     ForeignFeedbackError,
     NoSuchPlaceError,
@@ -96,6 +101,8 @@ _STANDARD: Mapping[int, tuple[str, str, str]] = {
 
 # Errors of our own whose docstring says it all: what is wrong, and after the first full stop what to do.
 _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
+    CalibrationDecidedError: (HTTPStatus.CONFLICT, "calibration-decided"),
+    CalibrationKnownError: (HTTPStatus.CONFLICT, "calibration-known"),
     ConflictError: (HTTPStatus.PRECONDITION_FAILED, "changed-since"),
     ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
     ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
@@ -109,6 +116,7 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     StaleCursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
     TooManyKeysError: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-idempotency-keys"),
     TooMuchFeedbackError: (HTTPStatus.CONFLICT, "too-much-feedback"),
+    UnknownCalibrationError: (HTTPStatus.NOT_FOUND, "unknown-calibration"),
     UnknownFeedbackError: (HTTPStatus.NOT_FOUND, "unknown-feedback"),
 }
 

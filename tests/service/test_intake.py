@@ -38,6 +38,7 @@ from service.store.tables import (
 from service.study import Priority, State
 from tests.conftest import empty
 from tests.dicom_node.results.scenes import PHANTOM, context_of
+from tests.fakes import FixedCalibration
 from tests.phantoms import Phantom, write
 
 pytestmark = pytest.mark.postgres
@@ -60,7 +61,7 @@ class Site:
             store=self.store,
             spool=self.spool,
             model_hash="m",
-            config_digest="c",
+            config_digest=FixedCalibration(digest="c").config_digest,
             quiet_s=lambda _: 60.0,
         )
 

@@ -17,6 +17,7 @@ from sqlalchemy import select
 from dicom_node.pack import INDEX
 from dicom_node.spool import Spool
 from models.catalogue import active_artefact
+from models.documents import SiteCalibration
 from models.predictor import Predictor
 from service import engine, orders, packing
 from service.admission import Admission
@@ -46,7 +47,7 @@ from service.store.tables import AuditRow, RevisionRow, ScoreRow, StudyRow
 from service.study import CANCELLED, PackState, State
 from service.triage import Triage
 from tests.conftest import empty
-from tests.fakes import FixedModel
+from tests.fakes import FixedCalibration, FixedModel
 from tests.ordered import ordered
 from tests.phantoms import Phantom, write
 
@@ -74,12 +75,14 @@ class Machines:
     def __post_init__(self) -> None:
         self.spool = Spool(self.folder / "node" / "spool", b"s" * 32, free_mark_bytes=0)
         self.scratch = Scratch(self.folder / "worker" / "scratch", most_bytes=None)
-        self.admission = Admission(model_hash=lambda: self.predictor.identity.sha256, config_digest="c" * 64)
+        self.admission = Admission(
+            model_hash=lambda: self.predictor.identity.sha256, config_digest=FixedCalibration().config_digest
+        )
         self.intake = Intake(
             store=self.store,
             spool=self.spool,
             model_hash=self.predictor.identity.sha256,
-            config_digest="c" * 64,
+            config_digest=FixedCalibration().config_digest,
             quiet_s=lambda _: 1.0,
             is_packing=True,
         )
@@ -106,7 +109,7 @@ class Machines:
             places=Shares(1),
             memory=Shares(1 << 40),
             scratch_folder=Path("unused"),
-            config_digest="c" * 64,
+            in_force=FixedCalibration().in_force,
             destinations=lambda _: ("pacs",),
             max_voxels=1 << 24,
             attempts=3,
@@ -213,12 +216,12 @@ def test_the_results_are_those_of_a_worker_beside_the_node(
         places=Shares(1),
         memory=Shares(1 << 40),
         scratch_folder=Path("unused"),
-        config_digest="c" * 64,
+        in_force=FixedCalibration().in_force,
         destinations=lambda _: (),
         max_voxels=1 << 24,
         attempts=3,
     )
-    here = beside._judge(replace(job, pack=None), machines.predictor)
+    here = beside._judge(replace(job, pack=None), machines.predictor, SiteCalibration())
 
     assert [result.sha256 for result in elsewhere._judge(job, machines.predictor).results] == [
         result.sha256 for result in here.results
@@ -489,7 +492,9 @@ def test_a_cancelled_study_stays_so_when_its_pack_is_made_again_for_another_mode
     flip(machines.packs()[0])
     machines.work()
     ordered(machines.store, orders.cancel, machines.key)
-    machines.packing.admission = Admission(model_hash=lambda: "b" * 64, config_digest="c" * 64)
+    machines.packing.admission = Admission(
+        model_hash=lambda: "b" * 64, config_digest=FixedCalibration().config_digest
+    )
 
     machines.packing.step(NOON)
 

@@ -10,6 +10,7 @@ from service.store import Store, deliveries, jobs
 from service.store.revival import NothingToSendError
 from service.store.tables import AuditRow, DeliveryRow, RevisionRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, PackState, Priority, State, Whereabouts
+from tests.fakes import FixedCalibration
 from tests.ordered import ordered
 from tests.seeds import MODEL_SHA256, Seed, plant, study_key
 
@@ -21,7 +22,7 @@ ENDED = [State.SCORED, State.NOT_ASSESSABLE]
 
 
 def admission(model: str = "b2" * 32, config: str = OLD_CONFIG) -> Admission:
-    return Admission(model_hash=lambda: model, config_digest=config)
+    return Admission(model_hash=lambda: model, config_digest=FixedCalibration(digest=config).config_digest)
 
 
 def jobs_of(store: Store, pool: Pool) -> list[tuple[int, int]]:
@@ -56,7 +57,9 @@ def test_another_model_or_configuration_scores_an_ended_study_again(
         event = session.scalars(select(AuditRow).order_by(AuditRow.number.desc())).first()
     assert (study.state, study.reason, study.ended_at, study.waived) == (State.QUEUED, None, None, None)
     assert (old.state, new.state, new.revision_id) == (state, State.QUEUED, old.revision_id)
-    assert (new.model_hash, new.config_digest) == (by.model_hash(), by.config_digest)
+    with store.transaction() as session:
+        wanted = (by.model_hash(), by.config_digest(session, by.model_hash()))
+    assert (new.model_hash, new.config_digest) == wanted
     assert jobs_of(store, Pool.INFER) == [(new.id, Priority.STAT)]
     assert event is not None
     assert (event.action, event.actor, event.detail["completed_by"]) == ("study.queued", "ada", "rescore")

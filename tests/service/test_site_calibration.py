@@ -10,15 +10,15 @@ from sqlalchemy import select
 
 from models.appearance import NAMES
 from models.artefact import load_artefact
-from models.documents import CalibrationDocument, SiteCalibration, Stratum, write_document
+from models.documents import CalibrationDocument, SiteCalibration, Stratum
 from models.groups import Group
 from models.predictor import AnyPredictor, load_predictor
-from service import wiring
-from service.settings import Settings
 from service.store import Store
 from service.store.tables import AuditRow, ResultRow, ScoreRow
 from service.store.worklist import worklist_row
 from service.study import Band, State
+from service.triage import Triage
+from tests.fakes import FixedCalibration
 from tests.picture_models import write_artefact
 from tests.service.test_triage import Site
 
@@ -64,10 +64,15 @@ def calibrate(pictures: AnyPredictor) -> Calibrate:
     return calibration
 
 
+def against(site: Site, calibration: SiteCalibration) -> Triage:
+    """The triage of a site where this calibration is in force."""
+    return replace(site.triage, in_force=FixedCalibration(calibrated=calibration).in_force)
+
+
 def test_a_percentile_names_the_site_s_document_and_group(site: Site, calibrate: Calibrate) -> None:
     calibration = calibrate()
 
-    replace(site.triage, calibrated=calibration).run(site.score_id)
+    against(site, calibration).run(site.score_id)
 
     assert site.study().state is State.SCORED
     with site.store.transaction() as session:
@@ -89,7 +94,7 @@ def test_a_percentile_names_the_site_s_document_and_group(site: Site, calibrate:
 def test_a_study_without_a_reference_is_uncalibrated_and_has_no_percentile(
     site: Site, calibrate: Calibrate, group: Group, model: str | None
 ) -> None:
-    replace(site.triage, calibrated=calibrate(group, model)).run(site.score_id)
+    against(site, calibrate(group, model)).run(site.score_id)
 
     study = site.study()
     assert (study.state, study.reason) == (State.NOT_ASSESSABLE, "uncalibrated")
@@ -109,19 +114,3 @@ def test_a_study_without_a_reference_is_uncalibrated_and_has_no_percentile(
         row = worklist_row(session, study.key)
     assert row is not None
     assert (row.band, row.raw_score, row.percentile) == (Band.UNCALIBRATED, score.study_score, None)
-
-
-def test_the_document_of_the_settings_is_part_of_the_configuration(
-    tmp_path: Path, calibrate: Calibrate
-) -> None:
-    path = tmp_path / "calibration-1.json"
-    write_document(path, calibrate().document)
-    plain, calibrated = Settings(data=tmp_path), Settings(data=tmp_path, calibration=path, site="north")
-
-    assert wiring.open_calibration(plain).document is None
-    assert wiring.open_calibration(calibrated) == calibrate()
-    digests = {
-        wiring.config_digest(settings)
-        for settings in (plain, calibrated, calibrated.model_copy(update={"site": "south"}))
-    }
-    assert len(digests) == 3

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from dicom_node.spool import Spool
 from models.artefact import Manifest
 from models.catalogue import active_artefact
+from models.documents import SiteCalibration
 from models.errors import DeviceMemoryError, ModelError, ServerAwayError
 from models.predictor import Predictor
 from models.scores import ModelIdentity, Scores
@@ -27,7 +28,7 @@ from service.store.objects import ResultFolder
 from service.store.tables import AuditRow, DeliveryRow, ResultRow, ScoreRow, StudyRow
 from service.study import State
 from service.triage import ATTEMPTS_USED_UP, DEVICE_MEMORY, Triage
-from tests.fakes import FixedModel
+from tests.fakes import FixedCalibration, FixedModel
 from tests.phantoms import Phantom, write
 from tests.service.test_studies import NOON, arrival
 
@@ -92,7 +93,7 @@ class Site:
             provision=Provision(spool_folder=self.folder / "spool"),
             objects=ResultFolder(self.folder / "results"),
             models=FixedModel(predictor),
-            config_digest="c" * 64,
+            in_force=FixedCalibration().in_force,
             destinations=lambda _: ("pacs",),
             max_voxels=1 << 24,
             attempts=3,
@@ -364,7 +365,7 @@ def test_the_same_job_makes_the_same_bytes(site: Site) -> None:
         job = jobs.begin(session, site.score_id)
     assert job is not None
 
-    once, again = (site.triage._judge(job, site.predictor) for _ in range(2))
+    once, again = (site.triage._judge(job, site.predictor, SiteCalibration()) for _ in range(2))
 
     assert [result.sha256 for result in once.results] == [result.sha256 for result in again.results]
     assert once.results

@@ -2,11 +2,17 @@ import pytest
 
 from service.errors import SettingsError
 from service.settings import Settings, load_settings
-from service.wiring import config_digest
+from service.store import Store
+from service.wiring import open_calibrations
 
 
-def test_other_kinds_of_results_are_another_configuration() -> None:
-    digests = {config_digest(Settings(results=kinds)) for kinds in ("seg,sc,sr", "sr,sc,seg", "sr,pm")}
+@pytest.mark.postgres
+def test_other_kinds_of_results_are_another_configuration(store: Store) -> None:
+    with store.transaction() as session:
+        digests = {
+            open_calibrations(Settings(results=kinds)).config_digest(session, "m")
+            for kinds in ("seg,sc,sr", "sr,sc,seg", "sr,pm")
+        }
     assert len(digests) == 2  # order says nothing
 
 

@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 from service.access import Role
 from service.api import create_app
+from service.calibrations import Calibrations
 from service.settings import Settings
 from service.store import Store, audit, feedback, people
 from service.study import DeliveryStatus, State, Verdict
@@ -65,7 +66,7 @@ def api(planted: Store, tmp_path_factory: pytest.TempPathFactory) -> Any:
         store=planted,
         settings=Settings(data=tmp_path_factory.mktemp("data")),
         model=MODEL,
-        config_digest="d" * 64,
+        calibrations=Calibrations(),
     )
     return schemathesis.openapi.from_asgi("/openapi.json", app, headers=HOST)
 

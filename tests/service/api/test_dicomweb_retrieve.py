@@ -27,6 +27,7 @@ from service.store.objects import Unchecked
 from service.store.tables import AuditRow, InstanceRow, RevisionRow, StudyRow
 from service.study import Whereabouts
 from tests.archive import Archive
+from tests.fakes import FixedCalibration
 from tests.phantoms import Phantom, mr_image, uid
 from tests.seeds import MODEL
 from tests.web_client import TestClient
@@ -245,7 +246,7 @@ def test_an_instance_comes_out_of_its_pack(store: Store, settings: Settings, tmp
         store=store,
         spool=archive.spool,
         objects=objects,
-        admission=Admission(model_hash=lambda: "m", config_digest="c"),
+        admission=Admission(model_hash=lambda: "m", config_digest=FixedCalibration(digest="c").config_digest),
         scratch=scratch,
         stop=Event(),
     ).step(datetime.now(UTC))

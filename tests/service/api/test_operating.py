@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import select
 
 from service.api import create_app
+from service.calibrations import Calibrations
 from service.settings import Settings
 from service.store import Store
 from service.store.tables import AuditRow, StudyRow
@@ -23,7 +24,7 @@ NOTHING = {"changed": False, "scores": 0, "deliveries": 0, "reason": None}
 def operator(store: Store, tmp_path: Path) -> Iterator[TestClient]:
     """Client of an application that knows what to score with."""
     app = create_app(
-        store=store, settings=Settings(data=tmp_path, access="open"), model=MODEL, config_digest="d" * 64
+        store=store, settings=Settings(data=tmp_path, access="open"), model=MODEL, calibrations=Calibrations()
     )
     with TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False) as client:
         yield client
