@@ -18,7 +18,7 @@ from service.errors import TriageError
 from service.pointers import Named
 from service.settings import Settings
 from service.shadowed import clear_shadow, set_shadow, shadow_of
-from service.store import Store, audit, shadows
+from service.store import Store, audit, calibrations, shadows
 
 ACTOR = "operator"
 
@@ -161,26 +161,27 @@ def watch(settings: Settings, store: Store, artefact: Path, *, catch_up: int) ->
                 before=before.sha256 if before else None,
             )
         queued = shadows.want(session, found.sha256, since=None, limit=catch_up) if catch_up else 0
+        calibration = calibration_of(session, found, is_shadow=True)
         set_shadow(settings.data, found, since=before.since if before and is_same else now)
     return Changed(
         name=found.manifest.name,
         version=found.manifest.version,
         sha256=found.sha256,
         before=before.sha256 if before else None,
-        calibration=calibration_of(settings, found),
+        calibration=calibration,
         queued=queued,
     )
 
 
-def calibration_of(settings: Settings, artefact: Artefact | PictureArtefact) -> str:
+def calibration_of(session: Session, artefact: Artefact | PictureArtefact, *, is_shadow: bool = False) -> str:
     """Return in words what the percentiles of an artefact rest on here, or that there will be none."""
-    document = wiring.open_calibration(settings).document
-    if document is None:
+    document = calibrations.accepted(session, artefact.sha256)
+    if document is not None:
+        return f"calibration document {document.sha256[:16]}, version {document.version}"
+    if is_shadow or calibrations.sha256_in_force(session, artefact.sha256) is None:
         own = read_calibration(artefact.path / CALIBRATION)
         return f"its own calibration, {own.group}, n = {own.n}"
-    if document.model_sha256 == artefact.sha256:
-        return f"calibration document {document.sha256[:16]}, version {document.version}"
-    return "none: every study is uncalibrated until there is a calibration document of this model"
+    return "none: every study is uncalibrated until a calibration document of this model is accepted"
 
 
 def _serve(
@@ -209,6 +210,7 @@ def _serve(
             model_hash=found.sha256,
             before=replaced,
         )
+        calibration = calibration_of(session, found)
         activate(settings.data, found, before=active.before(found) if before is None else before)
         if was_shadow:
             clear_shadow(settings.data)
@@ -217,7 +219,7 @@ def _serve(
         version=found.manifest.version,
         sha256=found.sha256,
         before=replaced,
-        calibration=calibration_of(settings, found),
+        calibration=calibration,
     )
 
 

@@ -14,7 +14,7 @@ from service.settings import Settings
 from service.shadowed import Shadowed, shadow_of
 from service.shadowing import NICE, Shadowing
 from service.shares import Shares
-from service.store import Store
+from service.store import Store, calibrations
 from service.stored import open_object_store, open_scratch
 from service.worker import Ended, run_worker
 
@@ -57,7 +57,7 @@ def open_shadowing(settings: Settings, store: Store, chosen: Shadowed) -> Shadow
         data=settings.data,
         chosen=chosen,
         predictor=predictor,
-        calibrated=partial(_calibration_of, settings, chosen.sha256),
+        calibrated=partial(_calibration_of, store, settings.site, chosen.sha256),
         max_voxels=settings.max_voxels,
         stalled_s=settings.stalled_s,
         memory=Shares(settings.memory_mb * MB),
@@ -65,8 +65,7 @@ def open_shadowing(settings: Settings, store: Store, chosen: Shadowed) -> Shadow
     )
 
 
-def _calibration_of(settings: Settings, model_sha256: str) -> SiteCalibration:
-    """The site's calibration where it is of this model; else the model's own serves."""
-    found = wiring.open_calibration(settings)
-    is_of_it = found.document is None or found.document.model_sha256 == model_sha256
-    return found if is_of_it else SiteCalibration(site=settings.site)
+def _calibration_of(store: Store, site: str, model_sha256: str) -> SiteCalibration:
+    """The document accepted for this model; where there is none its own calibration serves, if only here."""
+    with store.transaction() as session:
+        return SiteCalibration(document=calibrations.accepted(session, model_sha256), site=site)

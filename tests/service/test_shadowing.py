@@ -172,4 +172,3 @@ def test_another_choice_ends_the_process(site: Site) -> None:
     clear_shadow(site.shadowing.data)
     site.shadowing.follow()
     assert site.changed == [True]
-    assert [row.state for row in site.rows()] == []
