@@ -163,7 +163,7 @@ def count(session: Session, model_hash: str | None = None) -> dict[State, int]:
     if model_hash is not None:
         query = query.where(ShadowScoreRow.model_hash == model_hash)
     kinds = (State.QUEUED, State.SCORED, State.NOT_ASSESSABLE, State.FAILED)
-    return dict.fromkeys(kinds, 0) | dict(session.execute(query).tuples().all())
+    return dict.fromkeys(kinds, 0) | dict(session.execute(query).all())
 
 
 def pairs(session: Session, served_hash: str, shadow_hash: str) -> tuple[Pair, ...]:
