@@ -1,54 +1,51 @@
 """Which model is to serve: a setting, or what a person activated. Followed while a process runs."""
 
 import hashlib
-import os
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from dicom_node.durable import sync_folder
 from models.artefact import CALIBRATION, MANIFEST, Artefact, PictureArtefact, load_artefact
 from models.calibration import identify, read_calibration
 from models.catalogue import active_artefact
-from models.errors import ArtefactError, ModelError
+from models.errors import ModelError
 from models.scores import ModelIdentity
 from service.errors import SettingsError
+from service.pointers import Named, write_pointer
 
 POINTER = "model.json"  # in the data folder, which all roles share
+MOST_BEFORE = 10  # models remembered
 
 log = structlog.get_logger(__name__)
 
 
-class Activated(BaseModel):
+class Activated(Named):
     """Content of ``DATA/model.json``.
 
     Attributes
     ----------
-    path : Path
-        Of the artefact's folder.
-    sha256 : str
-        Of the artefact, as it was when it was activated.
+    before : tuple of Named
+        What served before it, newest first: the way back.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    path: Path
-    sha256: str
+    before: tuple[Named, ...] = ()
 
 
-def activate(data: Path, artefact: Artefact | PictureArtefact) -> None:
-    """Name the artefact that serves from now on; survives a power cut whole or not at all."""
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = data / f"{POINTER}.{secrets.token_hex(8)}.part"
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(Activated(path=artefact.path.resolve(), sha256=artefact.sha256).model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(data / POINTER)
-    sync_folder(data)
+def activate(data: Path, artefact: Artefact | PictureArtefact, *, before: tuple[Named, ...] = ()) -> None:
+    """Name the artefact that serves from now on; survives a power cut whole or not at all.
+
+    Parameters
+    ----------
+    data : Path
+        The data folder.
+    artefact : Artefact or PictureArtefact
+    before : tuple of Named
+        What served before, newest first.
+    """
+    content = Activated(path=artefact.path.resolve(), sha256=artefact.sha256, before=before[:MOST_BEFORE])
+    write_pointer(data, POINTER, content)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,13 +91,37 @@ class ActiveModel:
         activated = self._activated()
         if activated is None:
             return active_artefact()
-        found = load_artefact(activated.path)
-        if found.sha256 != activated.sha256:
-            raise ArtefactError(
-                activated.path / MANIFEST,
-                "is not what was activated; restore it, or run `vigil models activate` again",
-            )
-        return found
+        return activated.load()
+
+    def remembered(self) -> tuple[Named, ...]:
+        """What served before who serves, newest first.
+
+        Raises
+        ------
+        SettingsError
+            If the choice cannot be read.
+        """
+        activated = self._activated()
+        return activated.before if activated else ()
+
+    def before(self, artefact: Artefact | PictureArtefact) -> tuple[Named, ...]:
+        """What is remembered when this artefact takes the place of who serves, newest first.
+
+        A choice that cannot be read is not remembered: another choice is how it is mended.
+        """
+        try:
+            activated = self._activated()
+        except SettingsError:
+            return ()
+        if activated is None:
+            try:
+                shipped = active_artefact()
+            except ModelError:
+                return ()
+            activated = Activated(path=shipped.path.resolve(), sha256=shipped.sha256)
+        if activated.sha256 == artefact.sha256:
+            return activated.before
+        return (Named(path=activated.path, sha256=activated.sha256), *activated.before)
 
     def identity(self) -> ModelIdentity:
         """Who serves, without its network; the one before while a new one cannot be read.

@@ -81,7 +81,7 @@ class Admission:
             session,
             found,
             model_hash=model_hash,
-            config_digest=self.config_digest,
+            config_digest=self.config_digest(session, model_hash),
             priority=priority,
             completed_by=completed_by,
             now=now,

@@ -15,13 +15,14 @@ from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
-from service import orders_cli
+from service import changing_cli, orders_cli
 from service.audit_cli import audit_app
 from service.calibration_cli import calibrate_model, show_coverage
 from service.calibrations_cli import calibrations_app
 from service.db_cli import db_app
 from service.drift_cli import drift_app
 from service.errors import TriageError
+from service.feedback_cli import feedback_app
 from service.messages_cli import messages_app
 from service.models_cli import models_app
 from service.peers_cli import peers_app
@@ -50,6 +51,7 @@ app.add_typer(audit_app, name="audit")
 app.add_typer(calibrations_app, name="calibrations")
 app.add_typer(db_app, name="db")
 app.add_typer(drift_app, name="drift")
+app.add_typer(feedback_app, name="feedback")
 app.add_typer(messages_app, name="messages")
 app.add_typer(models_app, name="models")
 app.add_typer(peers_app, name="peers")
@@ -61,6 +63,11 @@ app.command("simulate")(simulate)
 app.command("screen")(screen)
 models_app.command("calibrate")(calibrate_model)
 models_app.command("coverage")(show_coverage)
+models_app.command("activate")(changing_cli.activate_model)
+models_app.command("shadow")(changing_cli.shadow_model)
+models_app.command("compare")(changing_cli.compare_models)
+models_app.command("promote")(changing_cli.promote_model)
+models_app.command("rollback")(changing_cli.roll_back_model)
 peers_app.command("park")(orders_cli.park_peer)
 peers_app.command("unpark")(orders_cli.unpark_peer)
 
@@ -169,7 +176,7 @@ def node(
 
 @app.command()
 def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) -> None:
-    """Score, or deliver results and messages, or messages alone: one role, for many machines."""
+    """Score, deliver results and messages or messages alone, or watch: one role, for many machines."""
     from service import telling, wiring
     from service.deliver import Delivery
     from service.messenger import Messenger
@@ -182,6 +189,12 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     store = wiring.open_store(settings)
     url = wiring.database_url(settings)
     exits = {Ended.TOLD: 0, Ended.LOST: EXIT_FAILED, Ended.REFUSED: EXIT_REMEDY}
+    if pool is Pool.SHADOW:
+        from service.shadow_worker import work_in_the_shadow
+
+        with on_record(store, pool.value, settings):
+            ended = work_in_the_shadow(settings, store)
+        sys.exit(exits[ended])
     if pool is not Pool.INFER:
         messenger = telling.open_messenger(settings, store)
         messenger.follow()

@@ -4,7 +4,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -173,40 +173,6 @@ def verify_models(artefact: Annotated[list[Path] | None, typer.Argument()] = Non
             )
     if failed:
         raise typer.Exit(EXIT_FAILED)
-
-
-@models_app.command("activate")
-def activate_model(
-    artefact: Annotated[Path, typer.Argument(help="Artefact folder, where every role can read it.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")] = None,
-) -> None:
-    """Score with another model from now on; running workers change to it without a restart."""
-    from models.verification import verify_artefact
-    from service import wiring
-    from service.active import activate
-    from service.settings import load_settings
-    from service.store import audit
-
-    settings = load_settings(data=data)
-    if settings.model is not None:
-        raise TriageError("VIGIL_MODEL names the model that serves. Unset it, or name another one there.")
-    found = verify_artefact(artefact)
-    try:
-        before = wiring.model_identity(settings).sha256
-    except (ModelError, TriageError):  # what serves is broken: this is how it is mended
-        before = None
-    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
-        audit.append(
-            session,
-            "model.activated",
-            actor="operator",
-            model_name=found.manifest.name,
-            model_version=found.manifest.version,
-            model_hash=found.sha256,
-            before=before,
-        )
-        activate(settings.data, found)
-    terminal.out(f"{found.manifest.name} {found.manifest.version}, {found.sha256[:16]}: in service")
 
 
 @models_app.command("list")

@@ -8,11 +8,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 
 from dicom_node.errors import PortInUseError
 from service.errors import RoleFailedError
 from service.reception import open_peers
 from service.settings import Settings
+from service.shadowed import is_shadowed
 from service.store import Store
 from service.store.embedded import EmbeddedDatabase
 from service.store.migrations import upgrade
@@ -57,6 +59,8 @@ def machine_roles(settings: Settings, *, own_logs: bool) -> list[Role]:
             ("api", ("api",), lambda: _wait_for_api(settings)),
         )
     ]
+    shadow = _role(settings, "shadow", ("worker", "--pool", "shadow"), own_logs=own_logs, ready=None)
+    roles.append(replace(shadow, is_wanted=lambda: is_shadowed(settings.data)))
     if settings.database_url is not None:
         _upgrade(settings.database_url)
         return roles

@@ -25,6 +25,7 @@ class Pool(StrEnum):
 
     INFER = "infer"
     DELIVER = "deliver"
+    SHADOW = "shadow"  # studies that a model only watches, behind all else
     MESSAGE = "message"  # what is told besides DICOM; the process of deliveries works on it too
 
 
@@ -92,13 +93,26 @@ class Priority(IntEnum):
 
 
 class Verdict(StrEnum):
-    """What a reader says of a study that Vigil judged."""
+    """What a reader says of a study that Vigil judged.
+
+    The categories of a population study (Zimmerer, dissertation, table 4.5), and the wrong study.
+    """
 
     CONFIRMED_FINDING = "confirmed_finding"  # there is something, and a person looked at it
     FALSE_ALARM = "false_alarm"  # nothing there
     ARTEFACT = "artefact"  # of the imaging, not of the patient
     NOT_RELEVANT = "not_relevant"  # unusual, and of no use to know
     WRONG_STUDY = "wrong_study"  # the model should not have been given it
+    EXTRACTION_FAILURE = "extraction_failure"  # the organ was cut out wrongly: preparation, not patient
+    OTHER_CONDITION = "other_condition"  # medical, and not what needs anybody to act
+
+
+class Conspicuity(IntEnum):
+    """How easily a finding is seen (Zimmerer, dissertation, section 4.2.2)."""
+
+    C1 = 1  # clearly noticeable: should definitely be found
+    C2 = 2  # partially noticeable: could be found
+    C3 = 3  # unobtrusive: hard without context or expert knowledge
 
 
 class CohortState(StrEnum):

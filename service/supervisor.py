@@ -48,6 +48,8 @@ class Role:
     before_start, when_started : callable, optional
         Called before every start (tidy up), and after the first one (wait until it serves).
     stop_signal : int
+    is_wanted : callable
+        Asked again and again; where it says no, the role rests once its process has ended by itself.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Role:
     before_start: Callable[[], None] | None = None
     when_started: Callable[[], None] | None = None
     stop_signal: int = signal.SIGTERM
+    is_wanted: Callable[[], bool] = lambda: True
 
 
 @dataclass(slots=True)
@@ -80,12 +83,16 @@ class Supervisor:
 
     roles: Sequence[Role]
     _running: list[_Running] = field(default_factory=list)
+    _resting: list[Role] = field(default_factory=list)
 
     def start(self) -> None:
         """Start all roles in order; those already started are stopped again if one cannot start."""
         with ExitStack() as unless_all_start:
             unless_all_start.callback(self.stop)
             for role in self.roles:
+                if not role.is_wanted():
+                    self._resting.append(role)
+                    continue
                 self._running.append(_Running(role, _spawn(role), time.monotonic()))
                 if role.when_started is not None:
                     role.when_started()
@@ -94,8 +101,10 @@ class Supervisor:
     def watch(self, stop: threading.Event) -> None:
         """Restart what ends, whatever its exit code, until `stop` is set."""
         while not stop.wait(WATCH_S):
-            for running in self._running:
+            for running in tuple(self._running):
                 self._look_after(running)
+            for role in [role for role in self._resting if role.is_wanted()]:
+                self._wake(role)
 
     def pids(self) -> dict[str, int]:
         """Process id of every role."""
@@ -131,10 +140,25 @@ class Supervisor:
         code = running.process.poll()
         if code is None:
             return
+        if not running.role.is_wanted():
+            self._running.remove(running)
+            self._resting.append(running.role)
+            log.info("role rests", role=running.role.name)
+            return
         running.failures = 0 if now - running.started > STEADY_S else running.failures + 1
         pause = _pause_s(running.failures)
         log.warning("role ended", role=running.role.name, exit_code=code, restart_in_s=pause)
         running.restart_at = now + pause
+
+    def _wake(self, role: Role) -> None:
+        """Start a role that rested; one that cannot start rests on, and is asked again."""
+        try:
+            process = _spawn(role)
+        except (TriageError, OSError) as error:
+            log.exception("role cannot start", role=role.name, error=type(error).__name__)
+            return
+        self._resting.remove(role)
+        self._running.append(_Running(role, process, time.monotonic()))
 
     @staticmethod
     def _restart(running: _Running, now: float) -> None:

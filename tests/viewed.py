@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,9 @@ class Pointer:
     p_value: float = 1 / 7
     artefact: Artefact = field(default_factory=active_artefact)
     identity: ModelIdentity = field(default_factory=lambda: ActiveModel(data=Path("nowhere")).identity())
+
+    preprocessing: str = "none"
+    runner: object = field(default_factory=lambda: SimpleNamespace(provider="none"))
 
     @property
     def manifest(self) -> object:

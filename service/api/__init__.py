@@ -26,7 +26,10 @@ from service.api import (
     reading,
     referral_pages,
     referrals,
+    reports,
+    reports_page,
     resources,
+    shadow,
     signin,
     single,
     studies,
@@ -167,6 +170,8 @@ def create_app(
         operating.router,
         deciding.router,
         resources.router,
+        reports.router,
+        shadow.router,
         people.router,
         dicomweb.router,
         fhir.router,
@@ -200,6 +205,7 @@ def create_app(
         single.router(pages.page),
         administration.router(pages.page),
         referral_pages.router(pages.page),
+        reports_page.router(pages.page),
     ):
         app.include_router(router)
     app.mount("/static", pages.static())

@@ -25,7 +25,7 @@ from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.audit_export import NAME
-from service.store import calibrations, harm, outbox, packs, referrals, trail, watches
+from service.store import calibrations, harm, outbox, packs, referrals, shadows, trail, watches
 from service.store.census import beats, live_workers, take_census
 from service.store.watches import ListedWatch
 
@@ -132,8 +132,7 @@ class _Census(Collector):
             seen = beats(session)
             untold = None if self._parts.settings.audit_syslog is None else trail.lag(session, NAME)
             messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
-            scanners = self._watched(session)
-            late = referrals.count_overdue(session, datetime.now(UTC).astimezone().date())
+            trust = list(self._trust(session))
             order = self._recent_harm.read(session, longest_unread_s=self._parts.settings.longest_unread_s)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
@@ -174,6 +173,16 @@ class _Census(Collector):
         )
         overdue = {(): float(order.overdue)}
         yield _gauge("vigil_overdue_studies", "Studies that no reader saw within the age limit.", overdue)
+        yield from trust
+        head = {(): float(census.audit_number)}
+        yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
+
+    def _trust(self, session: Session) -> Iterator[Metric]:
+        """What percentiles rest on: scanners under watch, models in the shadow, findings that were referred."""
+        scanners = self._watched(session)
+        watched = _by(shadows.count(session).items())
+        yield _gauge("vigil_shadow_scores", "Studies of models that only watch, by state.", watched, "state")
+        late = referrals.count_overdue(session, datetime.now(UTC).astimezone().date())
         evidence = {(one.group,): one.evidence for one in scanners}
         meaning = "How near a scanner is to a drift alarm: 1 raises it."
         yield _gauge("vigil_drift_evidence", meaning, evidence, "group")
@@ -181,8 +190,6 @@ class _Census(Collector):
         meaning = "1 if a scanner's percentile is withdrawn, for its images have changed."
         yield _gauge("vigil_drift_alarm", meaning, alarms, "group")
         yield _gauge("vigil_referrals_overdue", "Open referrals past their day.", {(): float(late)})
-        head = {(): float(census.audit_number)}
-        yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
 
     def _watched(self, session: Session) -> tuple[ListedWatch, ...]:
         """Scanners under watch by what is in force now."""

@@ -2,11 +2,11 @@
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import APIRouter, Depends, Response
 from fastapi import Path as InPath
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from service.access import Caller, Masking, Permission, mask
 from service.api import schemas
@@ -16,7 +16,7 @@ from service.api.once import ActOf, Versions, refuse_idempotency_key, tag
 from service.api.schemas import Body
 from service.store import feedback, identities, looks, marks
 from service.store.people import LONGEST_NAME
-from service.study import State, Verdict
+from service.study import Conspicuity, State, Verdict
 
 router = APIRouter(
     prefix="/api/v1/studies",
@@ -81,11 +81,26 @@ class Judge(Body):
     slice_index: Annotated[int, Field(ge=0, le=LARGEST)] | None = Field(
         None, description="Frame of the heatmap, from 0."
     )
+    conspicuity: Conspicuity | None = Field(
+        None,
+        description="How easily a confirmed finding is seen: 1 clearly noticeable, 2 partially, "
+        "3 unobtrusive. Of no other verdict.",
+    )
+
+    @model_validator(mode="after")
+    def _only_a_finding_is_conspicuous(self) -> Self:
+        if self.conspicuity is not None and self.verdict is not Verdict.CONFIRMED_FINDING:
+            raise ValueError("conspicuity belongs to a confirmed_finding; leave it out")
+        return self
 
     def opinion(self) -> feedback.Opinion:
         """Return the same as a value of the store."""
         return feedback.Opinion(
-            verdict=self.verdict, note=self.note, region=self.region, slice_index=self.slice_index
+            verdict=self.verdict,
+            note=self.note,
+            region=self.region,
+            slice_index=self.slice_index,
+            conspicuity=self.conspicuity,
         )
 
 
@@ -107,6 +122,7 @@ class Feedback(Body):
     note: str = Field(description="Empty for a caller who may not read: it may name a patient.")
     region: int | None
     slice_index: int | None
+    conspicuity: Conspicuity | None = Field(description="Of a confirmed finding, where it was said.")
     by: str
     at: datetime
     state: State = Field(description="Of the study when it was judged.")

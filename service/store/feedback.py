@@ -12,7 +12,7 @@ from service.store import audit, studies
 from service.store.among import among
 from service.store.paging import Page, Place, read_page
 from service.store.tables import FeedbackRow, RevisionRow, ScoreRow, StudyRow
-from service.study import State, Verdict
+from service.study import Conspicuity, State, Verdict
 
 LONGEST_NOTE = 1000  # characters
 MOST_OF_A_STUDY = 500
@@ -47,12 +47,15 @@ class Opinion:
         Index among the regions of the score.
     slice_index : int or None
         Frame of the heatmap.
+    conspicuity : Conspicuity or None
+        How easily a confirmed finding is seen; of nothing else.
     """
 
     verdict: Verdict
     note: str = ""
     region: int | None = None
     slice_index: int | None = None
+    conspicuity: Conspicuity | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +88,7 @@ class Feedback:
     note: str
     region: int | None
     slice_index: int | None
+    conspicuity: Conspicuity | None
     by: str
     at: datetime
     state: State
@@ -132,6 +136,7 @@ def give(
         note=opinion.note,
         region=opinion.region,
         slice_index=opinion.slice_index,
+        conspicuity=opinion.conspicuity,
         by=actor,
         at=datetime.now(UTC),
         score_id=score.id if score else None,
@@ -181,6 +186,7 @@ def correct(
         note=opinion.note,
         region=opinion.region,
         slice_index=opinion.slice_index,
+        conspicuity=opinion.conspicuity,
         by=actor,
         at=datetime.now(UTC),
         score_id=before.score_id,
@@ -329,6 +335,7 @@ def _stored(session: Session, key: str, row: FeedbackRow, action: str) -> Feedba
         number=row.number,
         version=row.version,
         verdict=row.verdict.value,
+        conspicuity=row.conspicuity,
         revision=row.revision,
         model_hash=row.model_hash,
         percentile=row.percentile,
@@ -345,6 +352,7 @@ def _feedback(key: str, row: FeedbackRow) -> Feedback:
         note=row.note,
         region=row.region,
         slice_index=row.slice_index,
+        conspicuity=None if row.conspicuity is None else Conspicuity(row.conspicuity),
         by=row.by,
         at=row.at.astimezone(UTC),
         state=row.state,

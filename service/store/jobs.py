@@ -161,7 +161,7 @@ def begin(session: Session, score_id: int) -> InferenceJob | None:
     score = session.scalar(select(ScoreRow).where(ScoreRow.id == score_id).with_for_update())
     if score is None or score.state is not State.QUEUED or score.revision.study.parked_at is not None:
         return None
-    if not _is_newest(session, score.revision):
+    if not is_newest(session, score.revision_id):
         _supersede(score)
         return None
     if score.revision.pack is PackState.WANTED:  # its job comes back with the pack
@@ -311,7 +311,7 @@ def record(
     if study.parked_at is not None and not while_parked:  # since this attempt began
         score.attempts, score.detail = max(score.attempts - 1, 0), PARKED  # the next one counts in its place
         return None
-    if not _is_newest(session, score.revision):
+    if not is_newest(session, score.revision_id):
         _supersede(score)
         return None
     now = datetime.now(UTC)
@@ -373,7 +373,9 @@ def _study_of(session: Session, revision_id: int) -> StudyRow:
     ).one()
 
 
-def _is_newest(session: Session, revision: RevisionRow) -> bool:
+def is_newest(session: Session, revision_id: int) -> bool:
+    """Whether no newer revision of its study has come."""
+    revision = session.get_one(RevisionRow, revision_id)
     newest = session.scalar(
         select(func.max(RevisionRow.number)).where(RevisionRow.study_id == revision.study_id)
     )

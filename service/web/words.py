@@ -12,6 +12,7 @@ from service.study import (
     PATIENT_CONFLICT,
     SOP_CLASS_REFUSED,
     Band,
+    Conspicuity,
     DeliveryStatus,
     Priority,
     ReferralState,
@@ -111,6 +112,10 @@ ACTIONS: dict[str, str] = {
     "workitem.subscribed": "Somebody watches the work item",
     "workitem.unsubscribed": "Somebody watches the work item no more",
     "model.activated": "Another model was put in service",
+    "model.shadowed": "A model watches beside the one in service",
+    "model.shadow_ended": "The model that watched watches no more",
+    "model.promoted": "The model that watched was put in service",
+    "model.rolled_back": "The model before was put in service again",
     "study.seen": "Seen by a reader",
     "study.unseen": "Mark of having been seen taken back",
     "study.assigned": "Given to a reader, or to nobody",
@@ -168,6 +173,14 @@ VERDICTS: dict[str, str] = {  # in the order of their keys, from 1
     Verdict.ARTEFACT: "Artefact",
     Verdict.NOT_RELEVANT: "Not relevant",
     Verdict.WRONG_STUDY: "Wrong study",
+    Verdict.EXTRACTION_FAILURE: "Extraction failure",
+    Verdict.OTHER_CONDITION: "Other condition",
+}
+
+CONSPICUITIES: dict[Conspicuity, tuple[str, str]] = {  # the key, and the words
+    Conspicuity.C1: ("8", "C1: clearly noticeable"),
+    Conspicuity.C2: ("9", "C2: partly noticeable"),
+    Conspicuity.C3: ("0", "C3: unobtrusive"),
 }
 
 REFERRALS: dict[str, str] = {

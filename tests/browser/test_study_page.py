@@ -215,6 +215,23 @@ def test_feedback_is_one_key_and_another_corrects_it(page: Page, rows: Store, vi
     expect(page.locator("#given")).to_have_text(re.compile("You said at .*: confirmed finding"))
 
 
+def test_a_second_key_grades_a_finding_and_nothing_else(page: Page, rows: Store, viewed: str) -> None:
+    page.goto(f"/studies/{viewed}")
+    page.keyboard.press("6")
+    expect(page.locator("#answer")).to_have_text(re.compile("(Stored|Corrected to): extraction failure"))
+    expect(page.locator("#grades")).to_be_hidden()
+    page.keyboard.press("9")
+    expect(page.locator("#answer")).to_have_text("Only a confirmed finding is graded: press 1 before.")
+    page.keyboard.press("1")
+    expect(page.locator("#grades")).to_be_visible()
+    page.keyboard.press("9")
+    expect(page.locator("#answer")).to_have_text("Corrected to: confirmed finding, C2.")
+    expect(page.get_by_role("button", name="C2")).to_have_attribute("aria-pressed", "true")
+    with rows.transaction() as session:
+        newest = session.scalars(select(FeedbackRow).order_by(FeedbackRow.id.desc()).limit(1)).one()
+    assert (newest.verdict.value, newest.conspicuity) == ("confirmed_finding", 2)
+
+
 def test_seen_is_said_and_taken_back_by_a_key_and_never_by_looking(
     page: Page, rows: Store, viewed: str
 ) -> None:

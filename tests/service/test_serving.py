@@ -121,7 +121,7 @@ def test_a_model_that_was_changed_after_it_was_activated_is_not_loaded(site: Sit
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(content | {"title": "another"}))
 
-    with pytest.raises(ArtefactError, match="activated"):
+    with pytest.raises(ArtefactError, match="not what was chosen"):
         site.active.artefact()
 
 

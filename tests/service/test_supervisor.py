@@ -183,3 +183,26 @@ def test_each_role_says_by_its_exit_code_how_it_ended(store: Store, tmp_path: Pa
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(timeout=20) == 0
     worker.stderr.close()
+
+
+def test_a_role_rests_until_it_is_wanted_and_again_when_it_ends_unwanted(tmp_path: Path) -> None:
+    wanted, starts = tmp_path / "wanted", tmp_path / "starts"
+    program = (
+        f"import pathlib, time; open({str(starts)!r}, 'a').write('x')\n"
+        f"while pathlib.Path({str(wanted)!r}).exists(): time.sleep(0.02)"
+    )
+    supervisor = Supervisor([_role("shadow", program, is_wanted=wanted.exists)])
+    stop = threading.Event()
+    supervisor.start()
+    assert supervisor.pids() == {}
+    watcher = threading.Thread(target=supervisor.watch, args=(stop,))
+    watcher.start()
+    for times in (1, 2):
+        wanted.touch()
+        _until(lambda times=times: starts.exists() and len(starts.read_text()) == times)
+        wanted.unlink()
+        _until(lambda: supervisor.pids() == {})
+    stop.set()
+    watcher.join()
+    supervisor.stop()
+    assert len(starts.read_text()) == 2

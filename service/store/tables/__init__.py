@@ -15,6 +15,7 @@ from service.store.tables.messages import AwaitedRow, ChannelRow, MessageRow
 from service.store.tables.people import InvitationRow, PersonRow, SessionRow, SignInRow, TokenRow
 from service.store.tables.running import AuditExportRow, AuditRow, HeartbeatRow, ParkedDestinationRow
 from service.store.tables.screening import CohortRow, CohortStudyRow, ReferralRow
+from service.store.tables.shadow import ShadowScoreRow
 from service.store.tables.studies import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.store.tables.watches import GroupWatchRow, WatchedRow
 from service.store.tables.web import ListedInstanceRow, ListedSeriesRow, ListedStudyRow
@@ -53,6 +54,7 @@ __all__ = [
     "ScoreRow",
     "SecretRow",
     "SessionRow",
+    "ShadowScoreRow",
     "SignInRow",
     "StudyRow",
     "SubscriptionRow",

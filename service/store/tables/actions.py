@@ -3,7 +3,17 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Identity, Index, UniqueConstraint, func
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    SmallInteger,
+    UniqueConstraint,
+    func,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.store.tables.base import Base
@@ -26,6 +36,7 @@ class FeedbackRow(Base):
     note: Mapped[str] = mapped_column(server_default="")
     region: Mapped[int | None]  # index among the score's regions
     slice_index: Mapped[int | None]
+    conspicuity: Mapped[int | None] = mapped_column(SmallInteger)  # of a confirmed finding, 1 to 3
     by: Mapped[str]
     at: Mapped[datetime] = mapped_column(server_default=func.now())
     score_id: Mapped[int | None] = mapped_column(ForeignKey("vigil.score.id"))
@@ -40,6 +51,10 @@ class FeedbackRow(Base):
         UniqueConstraint("study_id", "number", "version"),
         CheckConstraint("version >= 1 AND number >= 1", name="counts_from_one"),
         CheckConstraint("length(note) <= 1000", name="note_is_bounded"),
+        CheckConstraint(
+            "conspicuity IS NULL OR (verdict = 'confirmed_finding' AND conspicuity BETWEEN 1 AND 3)",
+            name="conspicuity_is_of_a_finding",
+        ),
         CheckConstraint("region >= 0 AND slice_index >= 0", name="places_count_from_zero"),
         CheckConstraint("(percentile IS NULL) = (study_score IS NULL)", name="numbers_come_together"),
         Index(None, "score_id"),

@@ -54,11 +54,17 @@ const address = (what) => `/api/v1/studies/${key}/${what}`;
 
 // Feedback
 
+const FINDING = "confirmed_finding";
 const verdicts = all("[data-verdict]");
+const grades = all("[data-conspicuity]");
 
 function labelOf(verdict) {
   const button = verdicts.find((one) => one.dataset.verdict === verdict);
   return button ? button.lastChild.textContent.trim().toLowerCase() : verdict;
+}
+
+function saying(given) {
+  return given.conspicuity ? `${labelOf(given.verdict)}, C${given.conspicuity}` : labelOf(given.verdict);
 }
 
 function clock(at) {
@@ -69,30 +75,39 @@ function showFeedback(others = []) {
   for (const button of verdicts) {
     button.setAttribute("aria-pressed", String(button.dataset.verdict === mine?.verdict));
   }
-  const said = others.map((one) => `${one.by}: ${labelOf(one.verdict)}.`).join(" ");
+  if (verdicts.length) one("#grades").hidden = mine?.verdict !== FINDING;
+  for (const button of grades) {
+    button.setAttribute("aria-pressed", String(Number(button.dataset.conspicuity) === mine?.conspicuity));
+  }
+  const said = others.map((one) => `${one.by}: ${saying(one)}.`).join(" ");
   one("#given").textContent = mine
-    ? `You said at ${clock(mine.at)}: ${labelOf(mine.verdict)}. Another number corrects it. ${said}`
+    ? `You said at ${clock(mine.at)}: ${saying(mine)}. Another number corrects it. ${said}`
     : `No feedback from you yet. ${said}`;
 }
 
 async function readFeedback() {
   const given = await ask(address("feedback"));
   const current = given.filter((one) => String(one.revision) === revision);
-  mine = current.find((one) => one.by === caller) ?? null;
+  mine ??= current.find((one) => one.by === caller) ?? null; // a key may have been quicker than this answer
   showFeedback(current.filter((one) => one.by !== caller));
 }
 
-async function judge(verdict) {
-  if (mine?.verdict === verdict) {
-    tell(`You said that already: ${labelOf(verdict)}.`);
+async function judge(verdict, conspicuity = null) {
+  if (mine?.verdict === verdict && (conspicuity === null || mine.conspicuity === conspicuity)) {
+    tell(`You said that already: ${saying(mine)}.`);
     return;
   }
   const isCorrection = mine !== null;
   mine = isCorrection
-    ? await ask(address(`feedback/${mine.number}`), "PUT", { body: { verdict }, match: mine.version })
-    : await ask(address("feedback"), "POST", { body: { verdict, revision: revision ? Number(revision) : null } });
+    ? await ask(address(`feedback/${mine.number}`), "PUT", { body: { verdict, conspicuity }, match: mine.version })
+    : await ask(address("feedback"), "POST", { body: { verdict, conspicuity, revision: revision ? Number(revision) : null } });
   showFeedback();
-  tell(`${isCorrection ? "Corrected to" : "Stored"}: ${labelOf(verdict)}.`);
+  tell(`${isCorrection ? "Corrected to" : "Stored"}: ${saying(mine)}.`);
+}
+
+async function grade(conspicuity) {
+  if (mine?.verdict === FINDING) await judge(FINDING, conspicuity);
+  else tell("Only a confirmed finding is graded: press 1 before.");
 }
 
 // Seen, reveal, resend
@@ -257,6 +272,7 @@ const KEYS = {
 verdicts.forEach((button, index) => {
   KEYS[String(index + 1)] = () => button.click();
 });
+for (const button of grades) KEYS[button.dataset.key] = () => button.click();
 
 function areKeysOn() {
   return stored("vigil-keys", "on") === "on";
@@ -282,6 +298,9 @@ document.addEventListener("keydown", pressed, true);
 // Ready
 
 for (const button of verdicts) button.addEventListener("click", () => act(() => judge(button.dataset.verdict)));
+for (const button of grades) {
+  button.addEventListener("click", () => act(() => grade(Number(button.dataset.conspicuity))));
+}
 seen?.addEventListener("click", () => act(toggleSeen));
 one("#reveal")?.addEventListener("click", () => act(reveal));
 one("#resend")?.addEventListener("click", () => act(resend));

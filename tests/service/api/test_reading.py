@@ -110,6 +110,20 @@ def test_feedback_keeps_the_numbers_it_judged(reader: TestClient, store: Store) 
     assert reader.get(STUDY).json()["row"]["feedback"] == "false_alarm"
 
 
+@pytest.mark.parametrize("grade", [1, 2, 3])
+def test_a_finding_may_say_how_easily_it_is_seen(reader: TestClient, store: Store, grade: int) -> None:
+    said = {"verdict": "confirmed_finding", "conspicuity": grade}
+    given = reader.post(f"{STUDY}/feedback", json=said)
+    assert (given.status_code, given.json()["conspicuity"]) == (201, grade)
+    plain = reader.put(
+        given.headers["location"], json={"verdict": "other_condition"}, headers={"If-Match": "*"}
+    )
+    assert (plain.json()["verdict"], plain.json()["conspicuity"]) == ("other_condition", None)
+    with store.transaction() as session:
+        event = session.scalars(select(AuditRow).where(AuditRow.action == "feedback.given")).one()
+    assert (event.detail["verdict"], event.detail["conspicuity"]) == ("confirmed_finding", grade)
+
+
 def test_a_correction_is_another_version_of_the_same(reader: TestClient, store: Store) -> None:
     given = reader.post(f"{STUDY}/feedback", json={"verdict": "false_alarm"})
     address, seen = given.headers["location"], given.headers["etag"]
@@ -164,6 +178,8 @@ def test_a_study_without_a_score_is_judged_without_numbers(client: TestClient, s
         ({"verdict": "false_alarm", "region": len(REGIONS)}, 422, "no-such-place"),
         ({"verdict": "false_alarm", "slice_index": 3}, 422, "no-such-place"),
         ({"verdict": "false_alarm", "revision": 2}, 409, "revision-changed"),
+        ({"verdict": "extraction_failure", "conspicuity": 1}, 422, "invalid-request"),
+        ({"verdict": "confirmed_finding", "conspicuity": 4}, 422, "invalid-request"),
         ({"verdict": "maybe"}, 422, "invalid-request"),
         ({"verdict": "false_alarm", "note": "x" * 1001}, 422, "invalid-request"),
         ({"verdict": "false_alarm", "note": "\x00"}, 422, "invalid-request"),

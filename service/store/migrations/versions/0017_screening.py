@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0017"
-down_revision = "0014"
+down_revision = "0016"
 
 COHORT_STATES = ("gathering", "gathered", "ended")
 MEMBER_STATES = ("wanted", "copied", "taken", "left_out")
