@@ -178,7 +178,7 @@ class _Census(Collector):
         yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
 
     def _trust(self, session: Session) -> Iterator[Metric]:
-        """What percentiles rest on: scanners under watch, models in the shadow, findings that were referred."""
+        """What percentiles rest on: scanners under watch, models that only watch, findings referred."""
         scanners = self._watched(session)
         watched = _by(shadows.count(session).items())
         yield _gauge("vigil_shadow_scores", "Studies of models that only watch, by state.", watched, "state")
