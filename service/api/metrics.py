@@ -179,6 +179,10 @@ class _Census(Collector):
 
     def _trust(self, session: Session) -> Iterator[Metric]:
         """What percentiles rest on: scanners under watch, models that only watch, findings referred."""
+        model = self._parts.model_now
+        groups = calibrations.groups_in_force(session, model.sha256) if model else 0
+        meaning = "Groups of the site's own calibration of the model in service; 0: the model's own serves."
+        yield _gauge("vigil_calibration_groups", meaning, {(): float(groups)})
         scanners = self._watched(session)
         watched = _by(shadows.count(session).items())
         yield _gauge("vigil_shadow_scores", "Studies of models that only watch, by state.", watched, "state")
