@@ -41,6 +41,7 @@ from service.store.feedback import (
     UnknownFeedbackError,
 )
 from service.store.marks import NobodyToAssignError
+from service.store.records import NoScoreError
 from service.store.revival import NothingToSendError
 from service.store.saved_filters import TooManyFiltersError
 
@@ -111,6 +112,7 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
     TooManyFiltersError: (HTTPStatus.CONFLICT, "too-many-filters"),
     NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
+    NoScoreError: (HTTPStatus.NOT_FOUND, "no-score"),
     NothingToSendError: (HTTPStatus.NOT_FOUND, "nothing-to-send"),
     NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
     RevisionChangedError: (HTTPStatus.CONFLICT, "revision-changed"),
