@@ -17,6 +17,7 @@ from models.errors import ModelError
 from service import orders_cli
 from service.audit_cli import audit_app
 from service.calibration_cli import calibrate_model, show_coverage
+from service.calibrations_cli import calibrations_app
 from service.db_cli import db_app
 from service.drift_cli import drift_app
 from service.errors import TriageError
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
+app.add_typer(calibrations_app, name="calibrations")
 app.add_typer(db_app, name="db")
 app.add_typer(drift_app, name="drift")
 app.add_typer(messages_app, name="messages")

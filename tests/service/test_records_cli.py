@@ -2,10 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from service.cli import app
 from service.store import Store
+from service.store.tables import InstanceRow
 from service.study import State
 from tests.seeds import MODEL_SHA256, Seed, plant
 
@@ -18,6 +20,7 @@ SCORED, FAILED = Seed(name="scored"), Seed(name="failed", state=State.FAILED)
 def runner(store: Store, tmp_path: Path) -> CliRunner:
     with store.transaction() as session:
         plant(session, SCORED, FAILED)
+        session.execute(update(InstanceRow).values(first_revision=1))
     return CliRunner(env={"VIGIL_DATABASE_URL": store.url, "VIGIL_DATA": str(tmp_path)})
 
 
