@@ -145,6 +145,7 @@ def create_app(
         page=pages.page,
         model=lambda: parts.model_now,
         reference=reference,
+        calibrations=calibrations,
     )
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(

@@ -25,9 +25,9 @@ from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.audit_export import NAME
-from service.store import calibrations, harm, outbox, packs, trail, watches
+from service.store import calibrations, harm, outbox, packs, trail, watch_lists
 from service.store.census import beats, live_workers, take_census
-from service.store.watches import ListedWatch
+from service.store.watch_lists import ListedWatch
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
 
@@ -132,12 +132,12 @@ class _Census(Collector):
             seen = beats(session)
             untold = None if self._parts.settings.audit_syslog is None else trail.lag(session, NAME)
             messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
-            scanners = self._watched(session)
             order = self._recent_harm.read(session, longest_unread_s=self._parts.settings.longest_unread_s)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
         reasons = {(reason,): float(count) for reason, count in census.not_assessable.items()}
         yield _gauge("vigil_not_assessable", "Studies that are not assessable, by reason.", reasons, "reason")
+        yield from self._calibrated()
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
         jobs = {
             (pool.value, status): float(count)
@@ -173,22 +173,26 @@ class _Census(Collector):
         )
         overdue = {(): float(order.overdue)}
         yield _gauge("vigil_overdue_studies", "Studies that no reader saw within the age limit.", overdue)
+        head = {(): float(census.audit_number)}
+        yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
+
+    def _calibrated(self) -> Iterator[Metric]:
+        """What is in force, and at which scanners it does not hold any more."""
+        groups, scanners = 0, tuple[ListedWatch, ...]()
+        model = self._parts.model_now
+        if model is not None:
+            with self._parts.store.transaction() as session:
+                groups = calibrations.groups_in_force(session, model.sha256)
+                sha256 = calibrations.sha256_in_force(session, model.sha256)
+                scanners = watch_lists.under(session, model.sha256, sha256, limit=MOST_SCANNERS)
+        meaning = "Groups of the site's own calibration of the model in service; 0: the model's own serves."
+        yield _gauge("vigil_calibration_groups", meaning, {(): float(groups)})
         evidence = {(one.group,): one.evidence for one in scanners}
         meaning = "How near a scanner is to a drift alarm: 1 raises it."
         yield _gauge("vigil_drift_evidence", meaning, evidence, "group")
         alarms = {(one.group,): float(one.alarmed_at is not None) for one in scanners}
         meaning = "1 if a scanner's percentile is withdrawn, for its images have changed."
         yield _gauge("vigil_drift_alarm", meaning, alarms, "group")
-        head = {(): float(census.audit_number)}
-        yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
-
-    def _watched(self, session: Session) -> tuple[ListedWatch, ...]:
-        """Scanners under watch by what is in force now."""
-        model = self._parts.model_now
-        if model is None:
-            return ()
-        sha256 = calibrations.sha256_in_force(session, model.sha256)
-        return watches.under(session, model.sha256, sha256, limit=MOST_SCANNERS)
 
     def _untold(self, lag: trail.Lag | None) -> Iterator[Metric]:
         """What the audit repository has not got, where there is one."""

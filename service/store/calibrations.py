@@ -91,6 +91,13 @@ def sha256_in_force(session: Session, model_sha256: str) -> str | None:
     )
 
 
+def groups_in_force(session: Session, model_sha256: str) -> int:
+    """Return how many groups the document in force for a model has; 0 where none of its own is."""
+    strata = CalibrationRow.document["strata"]
+    query = _accepted(model_sha256).with_only_columns(func.jsonb_array_length(strata))
+    return session.scalar(query) or 0
+
+
 def read(session: Session, sha256: str) -> CalibrationDocument:
     """Return a document by its hash."""
     return _document(session.scalars(select(CalibrationRow).where(CalibrationRow.sha256 == sha256)).one())
