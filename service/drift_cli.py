@@ -19,10 +19,10 @@ drift_app = typer.Typer(help="Scanners under watch: have their images changed?",
 def list_watches(data: Data = None, as_json: AsJson = False) -> None:
     """Print every scanner under watch, those without a percentile first."""
     from service import wiring
-    from service.store import watches
+    from service.store import watch_lists
 
     with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
-        found = watches.listed(session)
+        found = watch_lists.listed(session)
     if as_json:
         out_json({"watches": [asdict(one) for one in found]})
         return

@@ -1,4 +1,4 @@
-"""``vigil studies cancel | park | unpark | prioritise | replay`` and ``vigil peers park | unpark``."""
+"""``vigil studies cancel | park | unpark | prioritise`` and ``vigil peers park | unpark``."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -66,19 +66,6 @@ def prioritise_study(key: str, priority: Urgency, data: Data = None, as_json: As
         f"now {priority}",
         as_json=as_json,
     )
-
-
-def replay_study(key: str, data: Data = None, as_json: AsJson = False) -> None:
-    """Queue a failed study again, and send undelivered results again."""
-    from service import wiring
-    from service.replay import replay
-
-    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
-        replayed = replay(session, key, actor=ACTOR)
-    if as_json:
-        out_json(asdict(replayed))
-    else:
-        out(f"queued again: {replayed.scores} scores, {replayed.deliveries} deliveries")
 
 
 def park_peer(name: str, data: Data = None, peers: PeersFile = None, as_json: AsJson = False) -> None:

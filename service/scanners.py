@@ -12,10 +12,10 @@ from models.groups import Group
 from models.scores import ModelIdentity
 from service.calibrations import Calibrations
 from service.commissioning import by_scanner
-from service.store import calibrations, scanners, watches
+from service.store import calibrations, scanners, watch_lists
 from service.store.calibrations import Calibration
 from service.store.scanners import GroupCount
-from service.store.watches import ListedWatch
+from service.store.watch_lists import ListedWatch
 from service.study import CalibrationState
 
 MOST_WATCHES = 1000
@@ -154,7 +154,9 @@ def survey(
     document = calibrated.document
     found = by_scanner(scanners.count_groups(session, model.sha256, since=since))
     sha256 = document.sha256 if document else None
-    watched = {one.group_key: one for one in watches.under(session, model.sha256, sha256, limit=MOST_WATCHES)}
+    watched = {
+        one.group_key: one for one in watch_lists.under(session, model.sha256, sha256, limit=MOST_WATCHES)
+    }
     made = [
         replace(_scanner(group, counts, calibrated, model), watch=watched.get(group.key))
         for group, counts in found.items()

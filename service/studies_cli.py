@@ -11,6 +11,7 @@ from rich.table import Table
 
 from service import orders_cli
 from service.peers_cli import pack, pull
+from service.records_cli import replay_study, show_record
 from service.retention_cli import hold, release, waive
 from service.terminal import AsJson, Data, begin, out_json, say
 
@@ -21,7 +22,8 @@ studies_app.command("pack")(pack)
 studies_app.command("hold")(hold)
 studies_app.command("release")(release)
 studies_app.command("waive")(waive)
-studies_app.command("replay")(orders_cli.replay_study)
+studies_app.command("record")(show_record)
+studies_app.command("replay")(replay_study)
 studies_app.command("cancel")(orders_cli.cancel_study)
 studies_app.command("park")(orders_cli.park_study)
 studies_app.command("unpark")(orders_cli.unpark_study)

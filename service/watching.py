@@ -21,9 +21,10 @@ from models.drift import GroupWatch
 from models.groups import Group
 from models.references import LEAST_LOOKS
 from service import announce
-from service.store import Store, audit, watches
+from service.store import Store, audit, watch_lists, watches
 from service.store.reports import DriftAlarm
-from service.store.watches import SCORE, ListedWatch, Unwatched, Watched
+from service.store.watch_lists import ListedWatch
+from service.store.watches import SCORE, Unwatched, Watched
 
 ACTOR = "node"
 AT_ONCE = 200  # studies of one transaction
@@ -99,7 +100,7 @@ def dismiss(session: Session, watch_id: int, *, actor: str, reason: str) -> List
     UnknownGroupError
         If there is no such watch, or its percentile is not withdrawn.
     """
-    before = watches.dismiss(session, watch_id)
+    before = watch_lists.dismiss(session, watch_id)
     audit.append(
         session,
         "drift.dismissed",

@@ -13,9 +13,10 @@ from dicom_node.delivery import Destinations
 from dicom_node.peers import Peers
 from dicom_node.spool import Spool
 from models import runtime
-from models.artefact import Artefact, PictureArtefact
+from models.artefact import Artefact, PictureArtefact, load_artefact
 from models.batcher import Batcher
-from models.predictor import load_predictor
+from models.catalogue import active_artefact
+from models.predictor import AnyPredictor, load_predictor
 from models.scores import ModelIdentity
 from service import __version__
 from service.active import ActiveModel
@@ -35,6 +36,7 @@ from service.pull import Puller
 from service.reaper import Reaper
 from service.reception import MB, open_mailbox, open_peers, open_pulls, open_signals
 from service.replay import rescore
+from service.reproduction import Reproduction
 from service.retention import Retention
 from service.serving import Loaded, Serving
 from service.settings import Settings
@@ -259,12 +261,7 @@ def open_serving(settings: Settings, meters: Meters) -> Serving:
     device = threading.Lock()  # one batch at a time, also while one model takes the place of another
 
     def load(artefact: Artefact | PictureArtefact) -> Loaded:
-        predictor = load_predictor(
-            artefact,
-            threads=settings.threads,
-            engines=settings.engines_folder,
-            server=settings.triton,
-        )
+        predictor = _load(settings, artefact)
         batcher = Batcher(
             predictor.runner,
             predictor.examples(),
@@ -275,6 +272,45 @@ def open_serving(settings: Settings, meters: Meters) -> Serving:
         return Loaded(predictor, batcher)
 
     return Serving(active_model(settings), load, told=meters.changed)
+
+
+def _load(settings: Settings, artefact: Artefact | PictureArtefact) -> AnyPredictor:
+    """Return a model as this site runs it."""
+    return load_predictor(
+        artefact, threads=settings.threads, engines=settings.engines_folder, server=settings.triton
+    )
+
+
+def open_reproduction(settings: Settings, store: Store, folder: Path | None = None) -> Reproduction:
+    """Return what makes a score again.
+
+    Parameters
+    ----------
+    settings : Settings
+    store : Store
+    folder : Path, optional
+        Of a model that is no longer in service.
+    """
+
+    def find(sha256: str) -> Artefact | PictureArtefact | None:
+        kept = [] if folder is None else [load_artefact(folder)]
+        return next(
+            (one for one in (*kept, open_artefact(settings), active_artefact()) if one.sha256 == sha256), None
+        )
+
+    return Reproduction(
+        store=store,
+        provision=Provision(
+            spool_folder=settings.spool_folder,
+            objects=open_object_store(settings),
+            scratch=open_scratch(settings),
+        ),
+        artefacts=find,
+        load=lambda artefact: _load(settings, artefact),
+        site=settings.site,
+        max_voxels=settings.max_voxels,
+        software=software(),
+    )
 
 
 def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:

@@ -18,7 +18,7 @@ from service.api.problems import no_model
 from service.api.schemas import Body
 from service.commissioning import rescore_calibrated
 from service.store import calibrations
-from service.store.watches import ListedWatch
+from service.store.watch_lists import ListedWatch
 from service.study import CalibrationState, Origin
 
 router = APIRouter(

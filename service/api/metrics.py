@@ -25,9 +25,9 @@ from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.audit_export import NAME
-from service.store import calibrations, harm, outbox, packs, referrals, shadows, trail, watches
+from service.store import calibrations, harm, outbox, packs, referrals, shadows, trail, watch_lists
 from service.store.census import beats, live_workers, take_census
-from service.store.watches import ListedWatch
+from service.store.watch_lists import ListedWatch
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
 
@@ -201,7 +201,7 @@ class _Census(Collector):
         if model is None:
             return ()
         sha256 = calibrations.sha256_in_force(session, model.sha256)
-        return watches.under(session, model.sha256, sha256, limit=MOST_SCANNERS)
+        return watch_lists.under(session, model.sha256, sha256, limit=MOST_SCANNERS)
 
     def _untold(self, lag: trail.Lag | None) -> Iterator[Metric]:
         """What the audit repository has not got, where there is one."""

@@ -42,6 +42,7 @@ from service.store.feedback import (
 )
 from service.store.marks import NobodyToAssignError
 from service.store.referrals import ReferralMoveError, TooManyReferralsError, UnknownReferralError
+from service.store.records import NoScoreError
 from service.store.revival import NothingToSendError
 from service.store.saved_filters import TooManyFiltersError
 
@@ -112,6 +113,7 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     KeyReusedError: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused"),
     TooManyFiltersError: (HTTPStatus.CONFLICT, "too-many-filters"),
     NobodyToAssignError: (HTTPStatus.UNPROCESSABLE_ENTITY, "nobody-to-assign"),
+    NoScoreError: (HTTPStatus.NOT_FOUND, "no-score"),
     NothingToSendError: (HTTPStatus.NOT_FOUND, "nothing-to-send"),
     NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
     ReferralMoveError: (HTTPStatus.CONFLICT, "referral-move"),

@@ -80,6 +80,7 @@ def test_a_sender_of_orders_is_known_by_its_address(tmp_path: Path) -> None:
         ("{name: a, protocol: hl7, host: 10.0.0.0/8, port: 1}", "one host"),
         ("{name: a, protocol: hl7, host: ris, port: 1, accession_field: 4}", "accession_field"),
         ("{name: a, protocol: hl7, host: ris, port: 1, events: [result.delivered]}", "result.delivered"),
+        ("{name: a, protocol: hl7, host: ris, port: 1, events: [scanner.drifted]}", "scanner.drifted"),
         ("{name: a, protocol: carrier-pigeon, host: ris}", "carrier-pigeon"),
     ],
 )

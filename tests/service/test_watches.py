@@ -12,10 +12,10 @@ from models.documents import CalibrationDocument, ReferenceStudy, strata_of
 from models.drift import GroupWatch
 from models.groups import Group
 from service import watching
-from service.store import Store, calibrations, outbox, watches
+from service.store import Store, calibrations, outbox, watch_lists, watches
 from service.store.reports import DriftAlarm
 from service.store.tables import AuditRow, GroupWatchRow, MessageRow, ScoreRow, StudyRow, WatchedRow
-from service.store.watches import UnknownGroupError
+from service.store.watch_lists import UnknownGroupError
 from service.study import Origin
 from service.watching import Watching, dismiss, reference_of
 from tests.seeds import MODEL_SHA256, MORNING, Seed, plant, plant_watch
@@ -51,9 +51,9 @@ def look(store: Store, judged: list[str] | None = None) -> None:
     Watching(store=store, judge_again=lambda _, key: again.append(key)).step(datetime.now(UTC))
 
 
-def the_watch(store: Store) -> watches.ListedWatch:
+def the_watch(store: Store) -> watch_lists.ListedWatch:
     with store.transaction() as session:
-        (found,) = watches.listed(session)
+        (found,) = watch_lists.listed(session)
     return found
 
 

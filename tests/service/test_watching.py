@@ -22,7 +22,7 @@ from service.provision import Provision
 from service.replay import rescore
 from service.selection import judge
 from service.shares import Shares
-from service.store import Store, audit, calibrations, jobs, studies, watches
+from service.store import Store, audit, calibrations, jobs, studies, watch_lists
 from service.store.objects import ResultFolder
 from service.store.tables import (
     AuditRow,
@@ -167,10 +167,10 @@ class Hospital:
         with self.store.transaction() as session:
             return session.scalars(select(StudyRow).where(StudyRow.key == key)).one()
 
-    def watched(self) -> watches.ListedWatch:
+    def watched(self) -> watch_lists.ListedWatch:
         """The watch of what is in force."""
         with self.store.transaction() as session:
-            return max(watches.listed(session), key=lambda one: one.id)
+            return max(watch_lists.listed(session), key=lambda one: one.id)
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from dicom_node.channel import Event, WebhookChannel
 from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from dicom_node.peer import Timeouts
 from service.messages.webhook import Webhook, body_of, sign
+from service.store.reports import DriftAlarm
 from service.study import DISCLAIMER, State
 from tests.receivers import HANG, RESET, HttpReceiver
-from tests.service.messages.conftest import SECRET, message, report
+from tests.service.messages.conftest import RUN_AT, SECRET, message, report
 
 
 def hook(receiver: HttpReceiver, *secrets: Path, answer_s: float = 5.0) -> Webhook:
@@ -131,3 +132,40 @@ def test_without_a_good_secret_nothing_is_sent(
         hook(receiver, path).send(message())
 
     assert receiver.received == []
+
+
+ALARM = DriftAlarm(
+    watch_id=3,
+    group="MR, BRAIN, T1, MAKER, ONE",
+    group_key="{}",
+    model_sha256="a1" * 32,
+    calibration_sha256="c7" * 32,
+    alarms=("noise", "score"),
+    studies=140,
+    studies_since_change=9,
+    happened_at=RUN_AT,
+)
+
+
+def test_a_scanner_that_has_changed_is_told_without_any_study() -> None:
+    told = replace(message(Event.DRIFTED), told=DriftAlarm.of(ALARM.content()))
+
+    body = body_of(told)
+
+    assert (body["type"], body["timestamp"]) == ("scanner.drifted", RUN_AT.isoformat())
+    assert body["data"] == {
+        "scanner": ALARM.group,
+        "path": "/scanners",
+        "sequence": told.sequence,
+        "moved": ["noise", "score"],
+        "studies": 140,
+        "studies_since_change": 9,
+        "model_sha256": ALARM.model_sha256,
+        "calibration_sha256": ALARM.calibration_sha256,
+        "disclaimer": DISCLAIMER,
+    }
+
+
+def test_a_protocol_of_studies_refuses_what_is_about_none() -> None:
+    with pytest.raises(DestinationRefusedError):
+        replace(message(Event.DRIFTED), told=ALARM).report  # noqa: B018 - it is what raises
