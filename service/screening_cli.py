@@ -14,6 +14,9 @@ from rich.table import Table
 
 from dicom_node.peer import Pull
 from service.settings import Settings
+from service.store import Store
+from service.store.cohorts import Cohort
+from service.store.objects import LocalObjects
 from service.terminal import AsJson, Data, begin, out, out_json, say
 
 EXIT_STOPPED = 130  # as a shell has it after Ctrl-C
@@ -132,12 +135,43 @@ def report_cohort(
         _tell(_report(settings, store, found, out_folder, pictures), out_folder, as_json=as_json)
 
 
-def _report(settings: Settings, store: Any, cohort: Any, folder: Path, pictures: int) -> dict[str, Any]:
-    from service.screening.report import Reporter
+@cohorts_app.command("export")
+def export_cohort(
+    cohort: int,
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the export; new, or empty.")],
+    maps: Annotated[int, typer.Option(min=0, help="Heatmaps of so many of the most unusual studies.")] = 1000,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write tables and heatmaps of a cohort under fresh pseudonyms: no keys, UIDs, dates, texts or pixels."""
+    from service import wiring
+    from service.screening.export import Exporter
+    from service.store import cohorts
+
+    settings = begin(data=data)
+    with closing(wiring.open_store(settings)) as store:
+        with store.transaction() as session:
+            found = cohorts.one(session, cohort)
+        done = Exporter(store=store, objects=_objects(settings), folder=out_folder, maps=maps).write(
+            found, actor="cli"
+        )
+    if as_json:
+        out_json({"cohort": cohort, "studies": done.studies, "maps": done.maps, "folder": str(out_folder)})
+        return
+    out(f"{done.studies} studies and {done.maps} heatmaps under fresh pseudonyms: {out_folder}")
+
+
+def _objects(settings: Settings) -> LocalObjects:
     from service.stored import open_object_store, open_results, open_scratch
 
-    objects = open_results(settings, open_object_store(settings), open_scratch(settings))
-    summary = Reporter(store=store, objects=objects, folder=folder, pictures=pictures).write(cohort)
+    return open_results(settings, open_object_store(settings), open_scratch(settings))
+
+
+def _report(settings: Settings, store: Store, cohort: Cohort, folder: Path, pictures: int) -> dict[str, Any]:
+    from service.screening.report import Reporter
+
+    reporter = Reporter(store=store, objects=_objects(settings), folder=folder, pictures=pictures)
+    summary = reporter.write(cohort)
     return {
         "cohort": cohort.id,
         "studies": summary.members,
