@@ -55,7 +55,7 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 class Marked(Term):
-    """Dice and cross entropy against findings that somebody marked, such as pseudo-labels readers confirmed."""
+    """Dice and cross entropy against findings that are marked, such as pseudo-labels readers confirmed."""
 
     type: Literal["marked"] = "marked"
 
