@@ -90,6 +90,11 @@ class Group(BaseModel):
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
 
     @property
+    def scanner(self) -> Self:
+        """Everybody on this scanner at this site, whatever their age: what is commissioned as one."""
+        return self.model_copy(update={"age_band": None})
+
+    @property
     def label(self) -> str:
         """The group in words, for reports and pages."""
         stated = [str(value) for name in FIELDS if (value := getattr(self, name)) not in (None, UNSTATED)]

@@ -1,9 +1,12 @@
 """``vigil models calibrate | coverage``: reference groups of a site, and whether they hold."""
 
+import secrets
+from contextlib import closing
 from dataclasses import asdict
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,21 +14,44 @@ from rich.table import Table
 
 from models.errors import DatasetError
 from models.groups import ALIKE
-from service.terminal import AsJson, out, out_json, say
+from service.peers_cli import PeersFile
+from service.settings import Settings
+from service.terminal import AsJson, Data, begin, out, out_json, say
+
+if TYPE_CHECKING:
+    from models.predictor import AnyPredictor
+    from service.calibrating import Gathered
 
 MAX_VOXELS = 2**28  # Of one series.
 SCANNER = ("manufacturer", "model_name")
 SEED = 0
 COHORTS = 1000
 LIST_RATE = 0.1  # Of false discoveries.
+Day = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d"], help="A day, included: of arrival, with --from of the study."),
+]
 Artefact = Annotated[Path | None, typer.Option(help="Artefact folder. Unset: the shipped model.")]
 
 
 def calibrate_model(
-    folder: Annotated[Path, typer.Argument(help="DICOM studies without a finding, at any depth.")],
     out_file: Annotated[Path, typer.Option("--out", help="File of the new document; never overwritten.")],
     author: Annotated[str, typer.Option(help="Who answers for it.")],
     reason: Annotated[str, typer.Option(help="Why it is made.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="DICOM studies without a finding, at any depth.")
+    ] = None,
+    received: Annotated[
+        bool,
+        typer.Option("--received", help="Instead: studies that the model in service scored as they came."),
+    ] = False,
+    archive: Annotated[
+        str | None, typer.Option("--from", help="Instead: an archive, by its name in the peers file.")
+    ] = None,
+    since: Day = None,
+    until: Day = None,
+    modality: Annotated[str, typer.Option(help="With --from: of the studies.")] = "MR",
+    first: Annotated[int, typer.Option(min=1, help="Of --received and --from: at most so many.")] = 200,
     artefact: Artefact = None,
     site: Annotated[str, typer.Option(help="What the site calls itself; as VIGIL_SITE.")] = "",
     replaces: Annotated[Path | None, typer.Option(help="The document before it.")] = None,
@@ -37,27 +63,37 @@ def calibrate_model(
         bool,
         typer.Option(help="A scanner without studies here stays uncalibrated."),
     ] = False,
+    data: Data = None,
+    peers: PeersFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score reference studies and write them, by group, as a calibration document."""
-    from models.artefact import load_artefact
-    from models.catalogue import active_artefact
-    from models.documents import CalibrationDocument, read_document, strata_of, write_document
-    from models.predictor import load_predictor
-    from service.calibrating import gather
+    """Write reference studies, by group, as a calibration document; nothing is in force by it.
 
+    They are those of a folder or of an archive, which are scored now, or those that came and were scored.
+    """
+    from models.documents import CalibrationDocument, read_document, strata_of, write_document
+
+    if sum((folder is not None, received, archive is not None)) != 1:
+        raise DatasetError("say which studies: a FOLDER, --received or --from PEER, and one of them alone")
     if out_file.exists():
         raise DatasetError(f"{out_file.name} exists; a document is never changed, give another name")
     before = None if replaces is None else read_document(replaces)
-    predictor = load_predictor(active_artefact() if artefact is None else load_artefact(artefact))
-    found = gather(
-        folder, predictor, site=site, max_voxels=MAX_VOXELS, told=lambda number: say(f"study {number}")
-    )
+    if received:
+        model_sha256, found = _received(data, first, since, until)
+    else:
+        predictor = _predictor(artefact)
+        model_sha256 = predictor.identity.sha256
+        if folder is not None:
+            found = _scored(folder, predictor, site)
+        else:
+            found = _fetched(
+                begin(data=data, peers=peers), str(archive), predictor, site, first, since, until, modality
+            )
     if not found.studies:
-        raise DatasetError(f"{folder.name}: no study there can be scored: {_reasons(found.left_out)}")
+        raise DatasetError(f"no study can be taken: {_reasons(found.left_out)}")
     document = CalibrationDocument(
         version=1 if before is None else before.version + 1,
-        model_sha256=predictor.identity.sha256,
+        model_sha256=model_sha256,
         made_on=date.today(),  # noqa: DTZ011 - the calendar day where it was made
         author=author,
         reason=reason,
@@ -87,6 +123,77 @@ def calibrate_model(
     if found.left_out:
         out(f"left out: {_reasons(found.left_out)}")
     out(f"{out_file.name}: version {document.version}, {document.sha256[:16]}")
+
+
+def _predictor(artefact: Path | None) -> "AnyPredictor":
+    from models.artefact import load_artefact
+    from models.catalogue import active_artefact
+    from models.predictor import load_predictor
+
+    return load_predictor(active_artefact() if artefact is None else load_artefact(artefact))
+
+
+def _scored(folder: Path, predictor: "AnyPredictor", site: str) -> "Gathered":
+    from service.calibrating import gather
+
+    return gather(
+        folder, predictor, site=site, max_voxels=MAX_VOXELS, told=lambda number: say(f"study {number}")
+    )
+
+
+def _received(
+    data: Path | None, first: int, since: datetime | None, until: datetime | None
+) -> tuple[str, "Gathered"]:
+    from service import wiring
+    from service.calibrating import received
+
+    settings = begin(data=data)
+    model_sha256 = wiring.model_identity(settings).sha256
+    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
+        found = received(
+            session,
+            model_sha256,
+            most=first,
+            received_from=since.astimezone() if since else None,
+            received_to=until.astimezone() + timedelta(days=1) if until else None,
+        )
+    return model_sha256, found
+
+
+def _fetched(
+    settings: Settings,
+    name: str,
+    predictor: "AnyPredictor",
+    site: str,
+    first: int,
+    since: datetime | None,
+    until: datetime | None,
+    modality: str,
+) -> "Gathered":
+    from dicom_node.spool import Spool
+    from service import reception
+    from service.calibrating import fetch
+
+    if since is None or until is None:
+        raise DatasetError("--from needs --since and --until: the days of the studies")
+    archive = reception.open_peers(settings).named(name)
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with TemporaryDirectory(prefix="calibrate-", dir=settings.data) as folder:
+        failed = fetch(
+            archive,
+            Spool(
+                Path(folder), secrets.token_bytes(32), free_mark_bytes=settings.free_mark_mb * reception.MB
+            ),
+            settings,
+            first=since.date(),
+            last=until.date(),
+            modality=modality,
+            most=first,
+            told=lambda number: say(f"fetched {number}"),
+        )
+        found = _scored(Path(folder), predictor, site)
+    found.left_out.update({"not_fetched_whole": failed} if failed else {})
+    return found
 
 
 def show_coverage(

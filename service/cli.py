@@ -17,6 +17,7 @@ from models.errors import ModelError
 from service import changing_cli, orders_cli
 from service.audit_cli import audit_app
 from service.calibration_cli import calibrate_model, show_coverage
+from service.calibrations_cli import calibrations_app
 from service.db_cli import db_app
 from service.errors import TriageError
 from service.feedback_cli import feedback_app
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(studies_app, name="studies")
 app.add_typer(audit_app, name="audit")
+app.add_typer(calibrations_app, name="calibrations")
 app.add_typer(db_app, name="db")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(messages_app, name="messages")
@@ -155,6 +157,7 @@ def node(
                         "clearing": lambda: wiring.open_clearing(settings, store, spool),
                         "retention": lambda: wiring.open_retention(settings, store, spool),
                         "witness": lambda: wiring.open_witness(settings, store),
+                        "commissioning": lambda: wiring.open_commissioning(settings, store),
                         **({"audit export": tell} if settings.audit_syslog is not None else {}),
                     },
                     stop,

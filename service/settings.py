@@ -38,6 +38,13 @@ class Settings(BaseSettings):
     model: Path | None = Field(None, description="Artefact folder to score with. Unset: the shipped model.")
 
     site: str = Field("", description="What the site calls itself in the groups of a calibration.")
+    commission_studies: int = Field(
+        200,
+        ge=19,
+        le=10_000,
+        description="Consecutive studies of a scanner without a calibration that make one to be proposed; a "
+        "false-flag rate of alpha needs at least 1 / alpha - 1.",
+    )
 
     aet: str = Field("VIGIL", pattern=r"^[\x21-\x5b\x5d-\x7e]{1,16}$", description="AE title of the node.")
     host: str = Field("127.0.0.1", description="Address the node listens on.")

@@ -48,13 +48,12 @@ def list_studies(
     if as_json:
         out_json(asdict(listed))
         return
-    table = Table("rank", "percentile", "state", "raw score", "study", "modality", "description", "model")
+    table = Table("rank", "percentile", "state", "study", "modality", "description", "model")
     for row in listed.rows:
         table.add_row(
             "" if row.rank is None else str(row.rank),
             "" if row.percentile is None else f"{row.percentile:.1f}",
-            row.reason or row.state.value,
-            "" if row.raw_score is None else f"{row.raw_score:.4g}",
+            f"{row.reason or row.state.value}{'' if row.raw_score is None else f', raw {row.raw_score:.3g}'}",
             row.key,
             escape(row.modality),
             escape(row.description),

@@ -21,6 +21,7 @@ from service.admission import Admission
 from service.audit_export import AuditExport
 from service.calibrations import Calibrations
 from service.clearing import Clearing
+from service.commissioning import Commissioning
 from service.deliver import Delivery
 from service.errors import DatabaseError
 from service.inquiry import Inquiry
@@ -197,6 +198,16 @@ def open_witness(settings: Settings, store: Store) -> Witness:
     with store.transaction() as session:
         configuration.started(session, "node", settings)
     return Witness(store=store, folder=settings.data)
+
+
+def open_commissioning(settings: Settings, store: Store) -> Commissioning:
+    """Return what proposes calibrations for scanners that have none."""
+    active = active_model(settings)
+    return Commissioning(
+        store=store,
+        model_hash=lambda: active.identity().sha256,
+        studies=settings.commission_studies,
+    )
 
 
 def open_audit_export(settings: Settings, store: Store) -> AuditExport:

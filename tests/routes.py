@@ -15,6 +15,7 @@ PLACES = {  # what stands in place of parameters
     "study": "1.2",
     "name": "nobody",
     "token_id": "99999",
+    "calibration_id": "99999",
     "number": "1",
     "sha256": "0" * 64,
     "kind": "Task",

@@ -73,6 +73,7 @@ class Seed:
     modality: str = "MR"
     tail: float | None = None
     group_key: str | None = None
+    model_sha256: str = MODEL_SHA256
 
     @property
     def has_raw_score(self) -> bool:
@@ -157,7 +158,7 @@ def _score(seed: Seed, revision_id: int, state: State, reason: str | None) -> Sc
     has_raw = state is State.NOT_ASSESSABLE and seed.has_raw_score
     score = ScoreRow(
         revision_id=revision_id,
-        model_hash=MODEL_SHA256,
+        model_hash=seed.model_sha256,
         config_digest="d" * 64,
         run_at=seed.received_at + timedelta(minutes=1),
         state=state,

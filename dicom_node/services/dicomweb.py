@@ -137,6 +137,32 @@ class WebPeer(Site):
             if (uid := _value(row, STUDY_UID)) and _value(row, ACCESSION_NUMBER) == accession_number
         )
 
+    def search_studies(self, query: Mapping[str, str]) -> Iterator[str]:
+        """Study Instance UIDs that match a query (QIDO-RS, PS3.18 10.6), page by page.
+
+        Raises
+        ------
+        DeliveryError
+            If the peer does not say.
+        """
+        known: set[str] = set()
+        while True:
+            page = {**query, "limit": str(PAGE), "offset": str(len(known))}
+            with self.call("GET", "/studies", headers={"Accept": JSON_TYPE}, query=page) as answer:
+                if answer.status_code == httpx.codes.NO_CONTENT:
+                    return
+                if answer.status_code not in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
+                    raise http_error(answer.status_code)
+                found = document_of(answer)
+            if not isinstance(found, list):
+                raise DestinationRefusedError("The peer's answer to a search is no DICOM JSON.")
+            new = dict.fromkeys(str(uid) for row in found if (uid := _value(row, STUDY_UID)))
+            fresh = [uid for uid in new if uid not in known]
+            known.update(fresh)
+            yield from fresh
+            if not fresh:  # the end; or a peer that ignores the offset answers the same again
+                return
+
     def retrieve_study(self, study_uid: str) -> Iterator[tuple[str, bytes]]:
         """Instances of a study by WADO-RS, as they come: the events of `PartReader`.
 

@@ -1,6 +1,7 @@
 """Asking an archive what it holds: C-FIND in the Study Root (PS3.4 C.6.2)."""
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -144,3 +145,30 @@ def studies_of(line: Line, accession_number: str) -> tuple[str, ...]:
         for match in find(line, keys)
         if str(match.get("AccessionNumber", "")).strip() == accession_number and match.get("StudyInstanceUID")
     )
+
+
+def studies_between(line: Line, first: date, last: date, modality: str) -> Iterator[str]:
+    """Study Instance UIDs of a time and a modality, as the archive lists them.
+
+    Parameters
+    ----------
+    first, last : date
+        Of the study, both included.
+    modality : str
+        Of any series of it.
+
+    Raises
+    ------
+    DeliveryError
+        As `find`.
+    """
+    keys = Dataset()
+    keys.QueryRetrieveLevel = "STUDY"
+    keys.StudyDate = f"{first:%Y%m%d}-{last:%Y%m%d}"  # a range includes its ends (PS3.4 C.2.2.2.5)
+    keys.ModalitiesInStudy = modality
+    keys.StudyInstanceUID = ""
+    for match in find(line, keys):
+        # Some archives ignore a key they do not support and answer with all they hold.
+        is_of_it = modality in _several(match.get("ModalitiesInStudy") or modality)
+        if is_of_it and match.get("StudyInstanceUID"):
+            yield str(match.StudyInstanceUID)

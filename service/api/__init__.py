@@ -36,6 +36,7 @@ from service.api import (
     workitems,
     worklist,
 )
+from service.api import calibrations as deciding
 from service.api.callers import require
 from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
@@ -52,6 +53,7 @@ from service.store.objects import LocalObjects, Unchecked
 from service.volumes import Volumes
 from service.web import Pages
 from service.web.listing import Access, Listing
+from service.web.scanners import ScannersPage
 
 
 class Application(FastAPI):
@@ -145,6 +147,7 @@ def create_app(
         page=pages.page,
         model=lambda: parts.model_now,
         reference=reference,
+        calibrations=calibrations,
     )
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(
@@ -162,6 +165,7 @@ def create_app(
         reading.router,
         reading.shown,
         operating.router,
+        deciding.router,
         resources.router,
         reports.router,
         shadow.router,
@@ -183,6 +187,16 @@ def create_app(
                 operate=Depends(require(Permission.OPERATE)),
                 strict=Depends(refuse_unknown_parameters),
             )
+        ),
+        ScannersPage(
+            store=store,
+            settings=settings,
+            page=pages.page,
+            model=lambda: parts.model_now,
+            calibrations=calibrations,
+            reference=reference or tuple,
+        ).router(
+            operate=Depends(require(Permission.OPERATE)), administer=Depends(require(Permission.ADMINISTER))
         ),
         signin.router(pages.page),
         single.router(pages.page),

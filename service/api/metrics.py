@@ -25,7 +25,7 @@ from service import __version__, engine
 from service.api.callers import open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.audit_export import NAME
-from service.store import harm, outbox, packs, shadows, trail
+from service.store import calibrations, harm, outbox, packs, shadows, trail
 from service.store.census import beats, live_workers, take_census
 
 _LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
@@ -131,9 +131,13 @@ class _Census(Collector):
             seen = beats(session)
             untold = None if self._parts.settings.audit_syslog is None else trail.lag(session, NAME)
             messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
+            model = self._parts.model_now
+            groups = calibrations.groups_in_force(session, model.sha256) if model else 0
             order = self._recent_harm.read(session, longest_unread_s=self._parts.settings.longest_unread_s)
         yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
         yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
+        meaning = "Groups of the site's own calibration of the model in service; 0: the model's own serves."
+        yield _gauge("vigil_calibration_groups", meaning, {(): float(groups)})
         yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
         jobs = {
             (pool.value, status): float(count)

@@ -1,7 +1,6 @@
 """What an operator does to a study: score it again, send its results again, more urgent, cancel, park."""
 
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -14,7 +13,7 @@ from service.admission import Admission
 from service.api.callers import require
 from service.api.dependencies import Key, Parts, refuse_unknown_parameters
 from service.api.once import Act, ActOf
-from service.api.problems import ProblemError
+from service.api.problems import no_model
 from service.api.schemas import Body
 from service.orders import Ordered
 from service.study import Priority
@@ -58,10 +57,8 @@ class Urgency(Body):
 @router.post("/{key}/rescore")
 def rescore_study(act: ActOf, key: Key) -> Change:
     """Score a study again: one that failed, or one that another model has scored."""
-    admission = _admission(act.parts)
-    return _replayed(
-        act, lambda session: replay.rescore(session, key, actor=act.caller.name, admission=admission)
-    )
+    ours = admission(act.parts)
+    return _replayed(act, lambda session: replay.rescore(session, key, actor=act.caller.name, admission=ours))
 
 
 @router.post("/{key}/resend")
@@ -115,14 +112,16 @@ def _replayed(act: Act, order: Callable[[Session], replay.Replayed]) -> Change:
     return act.once(Change, do)
 
 
-def _admission(parts: Parts) -> Admission:
+def admission(parts: Parts) -> Admission:
+    """What queues studies for the model in service.
+
+    Raises
+    ------
+    ProblemError
+        503 where this process does not know it.
+    """
     model, calibrations = parts.model_now, parts.calibrations
     if model is None or calibrations is None:
-        raise ProblemError(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "no-model",
-            "This server does not know which model is in service.",
-            "Start it by `vigil api` or `vigil up`, with a model activated.",
-        )
+        raise no_model()
     sha256 = model.sha256
     return Admission(model_hash=lambda: sha256, config_digest=calibrations.config_digest)

@@ -31,6 +31,7 @@ from service.store.answers import KeyReusedError, TooManyKeysError
 from service.store.calibrations import (
     CalibrationDecidedError,
     CalibrationKnownError,
+    CalibrationStaleError,
     UnknownCalibrationError,
 )
 from service.store.feedback import (
@@ -103,6 +104,7 @@ _STANDARD: Mapping[int, tuple[str, str, str]] = {
 _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     CalibrationDecidedError: (HTTPStatus.CONFLICT, "calibration-decided"),
     CalibrationKnownError: (HTTPStatus.CONFLICT, "calibration-known"),
+    CalibrationStaleError: (HTTPStatus.CONFLICT, "calibration-stale"),
     ConflictError: (HTTPStatus.PRECONDITION_FAILED, "changed-since"),
     ForgedCursorError: (HTTPStatus.BAD_REQUEST, "forged-cursor"),
     ForeignFeedbackError: (HTTPStatus.FORBIDDEN, "foreign-feedback"),
@@ -188,6 +190,16 @@ def too_many_requests(wait_s: int) -> ProblemError:
         "Too many requests from this address.",
         f"Wait {wait_s} s and try again.",
         {"Retry-After": str(wait_s)},
+    )
+
+
+def no_model() -> ProblemError:
+    """Nobody told us what studies are scored with."""
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "no-model",
+        "This server does not know which model is in service.",
+        "Start it by `vigil api` or `vigil up`, with a model activated.",
     )
 
 

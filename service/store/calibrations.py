@@ -32,6 +32,10 @@ class CalibrationDecidedError(TriageError):
     """That cannot be decided about this calibration as it stands. Load it again and decide anew."""
 
 
+class CalibrationStaleError(TriageError):
+    """Another calibration came into force since this one was proposed. Refuse it: a new proposal follows."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """One document, and where it stands.
@@ -48,7 +52,9 @@ class Calibration:
     decided_at, decided_by
         None until somebody has decided.
     before : str or None
-        Hash of what was in force when it was accepted.
+        Hash of the document it was made to replace; once accepted, of what was in force.
+    scanner : str or None
+        Key of the scanner that it commissions (`models.groups.Group.scanner`).
     """
 
     id: int
@@ -63,6 +69,7 @@ class Calibration:
     decided_at: datetime | None
     decided_by: str | None
     before: str | None
+    scanner: str | None
 
 
 def accepted(session: Session, model_sha256: str) -> CalibrationDocument | None:
@@ -74,7 +81,7 @@ def accepted(session: Session, model_sha256: str) -> CalibrationDocument | None:
 def sha256_in_force(session: Session, model_sha256: str) -> str | None:
     """Return the hash of what a model's studies are compared with; None: the artefact's own.
 
-    Of a site that accepted a document of another model alone it is that one's: it has no group for this model.
+    Of a site that accepted a document of another model alone it is that one: it has no group for this model.
     """
     return session.scalar(
         select(CalibrationRow.sha256)
@@ -82,6 +89,13 @@ def sha256_in_force(session: Session, model_sha256: str) -> str | None:
         .order_by((CalibrationRow.model_sha256 != model_sha256), CalibrationRow.decided_at.desc())
         .limit(1)
     )
+
+
+def groups_in_force(session: Session, model_sha256: str) -> int:
+    """Return how many groups the document in force for a model has; 0 where none of its own is."""
+    strata = CalibrationRow.document["strata"]
+    query = _accepted(model_sha256).with_only_columns(func.jsonb_array_length(strata))
+    return session.scalar(query) or 0
 
 
 def read(session: Session, sha256: str) -> CalibrationDocument:
@@ -116,8 +130,20 @@ def next_version(session: Session) -> int:
     return 1 + (session.scalar(select(func.max(CalibrationRow.version))) or 0)
 
 
-def propose(session: Session, document: CalibrationDocument, *, origin: Origin, actor: str) -> Calibration:
+def propose(
+    session: Session,
+    document: CalibrationDocument,
+    *,
+    origin: Origin,
+    actor: str,
+    scanner: str | None = None,
+) -> Calibration:
     """Keep a document for a person to decide about.
+
+    Parameters
+    ----------
+    scanner : str, optional
+        Key of the scanner it commissions: its other groups are those of the document it replaces.
 
     Raises
     ------
@@ -135,6 +161,8 @@ def propose(session: Session, document: CalibrationDocument, *, origin: Origin, 
         origin=origin,
         author=document.author,
         reason=document.reason,
+        scanner=scanner,
+        before=document.replaces,
     )
     session.add(row)
     session.flush()
@@ -150,11 +178,15 @@ def accept(session: Session, calibration_id: int, *, actor: str, reason: str = "
     UnknownCalibrationError
     CalibrationDecidedError
         If it is in force already.
+    CalibrationStaleError
+        If it commissions a scanner beside what is in force no more.
     """
     row = _locked(session, calibration_id)
     if row.state == CalibrationState.ACCEPTED:
         raise CalibrationDecidedError(CalibrationDecidedError.__doc__)
     before = session.scalar(_accepted(row.model_sha256).with_for_update())
+    if row.state == CalibrationState.PROPOSED and _is_stale(row, before):
+        raise CalibrationStaleError(CalibrationStaleError.__doc__)
     if before is not None:
         _decide(before, CalibrationState.RETIRED, actor)
         session.flush()  # before there are two
@@ -210,6 +242,11 @@ def retire(session: Session, calibration_id: int, *, actor: str, reason: str = "
     return None if now is None else _value(now)
 
 
+def _is_stale(row: CalibrationRow, in_force: CalibrationRow | None) -> bool:
+    """Whether accepting it would take groups away that came into force since."""
+    return row.scanner is not None and row.before != (in_force.sha256 if in_force else None)
+
+
 def _accepted(model_sha256: str) -> Select[CalibrationRow]:
     return select(CalibrationRow).where(
         CalibrationRow.model_sha256 == model_sha256, CalibrationRow.state == CalibrationState.ACCEPTED
@@ -259,4 +296,5 @@ def _value(row: CalibrationRow) -> Calibration:
         decided_at=row.decided_at.astimezone(UTC) if row.decided_at else None,
         decided_by=row.decided_by,
         before=row.before,
+        scanner=row.scanner,
     )

@@ -2,8 +2,9 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, nextafter
+from typing import Self
 
 BINS_WITHIN = 8  # over the range of the reference group
 BINS_BEYOND = 8  # of the same width, above its highest
@@ -27,6 +28,10 @@ class Bin:
     today: int
     reference: int
     is_beyond: bool
+
+    def without_reference(self) -> Self:
+        """The same range where there is nobody to compare with, so that nothing lies beyond anything."""
+        return replace(self, reference=0, is_beyond=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

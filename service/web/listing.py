@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from models.scores import ModelIdentity
 from service.access import Caller, Masking, Permission, ShownIdentity, mask
+from service.calibrations import Calibrations
 from service.errors import UnknownStudyError
 from service.filters import NO_NUL, asked, read_filters
 from service.replay import replay
@@ -50,6 +51,27 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """Whom studies are compared with.
+
+    Attributes
+    ----------
+    label : str
+    n : int
+        Reference studies.
+    sha256 : str
+        Of the calibration.
+    scores : tuple of float
+        Theirs, ascending; empty where they are not known here.
+    """
+
+    label: str
+    n: int
+    sha256: str
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """The routes of the list.
 
@@ -63,6 +85,8 @@ class Listing:
         The model in service now, or None.
     reference : callable, optional
         Raw scores of its reference group, ascending.
+    calibrations : Calibrations, optional
+        What is in force in place of that.
     """
 
     store: Store
@@ -70,6 +94,7 @@ class Listing:
     page: Page
     model: Callable[[], ModelIdentity | None]
     reference: Callable[[], Sequence[float]] | None = None
+    calibrations: Calibrations | None = None
 
     def router(self, access: Access) -> APIRouter:
         """Routes of the list and of what people do on it."""
@@ -112,7 +137,8 @@ class Listing:
             context = {
                 "pulse": take_pulse(session, stalled_s=self.settings.stalled_s),
                 "saved": saved_filters.of_owner(session, self._owner(caller)),
-                "histogram": self._histogram(session, model),
+                "calibrated": (calibrated := self._calibrated(session, model)),
+                "histogram": self._histogram(session, model, calibrated),
                 "thumbnails": thumbnails(session, [row.key for row in found.rows]),
             }
             # Last: whoever appends holds the audit trail until its transaction ends.
@@ -240,19 +266,39 @@ class Listing:
             "may_operate": caller.may(Permission.OPERATE),
         }
 
-    def _histogram(self, session: Session, model: ModelIdentity | None) -> Histogram | None:
-        """Scores of today against those of the reference group; None where the group is not known."""
-        reference = self.reference() if self.reference and model else ()
-        if not reference or model is None:
+    def _calibrated(self, session: Session, model: ModelIdentity | None) -> Calibrated | None:
+        """Whom studies are compared with now; None where the model is not known."""
+        if model is None:
+            return None
+        known = self.calibrations
+        document = known.in_force(session, model.sha256).calibrated.document if known else None
+        if document is None:
+            own = tuple(self.reference()) if self.reference else ()
+            return Calibrated(label=model.group, n=model.n, sha256=model.calibration_sha256, scores=own)
+        groups = len(document.strata)
+        return Calibrated(
+            label=f"version {document.version} of {document.made_on}, "
+            f"{groups} {'group' if groups == 1 else 'groups'}",
+            n=document.n,
+            sha256=document.sha256,
+            scores=tuple(sorted(score for stratum in document.strata for score in stratum.scores)),
+        )
+
+    @staticmethod
+    def _histogram(
+        session: Session, model: ModelIdentity | None, calibrated: Calibrated | None
+    ) -> Histogram | None:
+        """Scores of today against those of the reference; None where that is not known."""
+        if model is None or calibrated is None or not calibrated.scores:
             return None
         counts = count_scores(
             session,
             model_sha256=model.sha256,
-            calibration_sha256=model.calibration_sha256,
+            calibration_sha256=calibrated.sha256,
             since=datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0),
-            edges=edges_of(reference),
+            edges=edges_of(calibrated.scores),
         )
-        return histogram(reference, counts)
+        return histogram(calibrated.scores, counts)
 
 
 def _links(given: Mapping[str, str], found: Worklist) -> dict[str, str | None]:

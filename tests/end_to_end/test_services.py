@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,9 @@ from dicom_node.services.query import series_counts, studies_of
 from dicom_node.services.retrieve import get_study, move_study
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool
+from service.calibrating import fetch
 from service.deliver import Delivery
+from service.settings import Settings
 from service.store import Store, jobs, studies
 from service.store.jobs import StoredResult
 from service.store.objects import Unchecked
@@ -401,3 +404,34 @@ def a_waiting_result(store: Store, results: Path) -> int:
         outcome = dataclasses.replace(SCORED, results=(result,))
         (delivery_id,) = jobs.record(session, job, outcome, lambda _: ["pacs"]) or []
     return delivery_id
+
+
+@pytest.mark.parametrize("protocol", ["dimse", "dicomweb"])
+def test_the_studies_of_some_days_are_fetched_for_a_calibration(
+    archive: Orthanc, tmp_path: Path, protocol: str
+) -> None:
+    """One study lies within the days, one before them; both were sent by C-STORE."""
+    if protocol == "dicomweb" and not DICOMWEB:
+        pytest.skip("orthanc-dicomweb is not installed")
+    peer = pacs(archive)
+    wanted, older = (Phantom(name=f"{name}-{protocol}").datasets() for name in ("wanted", "older"))
+    for images, day in ((wanted, "20260302"), (older, "20260228")):
+        for image in images:
+            image.StudyDate = day
+        sent = open_destination(peer, calling_aet="VIGIL").send(write(tmp_path / day, images))
+        assert all(receipt.is_stored for receipt in sent)
+    if protocol == "dicomweb":
+        peer = Peer(
+            name="web",
+            roles=frozenset({Role.ARCHIVE}),
+            protocol="dicomweb",
+            url=f"http://127.0.0.1:{archive.http_port}/dicom-web",
+        )
+    spool = Spool(tmp_path / "spool", b"s" * 32, free_mark_bytes=0)
+    march = {"first": date(2026, 3, 1), "last": date(2026, 3, 31), "modality": "MR", "most": 1000}
+
+    failed = fetch(peer, spool, Settings(data=tmp_path, aet="VIGIL"), **march)
+
+    assert failed == 0
+    assert len(spool.instances(spool.key_of(wanted[0].StudyInstanceUID))) == len(wanted)
+    assert spool.instances(spool.key_of(older[0].StudyInstanceUID)) == []

@@ -26,7 +26,8 @@ class CalibrationRow(Base):
     proposed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     decided_at: Mapped[datetime | None]
     decided_by: Mapped[str | None]
-    before: Mapped[str | None]  # hash of the document that was in force when this one was accepted
+    scanner: Mapped[str | None]  # key of the scanner that it commissions
+    before: Mapped[str | None]  # hash of what it was made to replace; accepted: of what was in force
 
     __table_args__ = (
         CheckConstraint("state IN ('proposed', 'accepted', 'retired', 'refused')", name="state"),

@@ -37,6 +37,7 @@ def test_everything_that_waits_or_ended_is_counted(client: TestClient, store: St
     assert found["vigil_studies", ("scored",)] == 2
     assert found["vigil_studies", ("queued",)] == 1
     assert found["vigil_studies", ("failed",)] == 0
+    assert found["vigil_calibration_groups", ()] == 0
     assert found["vigil_scores", ("queued",)] == 1
     assert found["vigil_deliveries", ("delivered",)] == 1
     assert found["vigil_deliveries", ("undelivered",)] == 1

@@ -81,6 +81,7 @@ def upgrade() -> None:
         sa.Column("decided_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("decided_by", sa.Text(), nullable=True),
         sa.Column("before", sa.Text(), nullable=True),
+        sa.Column("scanner", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_calibration")),
         sa.UniqueConstraint("sha256", name=op.f("uq_calibration_sha256")),
         sa.CheckConstraint(
