@@ -1,15 +1,17 @@
 """``vigil feedback``: what readers said, counted."""
 
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.terminal import AsJson, Data, begin, out_json, say
+from service.terminal import AsJson, Data, begin, out, out_json, say
 
 if TYPE_CHECKING:
     from service.lifetimes import Median
@@ -95,3 +97,45 @@ def median_text(median: "Median") -> str:
     high = "not reached" if median.high is None else f"{median.high:.1f}"
     low = "not reached" if median.low is None else f"{median.low:.1f}"
     return f"{median.value:.1f} ({low} to {high})"
+
+
+@feedback_app.command("export")
+def export_feedback(
+    out_folder: Annotated[Path, typer.Option("--out", help="New folder of the files.")],
+    since: Since = None,
+    model: ModelHash = None,
+    volumes: Annotated[
+        bool, typer.Option(help="Write images and pseudo-labels too: a data folder for `vigil models train`.")
+    ] = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what readers taught as files for training: pseudonymous, split by person."""
+    from service import stored, teaching, wiring
+    from service.reader_report import USUAL_DAYS
+    from service.store import audit, jobs, verdicts
+
+    settings = begin(data=data)
+    begun = datetime.now(UTC) - timedelta(days=USUAL_DAYS) if since is None else since.astimezone()
+    with closing(wiring.open_store(settings)) as store:
+        with store.transaction() as session:
+            taught = verdicts.taught(session, since=begun, model=model)
+            audit.append(
+                session, "feedback.exported", actor="operator", studies=len(taught), with_images=volumes
+            )
+        images = None
+        if volumes:
+            made = stored.open_volumes(settings)
+
+            def volume(score_id: int, series: str) -> Iterable[bytes]:
+                with store.transaction() as session:
+                    job = jobs.as_read(session, score_id)
+                return made.of(job, series).parts()
+
+            images = teaching.Images(volume=volume, objects=stored.open_pictures(settings))
+        taken = teaching.export(taught, out_folder, images=images)
+    if as_json:
+        out_json(asdict(taken))
+        return
+    out(f"{taken.studies} studies of {taken.people} people, {taken.volumes} volumes")
+    say(f"with a pseudo-label: {taken.pseudo_labels}; left out of the manifest: {taken.left_out or 'none'}")

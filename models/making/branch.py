@@ -11,7 +11,7 @@ from models.making.objectives.autoregressive import Autoregressive
 from models.making.objectives.codes import CodeMatch, NtXent
 from models.making.objectives.divergence import KL, CodeLoss
 from models.making.objectives.likelihood import FlowLikelihood
-from models.making.objectives.maps import ImageCrossEntropy, MapCrossEntropy, SelfTaught
+from models.making.objectives.maps import ImageCrossEntropy, MapCrossEntropy, Marked, SelfTaught
 from models.making.objectives.perception import Edges, Perceptual
 from models.making.objectives.reconstruction import Difference, GaussianLikelihood
 from models.making.passes import Batch, Pass, network_of
@@ -28,6 +28,7 @@ AnyTerm = Annotated[
     | ImageCrossEntropy
     | KL
     | MapCrossEntropy
+    | Marked
     | NtXent
     | Perceptual
     | SelfTaught,

@@ -2,13 +2,16 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from models.images.collection import Arrays, Collection
 from models.images.picture import Picture
+from models.images.sources import TRAIN
 from models.images.toys import TOYS, corrupted, untouched
 from models.making.pool import Pool, ToyPool
 
@@ -26,20 +29,27 @@ class Material:
         Normals of different people.
     toys : ToyPool
         Selection normals with toy lesions.
+    marked : Pool or None
+        Abnormal pictures of split ``train`` whose finding is known pixel by pixel, such as pseudo-labels that
+        readers confirmed; of people who are in no other role. None where there are none.
     """
 
     train: Pool
     selection: Pool
     toys: ToyPool
+    marked: Pool | None = None
 
     def digest(self) -> str:
         """SHA-256 of every number training sees."""
         found = hashlib.sha256()
-        for pool in (self.train, self.selection, self.toys.changed, self.toys.clean):
+        marked = () if self.marked is None else (self.marked,)
+        for pool in (self.train, self.selection, self.toys.changed, self.toys.clean, *marked):
             for values in (pool.pixels, pool.mask, pool.position):
                 found.update(str(tuple(values.shape)).encode())
                 found.update(values.contiguous().numpy().tobytes())
-        found.update(self.toys.lesion.contiguous().numpy().tobytes())
+        for lesion in (self.toys.lesion, *(pool.lesion for pool in marked)):
+            if lesion is not None:
+                found.update(lesion.contiguous().numpy().tobytes())
         return found.hexdigest()
 
 
@@ -65,7 +75,32 @@ def gather(collection: Collection, *, seed: int) -> Material:
             clean=pool_of(clean.arrays(_every(clean.of_split(TOYS)))),
             lesion=torch.from_numpy(lesion[:, None]),
         ),
+        marked=_marked(collection),
     )
+
+
+def _marked(collection: Collection) -> Pool | None:
+    """Abnormal training pictures with their findings on the grid that the network sees."""
+    known = [
+        (picture, picture.lesion)
+        for picture in collection.of_split(TRAIN)
+        if picture.label == 1
+        and picture.lesion is not None
+        and collection.roles.get(picture.study, "train") == "train"
+    ]
+    if not known:
+        return None
+    pool = pool_of(collection.arrays([picture for picture, _ in known]))
+    lesions = np.stack([_on_prepared_grid(picture, lesion) for picture, lesion in known])
+    return replace(pool, lesion=torch.from_numpy(lesions[:, None].astype(np.float32)))
+
+
+def _on_prepared_grid(picture: Picture, lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A lesion mask of the native grid, as the nearest native pixel of each prepared one has it."""
+    rows, columns = np.indices(picture.mask.shape)
+    places = picture.grid @ np.stack([rows.ravel(), columns.ravel(), np.ones(rows.size)])
+    found = ndimage.map_coordinates(lesion.astype(np.uint8), places[:2], order=0, mode="constant")
+    return np.asarray(found.reshape(picture.mask.shape) > 0)
 
 
 def _every(pictures: Iterable[Picture]) -> tuple[Picture, ...]:

@@ -37,11 +37,14 @@ class Batch:
         1 where the image is assessed, 0 elsewhere.
     position : (batch,)
         Of a slice in its stack, -1 lowest to 1 highest; 0 for single images.
+    lesion : (batch, 1, rows, columns) or None
+        1 where somebody said that there is a finding; of batches of which anybody said so.
     """
 
     x: Tensor
     mask: Tensor
     position: Tensor
+    lesion: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,11 +20,14 @@ class Pool:
     pixels : float32, (n, channels, rows, columns)
     mask : float32, (n, 1, rows, columns)
     position : float32, (n,)
+    lesion : float32, (n, 1, rows, columns), or None
+        1 where a finding is.
     """
 
     pixels: Tensor
     mask: Tensor
     position: Tensor
+    lesion: Tensor | None = None
 
     @property
     def shape(self) -> Shape:
@@ -36,7 +39,12 @@ class Pool:
 
     def take(self, index: Tensor) -> Batch:
         """The images of an index."""
-        return Batch(x=self.pixels[index], mask=self.mask[index], position=self.position[index])
+        return Batch(
+            x=self.pixels[index],
+            mask=self.mask[index],
+            position=self.position[index],
+            lesion=None if self.lesion is None else self.lesion[index],
+        )
 
     def draw(self, size: int) -> Batch:
         """A random batch, with replacement, by torch's global generator."""
@@ -46,6 +54,18 @@ class Pool:
         """Everything once, in order."""
         for start in range(0, len(self), CHUNK):
             yield self.take(torch.arange(start, min(start + CHUNK, len(self))))
+
+
+def mixed(normals: Batch, marked: Batch) -> Batch:
+    """Normal images, which show nothing, and images with their findings, as one batch."""
+    if marked.lesion is None:
+        raise ValueError("images without their findings cannot be learnt from as marked ones")
+    return Batch(
+        x=torch.cat([normals.x, marked.x]),
+        mask=torch.cat([normals.mask, marked.mask]),
+        position=torch.cat([normals.position, marked.position]),
+        lesion=torch.cat([torch.zeros_like(normals.mask), marked.lesion]),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

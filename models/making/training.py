@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader
 
+from models.errors import TrainingError
 from models.evaluation.metrics import auroc, average_precision
 from models.making.export import export_onnx
 from models.making.head import INPUTS, Head, Scoring
 from models.making.networks.attention import fold_spectral
 from models.making.passes import Batch, Shape, seed_step
-from models.making.pool import Pool, ToyPool
+from models.making.pool import Pool, ToyPool, mixed
 from models.making.record import MethodRecord
 from models.making.trainers.loop import Loop, Steps
 
@@ -97,6 +98,7 @@ def train(
     toys: ToyPool | None,
     *,
     seed: int,
+    marked: Pool | None = None,
     run: Run = NOT_KEPT,
 ) -> Trained:
     """Train every stage of a record, then set the head's constants on the same normals.
@@ -107,17 +109,32 @@ def train(
         Training normals, raw.
     toys : ToyPool, optional
         For stages that choose their best step.
+    marked : Pool, optional
+        Images with known findings, for stages that ask for some.
     run : Run
+
+    Raises
+    ------
+    TrainingError
+        If a stage asks for images with findings and there are none.
     """
     torch.use_deterministic_algorithms(mode=True, warn_only=True)
     networks = build_networks(record, record.input.seen(pool.shape), seed)
     head = Head(record, networks, pool.shape)
     losses = []
     for number, plan in enumerate(record.stages):
+        if plan.marked and marked is None:
+            raise TrainingError(
+                f"{record.id}: stage {number + 1} learns from marked findings, and split train has none"
+            )
 
-        def draw(size: int) -> Batch:
-            batch = record.augment.apply(pool.draw(size))
-            return Batch(x=record.input.normalise(batch.x), mask=batch.mask, position=batch.position)
+        def draw(size: int, share: float = plan.marked) -> Batch:
+            findings = round(share * size)
+            if findings and marked is not None:  # as they are: a finding must stay where it was marked
+                batch = mixed(pool.draw(size - findings), marked.draw(findings))
+            else:
+                batch = record.augment.apply(pool.draw(size))
+            return replace(batch, x=record.input.normalise(batch.x))
 
         def criterion() -> float:
             return toy_criterion(head, toys) if toys is not None else 0.0

@@ -310,14 +310,28 @@ def train_recipe(
 ) -> Scoring:
     """A trained method, or every member of an ensemble trained and joined."""
     if isinstance(recipe, MethodRecord):
-        return train(shortened(recipe, steps), material.train, material.toys, seed=seed, run=run).head
+        return train(
+            shortened(recipe, steps),
+            material.train,
+            material.toys,
+            seed=seed,
+            marked=material.marked,
+            run=run,
+        ).head
     heads = []
     for number, (name, member) in enumerate(recipe.members.items()):
         method = shortened(member.method(recipe.input), steps)
         for repeat in range(member.seeds):
             own = SEED_STRIDE * (16 * number + repeat) + seed
             part = run.part(f"{name}-{repeat}")
-            heads.append((member, train(method, material.train, material.toys, seed=own, run=part).head))
+            heads.append(
+                (
+                    member,
+                    train(
+                        method, material.train, material.toys, seed=own, marked=material.marked, run=part
+                    ).head,
+                )
+            )
     joined = Ensemble(recipe, heads)
     joined.fit(material.selection.chunks)
     return joined.eval()

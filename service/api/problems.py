@@ -41,8 +41,8 @@ from service.store.feedback import (
     UnknownFeedbackError,
 )
 from service.store.marks import NobodyToAssignError
-from service.store.referrals import ReferralMoveError, TooManyReferralsError, UnknownReferralError
 from service.store.records import NoScoreError
+from service.store.referrals import ReferralMoveError, TooManyReferralsError, UnknownReferralError
 from service.store.revival import NothingToSendError
 from service.store.saved_filters import TooManyFiltersError
 

@@ -100,20 +100,25 @@ def viewed(session: Session, key: str) -> Viewed | None:
         .order_by(RevisionRow.number.desc(), ScoreRow.id.desc())
         .limit(1)
     ).first()
-    row = session.get(MapRow, newest.id) if newest else None
-    if newest is None or row is None:
+    found = of_score(session, newest.id) if newest else None
+    if newest is None or found is None:
         return None
     return Viewed(
-        score_id=newest.id,
-        content_hash=newest.content_hash,
-        series=newest.scored_series,
-        map=StoredMap(
-            path=row.path,
-            sha256=row.sha256,
-            bytes=row.bytes,
-            voxels=row.voxels,
-            curve=Curve(peaks=_numbers(row.curve["peaks"]), bands=_numbers(row.curve["bands"])),
-        ),
+        score_id=newest.id, content_hash=newest.content_hash, series=newest.scored_series, map=found
+    )
+
+
+def of_score(session: Session, score_id: int) -> StoredMap | None:
+    """Map of one score; None where none was kept."""
+    row = session.get(MapRow, score_id)
+    if row is None:
+        return None
+    return StoredMap(
+        path=row.path,
+        sha256=row.sha256,
+        bytes=row.bytes,
+        voxels=row.voxels,
+        curve=Curve(peaks=_numbers(row.curve["peaks"]), bands=_numbers(row.curve["bands"])),
     )
 
 

@@ -125,6 +125,7 @@ ACTIONS: dict[str, str] = {
     "study.assigned": "Given to a reader, or to nobody",
     "feedback.given": "Judged by a reader",
     "feedback.corrected": "Judgement corrected",
+    "feedback.exported": "What readers said was written to files",
     "identity.revealed": "Identity revealed to a reader",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",

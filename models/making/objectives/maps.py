@@ -54,6 +54,20 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     return 1 - overlap / (chance.sum() + target.sum() + 1)
 
 
+class Marked(Term):
+    """Dice and cross entropy against findings that are marked, such as pseudo-labels readers confirmed."""
+
+    type: Literal["marked"] = "marked"
+
+    def loss(self, p: Pass) -> Tensor:
+        """Scalar."""
+        if p.batch.lesion is None:
+            raise TypeError("marked needs a stage that draws marked images; set its share `marked`")
+        target = p.batch.lesion.float() * p.batch.mask
+        logits = logits_of(p.output)
+        return functional.binary_cross_entropy_with_logits(logits, target) + dice_loss(logits, target)
+
+
 class SelfTaught(Term):
     """Dice and cross entropy against the thresholded residual of an unsupervised teacher.
 

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -75,6 +76,8 @@ class Stage(Section):
         Whose weights move.
     branches : tuple of Branch
         Their losses are added.
+    marked : float
+        Share of each batch that are images with a known finding; the others are normals.
     select_every : int
         Steps between two checks on toy lesions; the best step is kept. 0: the last step is kept.
     precision : str
@@ -85,6 +88,7 @@ class Stage(Section):
     branches: Annotated[tuple[Branch, ...], Field(min_length=1)]
     steps: Count
     batch: Count = 32
+    marked: Annotated[float, Field(ge=0, le=1)] = 0.0
     optimiser: Optimiser = Optimiser()
     select_every: Annotated[int, Field(ge=0)] = 0
     precision: Literal["fp32", "bf16"] = "bf16"
@@ -203,7 +207,7 @@ class Loop(LightningModule):
         """A batch of normals."""
         batch = self._draw(self.plan.batch)
         x = batch.x.contiguous(memory_format=torch.channels_last)
-        return Batch(x=x, mask=batch.mask, position=batch.position)
+        return replace(batch, x=x)
 
     def descend(self, loss: Tensor, optimiser: Any, clip: float, parameters: Iterator[nn.Parameter]) -> None:
         """One step of one optimiser down a loss."""
