@@ -115,3 +115,22 @@ def test_a_proposal_is_laid_beside_what_its_studies_are_compared_with(store: Sto
             calibrations.accept(session, known.id, actor="a")
         assert looked() == wanted
     assert state_of(store, one) is CalibrationState.PROPOSED
+
+
+def test_an_uncalibrated_study_shows_its_raw_score_and_looks_neither_ranked_nor_normal(
+    client: Client, store: Store
+) -> None:
+    seed = Seed(name="a", state=State.NOT_ASSESSABLE, reason="uncalibrated", study_score=4.25)
+    with store.transaction() as session:
+        plant(session, seed)
+    viewer = client(Role.VIEWER)
+    listed, one = viewer.get("/").text, viewer.get(f"/studies/{seed.key}").text
+
+    for page in (listed, one):
+        assert "Not calibrated for this scanner." in page
+        assert "Raw score 4.25" in page
+    assert 'class="band uncalibrated"' in listed
+    assert 'class="verdict ranked"' not in one
+    (row,) = viewer.get("/api/v1/worklist?band=uncalibrated").json()["rows"]
+    assert (row["band"], row["raw_score"]) == ("uncalibrated", 4.25)
+    assert (row["rank"], row["assessment"]) == (None, None)
