@@ -176,11 +176,16 @@ def rescore_calibrated(
 ) -> Rescored:
     """Score again the uncalibrated studies for which there is a reference now, oldest first."""
     model = admission.model_hash()
-    calibrated = known.in_force(session, model).calibrated
+    in_force = known.in_force(session, model)
     waiting = [
         count for count in scanners.count_groups(session, model, since=BEGINNING) if count.uncalibrated
     ]
-    ready = [count for count in waiting if has_reference(calibrated, count.group, model)]
+    ready = [
+        count
+        for count in waiting
+        if has_reference(in_force.calibrated, count.group, model)
+        and not in_force.withdrawn.holds(count.group)
+    ]
     keys = scanners.uncalibrated(session, model, groups=[count.group for count in ready], most=MOST_RESCORED)
     queued = sum(rescore(session, key, actor=actor, admission=admission).scores for key in keys)
     left = sum(count.uncalibrated for count in waiting) - sum(count.uncalibrated for count in ready)

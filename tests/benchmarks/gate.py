@@ -1,11 +1,13 @@
 """Every odd and hostile DICOM file through reader, gate and predictors: a score or a coded reason.
 
 ``python -m tests.benchmarks.gate --data FOLDER`` prints a row a folder and a column a model: the shipped one,
-and for each modality one of pictures that takes all it can, so that what is odd also meets a network.
+and for each modality one of pictures that takes all it can, so that what is odd also meets a network. Asking
+for more memory than ``--memory-mb`` is a crash; the exit code is 1 where anything ended silently.
 """
 
 import argparse
 import resource
+import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -83,7 +85,10 @@ def main() -> None:
     """Judge and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="The folder dicom.")
+    parser.add_argument("--memory-mb", type=int, default=1024, help="Of data of this process, at most.")
     given = parser.parse_args()
+    most = given.memory_mb << 20
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     counted: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     total: Counter[str] = Counter()
     slowest = 0.0
@@ -99,6 +104,7 @@ def main() -> None:
     print("all: " + ", ".join(f"{ending} {count}" for ending, count in total.most_common()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(f"crashes 0, silent {total[SILENT]}, slowest {slowest:.1f} s, peak memory {peak} MiB")
+    sys.exit(1 if total[SILENT] else 0)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from models.groups import Group
 from models.predictor import AnyPredictor, load_predictor
 from service.admission import Admission
 from service.calibrations import Calibrations
+from service.commissioning import rescore_calibrated
 from service.provision import Provision
 from service.replay import rescore
 from service.selection import judge
@@ -205,6 +206,10 @@ def test_an_upgraded_scanner_loses_its_percentile_until_it_is_commissioned_again
     fresh = hospital.study(hospital.receive(28))
     assert (fresh.band, fresh.reason, fresh.p_value) == (Band.UNCALIBRATED, "drifted", None)
     assert fresh.study_score is not None
+    with hospital.store.transaction() as session:
+        waiting = rescore_calibrated(session, hospital.calibrations, hospital.admission, actor="ada")
+    assert waiting.queued == 0
+    assert waiting.left > 0
 
     hospital.commission(noise=28)
     again = hospital.study(hospital.receive(28))
