@@ -14,8 +14,8 @@ from typing import BinaryIO
 from dicom_node.contexts import TRANSFER_SYNTAXES, storage_classes
 from dicom_node.elements import read_file_meta
 from dicom_node.errors import UnreadableInstanceError
-from dicom_node.identity import instance_file_name, is_uid
-from dicom_node.keys import ReceivedHeader, read_header
+from dicom_node.identity import instance_file_name
+from dicom_node.keys import read_mark
 from dicom_node.part10 import file_head
 from dicom_node.spool import CHUNK, Spool, StoreOutcome
 
@@ -52,15 +52,17 @@ def look(path: Path) -> Importable:
     OSError
         If it cannot be read.
     """
-    header = read_header(path)
-    _require_kept(header)
+    with path.open("rb") as file:
+        mark = read_mark(file)
+    if mark.keys.sop_class_uid not in storage_classes() or mark.syntax not in TRANSFER_SYNTAXES:
+        raise UnreadableInstanceError("neither its SOP class nor its transfer syntax is one that we keep")
     return Importable(
         path=path,
-        study_uid=header.study_uid,
-        sop_instance_uid=header.sop_instance_uid,
-        sop_class_uid=header.sop_class_uid,
-        syntax=header.transfer_syntax_uid,
-        is_own=header.is_own,
+        study_uid=mark.keys.study_uid,
+        sop_instance_uid=mark.keys.sop_instance_uid,
+        sop_class_uid=mark.keys.sop_class_uid,
+        syntax=mark.syntax,
+        is_own=mark.is_own,
     )
 
 
@@ -97,19 +99,14 @@ def copy_all(spool: Spool, files: Sequence[Importable], *, sender: str) -> list[
 
 def files_below(folder: Path) -> Iterator[Path]:
     """Regular files at any depth, folder by folder in the order of their names; links are not followed."""
-    for root, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(root, name)
-            if path.is_file() and not path.is_symlink():
-                yield path
-
-
-def _require_kept(header: ReceivedHeader) -> None:
-    if not all(map(is_uid, (header.study_uid, header.sop_instance_uid, header.sop_class_uid))):
-        raise UnreadableInstanceError("SOP class, SOP instance or study UID is missing or malformed")
-    if header.sop_class_uid not in storage_classes() or header.transfer_syntax_uid not in TRANSFER_SYNTAXES:
-        raise UnreadableInstanceError("neither its SOP class nor its transfer syntax is one that we keep")
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        if entry.is_file(follow_symlinks=False):
+            yield Path(entry.path)
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            yield from files_below(Path(entry.path))
 
 
 def _parts(file: BinaryIO, one: Importable, sender: str) -> Iterator[bytes]:

@@ -42,6 +42,7 @@ STUDY_UID = 0x0020000D
 SERIES_UID = 0x0020000E
 
 KEYS = (SOP_CLASS_UID, SOP_INSTANCE_UID, STUDY_UID)
+OWN_MARKS = (MANUFACTURER, CODING_SCHEMES, MODEL_NAME, SERIES_UID)
 WANTED = (
     CHARACTER_SET, MODALITY, MANUFACTURER, CODING_SCHEMES, STUDY_DESCRIPTION, SERIES_DESCRIPTION,
     MODEL_NAME, SERIES_UID, ACCESSION_NUMBER, PATIENT_NAME, PATIENT_ID, ISSUER, BIRTH_DATE, DEVICE_UID,
@@ -150,13 +151,7 @@ def read_header(path: Path) -> ReceivedHeader:
         study_description=prose(found, STUDY_DESCRIPTION, encodings),
         series_description=prose(found, SERIES_DESCRIPTION, encodings),
         manufacturer=prose(found, MANUFACTURER, encodings),
-        is_own=is_own_mark(
-            manufacturer=text_of(found, MANUFACTURER),
-            model_name=text_of(found, MODEL_NAME),
-            schemes=tuple(_designators(found.get(CODING_SCHEMES, b""))),
-            sop_instance_uid=text_of(found, SOP_INSTANCE_UID),
-            series_uid=text_of(found, SERIES_UID),
-        ),
+        is_own=_is_own(found),
         sender=text_of(meta, SOURCE_AET),
         accession_number=prose(found, ACCESSION_NUMBER, encodings),
         patient=_patient(found, encodings),
@@ -173,11 +168,55 @@ def read_keys(file: BinaryIO, transfer_syntax_uid: str) -> Keys:
     UnreadableInstanceError
         If the data set cannot be walked, or lacks a key that is a proper UID.
     """
-    found = scan(file, transfer_syntax_uid, KEYS)
+    return _keys(scan(file, transfer_syntax_uid, KEYS))
+
+
+def _is_own(found: dict[int, bytes]) -> bool:
+    return is_own_mark(
+        manufacturer=text_of(found, MANUFACTURER),
+        model_name=text_of(found, MODEL_NAME),
+        schemes=tuple(_designators(found.get(CODING_SCHEMES, b""))),
+        sop_instance_uid=text_of(found, SOP_INSTANCE_UID),
+        series_uid=text_of(found, SERIES_UID),
+    )
+
+
+def _keys(found: dict[int, bytes]) -> Keys:
     keys = [text_of(found, tag) for tag in KEYS]
     if not all(is_uid(key) for key in keys):
         raise UnreadableInstanceError("SOP class, SOP instance or study UID is missing or malformed")
     return Keys(sop_class_uid=keys[0], sop_instance_uid=keys[1], study_uid=keys[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What an instance is, read before anything else is asked of it.
+
+    Attributes
+    ----------
+    keys : Keys
+    syntax : str
+        Transfer syntax UID.
+    is_own : bool
+        One of Vigil's results.
+    """
+
+    keys: Keys
+    syntax: str
+    is_own: bool
+
+
+def read_mark(file: BinaryIO) -> Mark:
+    """Mark of a Part 10 file.
+
+    Raises
+    ------
+    UnreadableInstanceError
+        If it is none, or lacks a key that is a proper UID.
+    """
+    syntax = text_of(read_file_meta(file), TRANSFER_SYNTAX_UID)
+    found = scan(file, syntax, (*KEYS, *OWN_MARKS))
+    return Mark(keys=_keys(found), syntax=syntax, is_own=_is_own(found))
 
 
 def _patient(found: dict[int, bytes], encodings: list[str]) -> tuple[str, str, str]:

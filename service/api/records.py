@@ -6,9 +6,10 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from service.access import Permission
-from service.api.callers import require
+from service.api.callers import Viewer, require
 from service.api.dependencies import Key, PartsOf, refuse_unknown_parameters
 from service.api.schemas import Body, Model
+from service.store import looks
 from service.store.records import record_of
 from service.study import State
 
@@ -58,7 +59,9 @@ class ScoreRecord(Body):
 
 
 @router.get("/{key}/record")
-def read_record(parts: PartsOf, key: Key) -> ScoreRecord:
+def read_record(parts: PartsOf, caller: Viewer, key: Key) -> ScoreRecord:
     """On what the score that counts rests: hashes of instances, model and calibration, versions."""
     with parts.store.transaction() as session:
-        return ScoreRecord.model_validate(record_of(session, key))
+        found = ScoreRecord.model_validate(record_of(session, key))
+        looks.viewed(session, key, actor=caller.name)
+    return found

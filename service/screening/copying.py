@@ -15,13 +15,13 @@ import structlog
 
 from dicom_node.errors import SpoolFullError, UnreadableInstanceError
 from dicom_node.importing import TOGETHER, Importable, copy_all, look
-from dicom_node.spool import Spool, StoreKind
+from dicom_node.spool import Spool, StoreKind, StoreOutcome
 from service.screening.index import UNREADABLE, FoundStudy
 from service.store import Store, cohorts, studies
 from service.study import MemberState
 
 SENDER = "VIGIL-SCREEN"
-STUDIES, FILES = 64, 256  # of a batch, whichever is reached first
+STUDIES, FILES = 128, 512  # of a batch, whichever is reached first
 ROOM_S = 2.0  # between looks whether there is room again
 CLAIM_AGAIN_S = 30.0  # a large study is claimed anew while it is copied
 
@@ -79,32 +79,27 @@ class Copier:
             ]
             cohorts.want(session, self.cohort_id, missing)
         self.files["known"] += sum(here.values())
-        whole, unreadable = {}, {}
-        for key in missing:
-            count = self._copy_study(key, wanted[key])
-            if self.stop.is_set() and count is None:
-                break
-            if count:
-                whole[key] = count
-            else:
-                unreadable[key] = UNREADABLE
+        names: dict[str, set[str]] = {key: set() for key in missing}
+        if not self._copy_files([path for key in missing for path in wanted[key].paths], names):
+            return
         with self.store.transaction() as session:
-            cohorts.have(session, self.cohort_id, whole)
-            cohorts.leave_out(session, self.cohort_id, unreadable)
+            cohorts.have(session, self.cohort_id, {key: len(found) for key, found in names.items() if found})
+            cohorts.leave_out(
+                session, self.cohort_id, {key: UNREADABLE for key, found in names.items() if not found}
+            )
 
-    def _copy_study(self, key: str, study: FoundStudy) -> int | None:
-        """Copy one study; return the instances the spool has of it, None where `stop` came first."""
-        names: set[str] = set()
+    def _copy_files(self, paths: Sequence[Path], names: dict[str, set[str]]) -> bool:
+        """Copy files of claimed studies, noting what the spool has of each; False where `stop` came first."""
         claimed = time.monotonic()
-        for start in range(0, len(study.paths), TOGETHER):
-            files = [one for path in study.paths[start : start + TOGETHER] if (one := self._look(path))]
+        for start in range(0, len(paths), TOGETHER):
+            files = [one for path in paths[start : start + TOGETHER] if (one := self._look(path))]
             if not self._keep(files, names):
-                return None
+                return False
             if time.monotonic() - claimed > CLAIM_AGAIN_S:
                 claimed = time.monotonic()
                 with self.store.transaction() as session:
-                    cohorts.want(session, self.cohort_id, [key])
-        return len(names)
+                    cohorts.want(session, self.cohort_id, names)
+        return True
 
     def _look(self, path: Path) -> Importable | None:
         try:
@@ -113,36 +108,36 @@ class Copier:
             self.files[UNREADABLE] += 1
             return None
 
-    def _keep(self, files: Sequence[Importable], names: set[str]) -> bool:
+    def _keep(self, files: Sequence[Importable], names: dict[str, set[str]]) -> bool:
         """Copy some files, waiting for room as long as it takes; False where `stop` came first."""
         is_waiting = False
         while not self.stop.is_set():
-            if self.spool.has_room():
-                try:
-                    outcomes = copy_all(self.spool, files, sender=SENDER)
-                except SpoolFullError:
-                    pass
-                except (UnreadableInstanceError, OSError):  # changed since it was looked at: one by one
-                    if len(files) == 1:
-                        self.files[UNREADABLE] += 1
-                        return True
-                    return all(self._keep([one], names) for one in files)
-                else:
-                    self.files.update(outcome.kind.value for outcome in outcomes)
-                    names.update(outcome.file_name for outcome in outcomes)
-                    if any(outcome.kind is StoreKind.CONFLICT for outcome in outcomes):
-                        log.warning(
-                            "second data set under a known UID, kept in quarantine",
-                            study=outcomes[0].study_key,
-                        )
+            try:
+                if self.spool.has_room():
+                    self._note(copy_all(self.spool, files, sender=SENDER), names)
                     if is_waiting:
                         self.tell_full(False)
                     return True
+            except SpoolFullError:
+                pass
+            except (UnreadableInstanceError, OSError):  # changed since it was looked at: one by one
+                if len(files) == 1:
+                    self.files[UNREADABLE] += 1
+                    return True
+                return all(self._keep([one], names) for one in files)
             if not is_waiting:
                 is_waiting = True
                 self.tell_full(True)
             self.stop.wait(ROOM_S)
         return False
+
+    def _note(self, outcomes: Sequence[StoreOutcome], names: dict[str, set[str]]) -> None:
+        self.files.update(outcome.kind.value for outcome in outcomes)
+        for outcome in outcomes:
+            if outcome.study_key in names:  # or the file is another than it was when it was looked at
+                names[outcome.study_key].add(outcome.file_name)
+            if outcome.kind is StoreKind.CONFLICT:
+                log.warning("second data set under a known UID, kept in quarantine", study=outcome.study_key)
 
 
 def _batches(found: Iterable[FoundStudy]) -> Iterator[list[FoundStudy]]:

@@ -2,7 +2,7 @@
 
 What is written is a short list of what may be: numbers, our own codes, hashes of models and calibrations.
 Keys, UIDs, dates, descriptions and every other text of the images stay here, and so do the pixels of the
-sources: whoever asks for those needs the de-identification of PS3.15 annex E, for which no library is part of Vigil.
+sources: whoever asks for those needs the de-identification of PS3.15 annex E, and no library for it is here.
 """
 
 import json

@@ -40,7 +40,7 @@ class Bars:
     _ended: TaskID | None = None
     _count: int = 0
     _total: int | None = None
-    _told_at: float = 0.0
+    _told_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self._progress = Progress(

@@ -68,6 +68,7 @@ def measure(session: Session, *, now: datetime, longest_unread_s: float, days: f
     waited = (
         select(
             StudyRow.first_seen_at,
+            StudyRow.priority,
             (waited_until - StudyRow.received_at).label("waited"),
             (_later_seen(Priority.STAT) < waited_until).label("is_overtaken"),
             (_later_as_urgent() < waited_until).label("is_overtaken_by_an_equal"),
@@ -75,7 +76,8 @@ def measure(session: Session, *, now: datetime, longest_unread_s: float, days: f
         .where(StudyRow.received_at >= since, StudyRow.received_at <= now)
         .subquery()
     )
-    is_late = waited.c.waited > longest
+    # Screening has no age limit: a cohort is read by its ranking, and most of it never.
+    is_late = and_(waited.c.waited > longest, waited.c.priority > Priority.SCREENING)
     is_delayed = and_(is_late, func.coalesce(waited.c.is_overtaken_by_an_equal, False))
     is_behind = and_(is_late, func.coalesce(waited.c.is_overtaken, False), ~is_delayed)
     found = session.execute(

@@ -221,11 +221,12 @@ def test_the_results_are_those_of_a_worker_beside_the_node(
         max_voxels=1 << 24,
         attempts=3,
     )
-    here = beside._judge(replace(job, pack=None), machines.predictor, SiteCalibration())
+    with store.transaction() as session:
+        in_force = FixedCalibration().in_force(session, job.model_hash)
+    here = beside._judge(replace(job, pack=None), machines.predictor, in_force)
 
-    assert [result.sha256 for result in elsewhere._judge(job, machines.predictor).results] == [
-        result.sha256 for result in here.results
-    ]
+    there = elsewhere._judge(job, machines.predictor, in_force)
+    assert [result.sha256 for result in there.results] == [result.sha256 for result in here.results]
 
 
 def test_scratch_is_empty_afterwards(machines: Machines) -> None:
