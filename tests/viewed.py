@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,9 +64,6 @@ class Pointer:
     @property
     def runner(self) -> object:
         return self  # as far as anybody asks what ran
-
-    preprocessing: str = "none"
-    runner: object = field(default_factory=lambda: SimpleNamespace(provider="none"))
 
     @property
     def manifest(self) -> object:

@@ -17,7 +17,6 @@ from sqlalchemy import select
 from dicom_node.pack import INDEX
 from dicom_node.spool import Spool
 from models.catalogue import active_artefact
-from models.documents import SiteCalibration
 from models.predictor import Predictor
 from service import engine, orders, packing
 from service.admission import Admission
