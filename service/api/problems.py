@@ -25,6 +25,7 @@ from service.errors import (
     StaleCursorError,
     StudyDeletedError,
     TriageError,
+    UnknownCohortError,
     UnknownStudyError,
 )
 from service.store.answers import KeyReusedError, TooManyKeysError
@@ -112,6 +113,7 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     TooManyKeysError: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-idempotency-keys"),
     TooMuchFeedbackError: (HTTPStatus.CONFLICT, "too-much-feedback"),
     TooManyReferralsError: (HTTPStatus.CONFLICT, "too-many-referrals"),
+    UnknownCohortError: (HTTPStatus.NOT_FOUND, "unknown-cohort"),
     UnknownFeedbackError: (HTTPStatus.NOT_FOUND, "unknown-feedback"),
     UnknownReferralError: (HTTPStatus.NOT_FOUND, "unknown-referral"),
 }
