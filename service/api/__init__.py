@@ -12,6 +12,7 @@ from service.access import Permission
 from service.active import ActiveModel
 from service.api import (
     administration,
+    cohorts,
     dicomweb,
     dicomweb_pictures,
     dicomweb_retrieve,
@@ -168,6 +169,7 @@ def create_app(
         viewer.router,
         reading.router,
         reading.shown,
+        cohorts.router,
         referrals.router,
         referrals.shown,
         operating.router,

@@ -25,6 +25,7 @@ from service.errors import (
     StaleCursorError,
     StudyDeletedError,
     TriageError,
+    UnknownCohortError,
     UnknownStudyError,
 )
 from service.store.answers import KeyReusedError, TooManyKeysError
@@ -124,6 +125,7 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     TooMuchFeedbackError: (HTTPStatus.CONFLICT, "too-much-feedback"),
     UnknownCalibrationError: (HTTPStatus.NOT_FOUND, "unknown-calibration"),
     TooManyReferralsError: (HTTPStatus.CONFLICT, "too-many-referrals"),
+    UnknownCohortError: (HTTPStatus.NOT_FOUND, "unknown-cohort"),
     UnknownFeedbackError: (HTTPStatus.NOT_FOUND, "unknown-feedback"),
     UnknownReferralError: (HTTPStatus.NOT_FOUND, "unknown-referral"),
 }
