@@ -27,7 +27,6 @@ from service.reception import MB
 from service.selection import Verdict, judge
 from service.settings import Settings
 from service.store import scanners
-from service.study import Band
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,7 +108,7 @@ def received(
         session,
         model_sha256,
         most=most,
-        bands=(Band.RANKED, Band.UNCALIBRATED),
+        bands=scanners.SCORED,
         received_from=received_from,
         received_to=received_to,
     )

@@ -37,6 +37,7 @@ LOOKED_BACK = timedelta(days=365)  # Older studies are no reference for what a s
 MOST_RESCORED = 1000  # At once; the next order goes on.
 BY_SCANNER = (*ALIKE, "manufacturer", "model_name")
 
+WAITING = (Band.UNCALIBRATED,)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = structlog.get_logger(__name__)
@@ -97,14 +98,15 @@ class Commissioning:
             if any(_is_open(one, before) for one in history):
                 return None
             since = now - LOOKED_BACK
-            for scanner, groups in by_scanner(scanners.count_groups(session, model, since=since)).items():
+            counts = scanners.count_groups(session, model, since=since, bands=WAITING)
+            for scanner, groups in by_scanner(counts).items():
                 if sum(group.uncalibrated for group in groups) < self.studies:
                     continue
                 chosen = scanners.choose(
                     session,
                     model,
                     most=self.studies,
-                    bands=(Band.UNCALIBRATED,),
+                    bands=WAITING,
                     groups=[group.group for group in groups],
                     received_from=max([since, *_decided(history, before, scanner)]),
                 )
@@ -178,7 +180,9 @@ def rescore_calibrated(
     model = admission.model_hash()
     in_force = known.in_force(session, model)
     waiting = [
-        count for count in scanners.count_groups(session, model, since=BEGINNING) if count.uncalibrated
+        count
+        for count in scanners.count_groups(session, model, since=BEGINNING, bands=WAITING)
+        if count.uncalibrated
     ]
     ready = [
         count

@@ -17,6 +17,7 @@ from service.study import Band, Verdict, Whereabouts
 # A reader found something, or it is no study for the model: none of them is a normal. Whoever leaves out by
 # score instead would leave out normals too, and flag more of those to come than it says.
 FINDINGS = frozenset({Verdict.CONFIRMED_FINDING, Verdict.WRONG_STUDY})
+SCORED = (Band.RANKED, Band.UNCALIBRATED)
 SEVERAL = 8  # Studies of one person that are looked through for the next person.
 
 
@@ -59,13 +60,17 @@ class Chosen:
     findings: int
 
 
-def count_groups(session: Session, model_sha256: str, *, since: datetime) -> tuple[GroupCount, ...]:
+def count_groups(
+    session: Session, model_sha256: str, *, since: datetime, bands: Sequence[Band] = SCORED
+) -> tuple[GroupCount, ...]:
     """Studies that came since a time and that this model scored, by narrowest group.
 
     Parameters
     ----------
     model_sha256 : str
     since : datetime
+    bands : sequence of Band
+        Where they stand on the list.
     """
     is_ranked = StudyRow.band == Band.RANKED
     rows = session.execute(
@@ -77,7 +82,7 @@ def count_groups(session: Session, model_sha256: str, *, since: datetime) -> tup
         )
         .join(ScoreRow, ScoreRow.id == StudyRow.score_id)
         .where(
-            StudyRow.band.in_((Band.RANKED, Band.UNCALIBRATED)),
+            StudyRow.band.in_(bands),
             StudyRow.received_at >= since,
             ScoreRow.model_hash == model_sha256,
             ScoreRow.group_key.is_not(None),
