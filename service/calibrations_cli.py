@@ -17,7 +17,7 @@ from service.terminal import AsJson, Data, begin, out, out_json
 
 calibrations_app = typer.Typer(help="Calibrations: list, propose, accept, go back.", no_args_is_help=True)
 
-SHORT = 16  # Characters of a hash.
+SHORT = 8  # Characters of a hash.
 
 Number = Annotated[int, typer.Argument(min=1, help="As `list` shows it.")]
 Reason = Annotated[str, typer.Option(help="Why it is decided so; stands in the audit trail.")]
@@ -38,18 +38,15 @@ def list_calibrations(
     if as_json:
         out_json({"calibrations": [asdict(one) for one in found]})
         return
-    table = Table("id", "state", "version", "document", "model", "from", "author", "reason", "decided by")
+    table = Table("id", "state", "version", "document", "from", "by and why")
     for one in found:
         table.add_row(
             str(one.id),
             one.state.value,
             str(one.version),
             one.sha256[:SHORT],
-            one.model_sha256[:SHORT],
             one.origin.value,
-            escape(one.author),
-            escape(one.reason),
-            escape(one.decided_by or ""),
+            escape(f"{one.author}: {one.reason}"),
         )
     Console().print(table)
 

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from models.documents import CalibrationDocument, SiteCalibration
+from models.documents import CalibrationDocument, SiteCalibration, Stratum
 from models.errors import NotAssessableError
-from models.groups import Group
+from models.groups import ALIKE, Group
 from models.scores import ModelIdentity
 from service.calibrations import Calibrations
 from service.commissioning import by_scanner
@@ -96,7 +96,9 @@ class Proposal:
     scores : tuple of float
         Reference scores that are new, ascending.
     before : tuple of float
-        Those that such studies are compared with now, ascending; empty: with nobody's.
+        Scores to look at beside them, ascending; empty: there are none.
+    beside : str
+        Whose these are, in words.
     """
 
     calibration: Calibration
@@ -104,6 +106,7 @@ class Proposal:
     label: str
     scores: tuple[float, ...]
     before: tuple[float, ...]
+    beside: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,15 +217,35 @@ def _proposal(
 ) -> Proposal:
     scanner = None if one.scanner is None else Group.model_validate_json(one.scanner)
     strata = [stratum for stratum in document.strata if scanner in (None, stratum.group.scanner)]
-    before = tuple(own_reference)
-    if calibrated.document is not None:
-        found = None if scanner is None else calibrated.document.reference(scanner)
-        everybody = [score for stratum in calibrated.document.strata for score in stratum.scores]
-        before = found.scores if found else () if scanner else tuple(sorted(everybody))
+    before, beside = _before(scanner, calibrated.document, own_reference)
     return Proposal(
         calibration=one,
         groups=tuple((stratum.group.label, len(stratum.scores)) for stratum in document.strata),
         label="all of it" if scanner is None else scanner.label,
-        scores=tuple(sorted(score for stratum in strata for score in stratum.scores)),
+        scores=_scores(strata),
         before=before,
+        beside=beside,
     )
+
+
+def _before(
+    scanner: Group | None, document: CalibrationDocument | None, own_reference: Sequence[float]
+) -> tuple[tuple[float, ...], str]:
+    """Scores to look at beside those of a proposal, and whose they are."""
+    if document is None:
+        return tuple(own_reference), "of the model's own reference"
+    if scanner is None:
+        return _scores(document.strata), "in force"
+    found = document.reference(scanner)
+    if found is not None:
+        return found.scores, "they are compared with now"
+    alike = [
+        one
+        for one in document.strata
+        if all(getattr(one.group, name) == getattr(scanner, name) for name in ALIKE)
+    ]
+    return _scores(alike), "of other scanners"
+
+
+def _scores(strata: Sequence[Stratum]) -> tuple[float, ...]:
+    return tuple(sorted(score for stratum in strata for score in stratum.scores))

@@ -58,6 +58,12 @@ class Pointer:
     p_value: float = 1 / 7
     artefact: Artefact = field(default_factory=active_artefact)
     identity: ModelIdentity = field(default_factory=lambda: ActiveModel(data=Path("nowhere")).identity())
+    provider: str = "none"
+    preprocessing: str = "none"
+
+    @property
+    def runner(self) -> object:
+        return self  # as far as anybody asks what ran
 
     @property
     def manifest(self) -> object:

@@ -223,9 +223,9 @@ def test_the_results_are_those_of_a_worker_beside_the_node(
     )
     here = beside._judge(replace(job, pack=None), machines.predictor, SiteCalibration())
 
-    assert [result.sha256 for result in elsewhere._judge(job, machines.predictor).results] == [
-        result.sha256 for result in here.results
-    ]
+    assert [
+        result.sha256 for result in elsewhere._judge(job, machines.predictor, SiteCalibration()).results
+    ] == [result.sha256 for result in here.results]
 
 
 def test_scratch_is_empty_afterwards(machines: Machines) -> None:

@@ -13,10 +13,11 @@ from models.artefact import load_artefact
 from models.documents import CalibrationDocument, SiteCalibration, Stratum
 from models.groups import Group
 from models.predictor import AnyPredictor, load_predictor
-from service.store import Store
+from service.calibrations import Calibrations
+from service.store import Store, calibrations
 from service.store.tables import AuditRow, ResultRow, ScoreRow
 from service.store.worklist import worklist_row
-from service.study import Band, State
+from service.study import Band, Origin, State
 from service.triage import Triage
 from tests.fakes import FixedCalibration
 from tests.picture_models import write_artefact
@@ -114,3 +115,20 @@ def test_a_study_without_a_reference_is_uncalibrated_and_has_no_percentile(
         row = worklist_row(session, study.key)
     assert row is not None
     assert (row.band, row.raw_score, row.percentile) == (Band.UNCALIBRATED, score.study_score, None)
+
+
+def test_what_was_accepted_after_the_job_was_made_is_what_the_study_is_compared_with(
+    site: Site, calibrate: Calibrate
+) -> None:
+    document, known = calibrate().document, Calibrations(site="north")
+    assert document is not None
+    with site.store.transaction() as session:
+        row = calibrations.propose(session, document, origin=Origin.FOLDER, actor="ada")
+        calibrations.accept(session, row.id, actor="ada")
+
+    replace(site.triage, in_force=known.in_force).run(site.score_id)
+
+    with site.store.transaction() as session:
+        (score,) = session.scalars(select(ScoreRow)).all()
+        assert (score.state, score.calibration_hash) == (State.SCORED, document.sha256)
+        assert score.config_digest == known.config_digest(session, document.model_sha256)

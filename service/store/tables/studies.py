@@ -226,8 +226,6 @@ class ScoreRow(Base):
         ),
         CheckConstraint("state NOT IN ('received', 'complete')", name="is_born_queued"),
         Index(None, "state"),
-        # Who collects the reference of a scanner asks for its studies.
-        Index("ix_score_group", "group_key", "id", postgresql_where=text("group_key IS NOT NULL")),
     )
 
     revision: Mapped[RevisionRow] = relationship(back_populates="scores")

@@ -5,11 +5,11 @@ import pytest
 from sqlalchemy import select
 
 from service.api import create_app
-from service.calibrations import Calibrations
 from service.settings import Settings
 from service.store import Store
 from service.store.tables import AuditRow, StudyRow
 from service.study import DeliveryStatus, Priority, State
+from tests.fakes import FixedCalibration
 from tests.seeds import MODEL, Seed, plant, study_key
 from tests.web_client import TestClient
 
@@ -24,7 +24,10 @@ NOTHING = {"changed": False, "scores": 0, "deliveries": 0, "reason": None}
 def operator(store: Store, tmp_path: Path) -> Iterator[TestClient]:
     """Client of an application that knows what to score with."""
     app = create_app(
-        store=store, settings=Settings(data=tmp_path, access="open"), model=MODEL, calibrations=Calibrations()
+        store=store,
+        settings=Settings(data=tmp_path, access="open"),
+        model=MODEL,
+        calibrations=FixedCalibration(digest="d" * 64),  # type: ignore[arg-type]
     )
     with TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False) as client:
         yield client

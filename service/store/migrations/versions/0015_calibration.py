@@ -58,14 +58,6 @@ def upgrade() -> None:
     )
     _places(AFTER, "p_value, study_score, tail, reason, model_name")
     _indexes(NUMBERS)
-    # Who collects the reference of a scanner asks for its studies.
-    op.create_index(
-        "ix_score_group",
-        "score",
-        ["group_key", "id"],
-        schema="vigil",
-        postgresql_where=sa.text("group_key IS NOT NULL"),
-    )
     op.create_table(
         "calibration",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
@@ -112,7 +104,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("UPDATE vigil.schema_support SET oldest = '0003'")
     op.drop_table("calibration", schema="vigil")
-    op.drop_index("ix_score_group", "score", schema="vigil")
     _places(BEFORE, "p_value, study_score, model_name")
     op.execute("ALTER TABLE vigil.study DROP CONSTRAINT ck_study_ranked_has_numbers")
     op.execute("ALTER TABLE vigil.study DROP CONSTRAINT ck_study_unranked_has_none")
