@@ -31,6 +31,7 @@ REASONS = {
     "not_found": "The peer has no such study",
     "not_fetched": "The peer did not send it",
     "incomplete": "The peer did not send all of it",
+    "gone": "The source had it no longer",
     "unreadable": "None of its files can be read",
 }
 FILES = {

@@ -175,6 +175,8 @@ class Screening:
             follower.join()
         if self.stop.is_set():
             return None
+        with store.transaction() as session:
+            cohorts.leave_out_the_rest(session, cohort.id)
         self._move(store, cohort.id, CohortState.GATHERED)
         ended = self._wait(store, cohort.id)
         if ended is not None:
@@ -263,6 +265,7 @@ class Screening:
     def _wait(self, store: Store, cohort_id: int) -> Progress | None:
         while not self.stop.is_set():
             with store.transaction() as session:
+                cohorts.settle(session, cohort_id)
                 progress = cohorts.progress(session, cohort_id)
             self.watcher.progressed(progress)
             if progress.is_over:

@@ -20,6 +20,8 @@ from service.study import ENDED, CohortState, MemberState, State
 
 # So long after it was wanted the intake leaves a study to whoever copies it; then it is one like any other.
 CLAIM = timedelta(seconds=120)
+UNHURRIED = timedelta(seconds=60)
+GONE = "gone"  # the source has it no longer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +244,39 @@ def taken(session: Session, keys: Sequence[str]) -> None:
     session.execute(
         update(CohortStudyRow)
         .where(among(CohortStudyRow.study_key, keys), CohortStudyRow.state == MemberState.COPIED)
+        .values(state=MemberState.TAKEN)
+    )
+
+
+def leave_out_the_rest(session: Session, cohort_id: int) -> None:
+    """Say of members that are still wanted that the source has them no longer: an earlier run met them."""
+    session.execute(
+        update(CohortStudyRow)
+        .where(CohortStudyRow.cohort_id == cohort_id, CohortStudyRow.state == MemberState.WANTED)
+        .values(state=MemberState.LEFT_OUT, reason=GONE)
+    )
+
+
+def settle(session: Session, cohort_id: int) -> None:
+    """Say of members that the intake has taken them which it took before they were said to be whole.
+
+    A study that comes slowly is complete by its quiet period before its last word; nothing of it is new then.
+    """
+    is_complete = (
+        select(StudyRow.id)
+        .where(
+            StudyRow.key == CohortStudyRow.study_key, ~StudyRow.is_pending, StudyRow.completed_at.is_not(None)
+        )
+        .exists()
+    )
+    session.execute(
+        update(CohortStudyRow)
+        .where(
+            CohortStudyRow.cohort_id == cohort_id,
+            CohortStudyRow.state == MemberState.COPIED,
+            CohortStudyRow.at < datetime.now(UTC) - UNHURRIED,  # what is new would be registered by now
+            is_complete,
+        )
         .values(state=MemberState.TAKEN)
     )
 

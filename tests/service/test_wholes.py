@@ -158,3 +158,26 @@ def test_a_study_nobody_goes_on_copying_is_one_like_any_other(site: Site) -> Non
     site.intake().step(datetime.now(UTC))
 
     assert site.states()[key][0] is State.QUEUED
+
+
+def test_a_study_that_was_complete_before_it_was_said_to_be_whole_is_taken(site: Site) -> None:
+    site.receive(Phantom(name="a"))
+    site.intake().step(datetime.now(UTC))
+    cohort = site.screen()
+    with site.store.transaction() as session:
+        cohorts.settle(session, cohort)
+        early = cohorts.progress(session, cohort).queued
+        session.execute(text("UPDATE vigil.cohort_study SET at = now() - interval '2 minutes'"))
+        cohorts.settle(session, cohort)
+
+        assert (early, cohorts.progress(session, cohort).queued) == (0, 1)
+
+
+def test_what_an_earlier_run_wanted_and_the_source_lost_is_left_out(site: Site) -> None:
+    cohort = site.screen()
+    with site.store.transaction() as session:
+        cohorts.want(session, cohort, ["a" * 20])
+        cohorts.leave_out_the_rest(session, cohort)
+        progress = cohorts.progress(session, cohort)
+
+    assert (progress.members, progress.left_out, progress.is_over) == (1, 1, True)
