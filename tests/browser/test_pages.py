@@ -340,6 +340,16 @@ def test_the_list_breaks_no_rule_of_accessibility_in_either_theme_and_the_theme_
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
 
 
+def test_the_reports_break_no_rule_of_accessibility_in_either_theme(page: Page, shots: Path) -> None:
+    page.get_by_role("link", name="Reports").click()
+    expect(page.get_by_role("heading", name="Sensitivity among read studies")).to_be_visible()
+    for theme in ("dark", "light"):
+        page.get_by_label("Theme").select_option(theme)
+        page.screenshot(path=shots / f"reports-{theme}.png", full_page=True)
+        found = Axe().run(page, options={"runOnly": RULES})
+        assert found.violations_count == 0, found.generate_report()
+
+
 def test_no_width_needs_sideways_scrolling(page: Page, shots: Path) -> None:
     for width in (WIDTH, WIDTH // 2, 400):  # whole, at 200 %, and a telephone's
         page.set_viewport_size({"width": width, "height": HEIGHT})
