@@ -48,11 +48,12 @@ def main() -> int:
         screen = Screen(folder=folder, source=source)
         begun = time.monotonic()
         process = screen.start()
-        peak = 0
+        peak, first = 0, 0.0
         while (queued := screen.queued) < chosen.studies:
             if process.poll() is not None:
                 print(screen.log())
                 return 1
+            first = first or (time.monotonic() - begun if queued else 0.0)
             peak = max(peak, processes.resident_mb(process.pid))
             time.sleep(LOOK_S)
         took = time.monotonic() - begun
@@ -62,6 +63,7 @@ def main() -> int:
         after = copy_s(source, plain, COPIED)
     copy = (before + after) / 2 * SLICES * chosen.studies
     print(f"{queued} studies of {SLICES} slices in the queue after {took:.0f} s, starting Vigil among it")
+    print(f"the first of them after {first:.0f} s, with Vigil started and all headers read")
     print(f"{1000 * took / chosen.studies:.2f} ms a study; {ended} of them had ended by then")
     print(f"copying and syncing the same files: {copy:.0f} s; the ratio is {took / copy:.2f}")
     print(f"memory of the command: {peak} MB at most")
