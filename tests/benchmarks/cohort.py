@@ -1,6 +1,6 @@
 """How long a cohort of tiny studies takes to stand in the queue.
 
-``python -m tests.benchmarks.cohort`` writes 30,000 studies of three slices, runs ``vigil screen`` on them with
+``python -m tests.benchmarks.cohort`` writes 30,000 studies of three slices, runs ``vigil screen`` on it with
 the embedded database, all roles and their defaults, and prints how long it took until the last was queued,
 beside a plain copy of the same files with a sync of each, as a bare receiver does it. It fails above five
 minutes. Workers score meanwhile, as they do at a site, on the same processors.
