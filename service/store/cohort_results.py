@@ -109,6 +109,7 @@ def _is_kept() -> ColumnElement[bool]:
 _IS_RANKED: ColumnElement[bool] = func.coalesce(StudyRow.band == Band.RANKED, False)
 _ORDER = (
     case((_IS_RANKED, ScoreRow.p_value)).asc().nulls_last(),
+    case((_IS_RANKED, func.coalesce(ScoreRow.tail, ScoreRow.p_value))).asc().nulls_last(),
     case((_IS_RANKED, ScoreRow.study_score)).desc().nulls_last(),
     CohortStudyRow.mark.asc(),
 )
