@@ -291,12 +291,14 @@ def open_reproduction(settings: Settings, store: Store, folder: Path | None = No
     folder : Path, optional
         Of a model that is no longer in service.
     """
+    active = active_model(settings)
 
     def find(sha256: str) -> Artefact | PictureArtefact | None:
-        kept = [] if folder is None else [load_artefact(folder)]
-        return next(
-            (one for one in (*kept, open_artefact(settings), active_artefact()) if one.sha256 == sha256), None
-        )
+        if folder is not None and (given := load_artefact(folder)).sha256 == sha256:
+            return given
+        before = next((one.path for one in active.remembered() if one.sha256 == sha256), None)
+        known = [active.artefact(), active_artefact(), *([] if before is None else [load_artefact(before)])]
+        return next((one for one in known if one.sha256 == sha256), None)
 
     return Reproduction(
         store=store,

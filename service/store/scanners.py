@@ -14,9 +14,11 @@ from service.store.among import among
 from service.store.tables import InstanceRow, ScoreRow, StudyRow
 from service.study import Band, Verdict, Whereabouts
 
-# A reader found something, or it is no study for the model: none of them is a normal. Whoever leaves out by
+# A reader found something, or the model was given what it is not made for: no normals. Whoever leaves out by
 # score instead would leave out normals too, and flag more of those to come than it says.
-FINDINGS = frozenset({Verdict.CONFIRMED_FINDING, Verdict.WRONG_STUDY})
+FINDINGS = frozenset(
+    {Verdict.CONFIRMED_FINDING, Verdict.OTHER_CONDITION, Verdict.EXTRACTION_FAILURE, Verdict.WRONG_STUDY}
+)
 SCORED = (Band.RANKED, Band.UNCALIBRATED)
 SEVERAL = 8  # Studies of one person that are looked through for the next person.
 
