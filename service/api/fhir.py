@@ -10,6 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import AfterValidator
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
@@ -50,7 +51,12 @@ Administrator = Annotated[Caller, Depends(require(Permission.ADMINISTER))]
 Viewer = Annotated[Caller, Depends(require(Permission.VIEW))]
 Key = Annotated[str, Path(pattern=KEY_PATTERN, description="The study's pseudonymous key.")]
 Count = Annotated[int, Query(alias="_count", ge=1, le=MOST, description="Most resources on a page.")]
-Before = Annotated[int | None, Query(alias="_before", ge=1, lt=2**63, description="Of a next link; opaque.")]
+# A place beyond what the database counts to: every row is before it.
+Before = Annotated[
+    int | None,
+    Query(alias="_before", ge=1, description="Of a next link; opaque."),
+    AfterValidator(lambda given: given if given is None else min(given, 2**63 - 1)),
+]
 REFERENCE = "^(ImagingStudy|DiagnosticReport|Observation)/[a-z2-7]{20}$"
 Reference = Annotated[str | None, Query(pattern=REFERENCE)]
 
