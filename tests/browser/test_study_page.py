@@ -332,7 +332,7 @@ def test_no_width_needs_sideways_scrolling(page: Page, viewed: str, width: int, 
 def test_everything_is_reached_by_the_tab_key_alone(page: Page, viewed: str) -> None:
     page.goto(f"/studies/{viewed}")
     reached = set()
-    for _ in range(40):
+    for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(
             page.evaluate(

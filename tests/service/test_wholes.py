@@ -1,6 +1,6 @@
 """Studies of a cohort taken together leave the rows that each taken alone leaves."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ NAMES = ("a", "b", "c")
 BY_CHANCE = {"id", "created_at", "completed_at", "run_at", "study_id", "series_id", "received_id",
              "revision_id",
              "score_id", "last_instance_at", "received_at", "completed_by", "priority", "at"}  # fmt: skip
+
+
+def soon() -> datetime:
+    """When what has just come has been quiet for long enough."""
+    return datetime.now(UTC) + timedelta(seconds=1)
 
 
 class Site:
@@ -90,12 +95,12 @@ def site(store: Store, tmp_path: Path) -> Site:
 def test_studies_taken_together_leave_what_each_taken_alone_leaves(site: Site) -> None:
     for name in NAMES:
         site.receive(Phantom(name=name, shape=(3, 12, 10)))
-    site.intake().step(datetime.now(UTC))
+    site.intake().step(soon())
     alone = site.rows()
     empty(site.store)
 
     cohort = site.screen()
-    site.intake().step(datetime.now(UTC))
+    site.intake().step(soon())
 
     assert site.rows() == alone
     assert (len(alone["jobs"]), len(alone["instance"])) == (len(NAMES), 9)
@@ -108,7 +113,7 @@ def test_studies_of_a_cohort_are_screening_and_looking_again_changes_nothing(sit
     site.receive(Phantom(name="a"))
     site.screen()
     for _ in range(3):
-        site.intake().step(datetime.now(UTC))
+        site.intake().step(soon())
 
     assert list(site.states().values()) == [(State.QUEUED, Priority.SCREENING)]
     with site.store.transaction() as session:
@@ -122,7 +127,7 @@ def test_what_is_not_plain_goes_the_way_of_all_others(site: Site) -> None:
     with site.store.transaction() as session:
         awaited.note(session, [ordered], Priority.STAT)
 
-    site.intake().step(datetime.now(UTC))
+    site.intake().step(soon())
 
     assert site.states()[ordered] == (State.QUEUED, Priority.STAT)
     assert site.states()[two_patients] == (State.QUEUED, Priority.SCREENING)
@@ -155,14 +160,14 @@ def test_a_study_nobody_goes_on_copying_is_one_like_any_other(site: Site) -> Non
         cohorts.want(session, cohort, [key])
         session.execute(text("UPDATE vigil.cohort_study SET at = now() - interval '1 hour'"))
 
-    site.intake().step(datetime.now(UTC))
+    site.intake().step(soon())
 
     assert site.states()[key][0] is State.QUEUED
 
 
 def test_a_study_that_was_complete_before_it_was_said_to_be_whole_is_taken(site: Site) -> None:
     site.receive(Phantom(name="a"))
-    site.intake().step(datetime.now(UTC))
+    site.intake().step(soon())
     cohort = site.screen()
     with site.store.transaction() as session:
         cohorts.settle(session, cohort)
