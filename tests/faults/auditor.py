@@ -18,7 +18,8 @@ from tests.faults.traffic import PATIENT, data_set_digest
 # at most eight seconds between its first attempts; a role that died often rests for thirty. The rest is for
 # the backlog of a load, on a machine that has other things to do.
 SETTLE_S = 150.0
-ROOM = 6  # descriptors or threads that a process may have more than before: pools fill as they are used
+# What a process may have more than before: pools fill as they are used, a worker's by a thread for each slot.
+ROOM = {"descriptors": 6, "threads": 17}
 EXPECTED_KINDS = {"scored": {"sc", "seg", "sr"}, "not_assessable": {"sr"}}
 
 
@@ -215,7 +216,7 @@ class Auditor:
                     ("threads", processes.threads(pid)),
                 ):
                     first = self._held.setdefault((pid, kind), count)
-                    if count > first + ROOM:
+                    if count > first + ROOM[kind]:
                         found.append(Finding(Harm.LEAKED, f"{role}: {kind} rose from {first} to {count}"))
         return found
 
