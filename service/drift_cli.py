@@ -12,17 +12,31 @@ from rich.table import Table
 from service.orders_cli import ACTOR
 from service.terminal import AsJson, Data, begin, out, out_json
 
+MOST = 1000  # scanners
+
 drift_app = typer.Typer(help="Scanners under watch: have their images changed?", no_args_is_help=True)
 
 
 @drift_app.command("list")
-def list_watches(data: Data = None, as_json: AsJson = False) -> None:
+def list_watches(
+    data: Data = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Also those of models and calibrations before.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Print every scanner under watch, those without a percentile first."""
     from service import wiring
-    from service.store import watch_lists
+    from service.store import calibrations, watch_lists
 
-    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
-        found = watch_lists.listed(session)
+    settings = begin(data=data)
+    model = wiring.model_identity(settings).sha256
+    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
+        if every:
+            found = watch_lists.listed(session)
+        else:
+            sha256 = calibrations.sha256_in_force(session, model)
+            found = watch_lists.under(session, model, sha256, limit=MOST)
     if as_json:
         out_json({"watches": [asdict(one) for one in found]})
         return
