@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
-from service.errors import ConflictError, TriageError, UnknownStudyError
+from service.errors import ConflictError, TriageError
 from service.store import audit, studies
 from service.store.among import among
 from service.store.paging import Page, Place, read_page
 from service.store.tables import FeedbackRow, RevisionRow, ScoreRow, StudyRow
+from service.store.versions import is_newest_version, newest
 from service.study import Conspicuity, State, Verdict
 
 LONGEST_NOTE = 1000  # characters
@@ -208,7 +209,7 @@ def one(session: Session, key: str, number: int) -> Feedback:
     UnknownStudyError, UnknownFeedbackError
         If there is no such study, or no such feedback of it.
     """
-    return _feedback(key, _newest(session, _study_id(session, key), number))
+    return _feedback(key, _newest(session, studies.id_of(session, key), number))
 
 
 def of_study(session: Session, key: str) -> tuple[Feedback, ...]:
@@ -221,7 +222,7 @@ def of_study(session: Session, key: str) -> tuple[Feedback, ...]:
     """
     rows = session.scalars(
         select(FeedbackRow)
-        .where(FeedbackRow.study_id == _study_id(session, key), is_newest_version())
+        .where(FeedbackRow.study_id == studies.id_of(session, key), is_newest_version(FeedbackRow))
         .order_by(FeedbackRow.number.desc())
     )
     return tuple(_feedback(key, row) for row in rows)
@@ -252,7 +253,10 @@ def listed(
     query = (
         select(FeedbackRow, StudyRow.key, FeedbackRow.id)
         .join(StudyRow, StudyRow.id == FeedbackRow.study_id)
-        .where(is_newest_version(), *(column == value for column, value in filters if value is not None))
+        .where(
+            is_newest_version(FeedbackRow),
+            *(column == value for column, value in filters if value is not None),
+        )
     )
     page = read_page(session, query, [FeedbackRow.id], place)
     items = tuple(_feedback(key, row) for row, key, _ in page.items)
@@ -261,33 +265,16 @@ def listed(
 
 def newest_verdicts(session: Session, study_ids: Sequence[int]) -> dict[int, Verdict]:
     """Return what was said last of each of some studies; those of which nothing was said are left out."""
-    newest = (
+    last = (
         select(func.max(FeedbackRow.id).label("id"))
         .where(among(FeedbackRow.study_id, study_ids))
         .group_by(FeedbackRow.study_id)
         .subquery()
     )
     rows = session.execute(
-        select(FeedbackRow.study_id, FeedbackRow.verdict).join(newest, newest.c.id == FeedbackRow.id)
+        select(FeedbackRow.study_id, FeedbackRow.verdict).join(last, last.c.id == FeedbackRow.id)
     )
     return {study_id: verdict for study_id, verdict in rows}  # noqa: C416 - rows are not pairs to dict()
-
-
-def is_newest_version() -> ColumnElement[bool]:
-    """Build the condition that nothing corrects a row."""
-    later = aliased(FeedbackRow)
-    return ~exists().where(
-        later.study_id == FeedbackRow.study_id,
-        later.number == FeedbackRow.number,
-        later.version > FeedbackRow.version,
-    )
-
-
-def _study_id(session: Session, key: str) -> int:
-    study_id = session.scalar(select(StudyRow.id).where(StudyRow.key == key))
-    if study_id is None:
-        raise UnknownStudyError(UnknownStudyError.__doc__)
-    return study_id
 
 
 def _judged(session: Session, study: StudyRow) -> ScoreRow | None:
@@ -313,12 +300,7 @@ def _require_place(opinion: Opinion, score: ScoreRow | None) -> None:
 
 
 def _newest(session: Session, study_id: int, number: int) -> FeedbackRow:
-    row = session.scalar(
-        select(FeedbackRow)
-        .where(FeedbackRow.study_id == study_id, FeedbackRow.number == number)
-        .order_by(FeedbackRow.version.desc())
-        .limit(1)
-    )
+    row = newest(session, FeedbackRow, study_id, number)
     if row is None:
         raise UnknownFeedbackError(UnknownFeedbackError.__doc__)
     return row

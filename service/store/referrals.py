@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from sqlalchemy import ColumnElement, exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
 
-from service.errors import ConflictError, TriageError, UnknownStudyError
+from service.errors import ConflictError, TriageError
 from service.store import audit, studies
 from service.store.among import among
 from service.store.paging import Page, Place, read_page
 from service.store.tables import ReferralRow, StudyRow
+from service.store.versions import is_newest_version, newest
 from service.study import REFERRAL_MOVES, ReferralState
 
 LONGEST_NOTE = 1000  # characters
@@ -152,7 +153,7 @@ def one(session: Session, key: str, number: int) -> Referral:
     UnknownStudyError, UnknownReferralError
         If there is no such study, or no such referral of it.
     """
-    return _referral(key, _newest(session, _study_id(session, key), number))
+    return _referral(key, _newest(session, studies.id_of(session, key), number))
 
 
 def history(session: Session, key: str, number: int) -> tuple[Referral, ...]:
@@ -163,7 +164,7 @@ def history(session: Session, key: str, number: int) -> tuple[Referral, ...]:
     UnknownStudyError, UnknownReferralError
         If there is no such study, or no such referral of it.
     """
-    study_id = _study_id(session, key)
+    study_id = studies.id_of(session, key)
     _newest(session, study_id, number)
     rows = session.scalars(
         select(ReferralRow)
@@ -183,7 +184,7 @@ def of_study(session: Session, key: str) -> tuple[Referral, ...]:
     """
     rows = session.scalars(
         select(ReferralRow)
-        .where(ReferralRow.study_id == _study_id(session, key), _is_newest_version())
+        .where(ReferralRow.study_id == studies.id_of(session, key), is_newest_version(ReferralRow))
         .order_by(ReferralRow.number.desc())
     )
     return tuple(_referral(key, row) for row in rows)
@@ -214,7 +215,7 @@ def listed(
     query = (
         select(ReferralRow, StudyRow.key, ReferralRow.id)
         .join(StudyRow, StudyRow.id == ReferralRow.study_id)
-        .where(_is_newest_version())
+        .where(is_newest_version(ReferralRow))
     )
     for column, value in ((StudyRow.key, study), (ReferralRow.state, state)):
         if value is not None:
@@ -234,7 +235,7 @@ def to_do(session: Session, *, limit: int) -> tuple[Referral, ...]:
     rows = session.execute(
         select(ReferralRow, StudyRow.key)
         .join(StudyRow, StudyRow.id == ReferralRow.study_id)
-        .where(_is_newest_version(), _is_open())
+        .where(is_newest_version(ReferralRow), _is_open())
         .order_by(ReferralRow.due, ReferralRow.id)
         .limit(limit)
     )
@@ -246,7 +247,7 @@ def earliest_open(session: Session, study_ids: Sequence[int]) -> dict[int, Refer
     rows = session.execute(
         select(ReferralRow, StudyRow.key)
         .join(StudyRow, StudyRow.id == ReferralRow.study_id)
-        .where(among(ReferralRow.study_id, study_ids), _is_newest_version(), _is_open())
+        .where(among(ReferralRow.study_id, study_ids), is_newest_version(ReferralRow), _is_open())
         .order_by(ReferralRow.due.desc(), ReferralRow.id.desc())
     )
     return {row.study_id: _referral(key, row) for row, key in rows}  # the last one said is the earliest
@@ -255,7 +256,7 @@ def earliest_open(session: Session, study_ids: Sequence[int]) -> dict[int, Refer
 def count_overdue(session: Session, today: date) -> int:
     """Return how many open referrals should have been closed before today."""
     query = select(func.count(ReferralRow.id)).where(
-        _is_newest_version(), _is_open(), ReferralRow.due < today
+        is_newest_version(ReferralRow), _is_open(), ReferralRow.due < today
     )
     return session.scalar(query) or 0
 
@@ -264,29 +265,8 @@ def _is_open() -> ColumnElement[bool]:
     return ReferralRow.state != ReferralState.CLOSED
 
 
-def _is_newest_version() -> ColumnElement[bool]:
-    later = aliased(ReferralRow)
-    return ~exists().where(
-        later.study_id == ReferralRow.study_id,
-        later.number == ReferralRow.number,
-        later.version > ReferralRow.version,
-    )
-
-
-def _study_id(session: Session, key: str) -> int:
-    study_id = session.scalar(select(StudyRow.id).where(StudyRow.key == key))
-    if study_id is None:
-        raise UnknownStudyError(UnknownStudyError.__doc__)
-    return study_id
-
-
 def _newest(session: Session, study_id: int, number: int) -> ReferralRow:
-    row = session.scalar(
-        select(ReferralRow)
-        .where(ReferralRow.study_id == study_id, ReferralRow.number == number)
-        .order_by(ReferralRow.version.desc())
-        .limit(1)
-    )
+    row = newest(session, ReferralRow, study_id, number)
     if row is None:
         raise UnknownReferralError(UnknownReferralError.__doc__)
     return row

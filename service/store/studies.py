@@ -160,6 +160,20 @@ def raise_priority(session: Session, key: str, priority: int) -> bool:
     return True
 
 
+def id_of(session: Session, key: str) -> int:
+    """Return the number of the row of a study.
+
+    Raises
+    ------
+    UnknownStudyError
+        If nobody knows the key.
+    """
+    study_id = session.scalar(select(StudyRow.id).where(StudyRow.key == key))
+    if study_id is None:
+        raise UnknownStudyError(UnknownStudyError.__doc__)
+    return study_id
+
+
 def require_revision(session: Session, study: StudyRow, revision: int | None) -> int | None:
     """Number of the revision whose score counts, or refuse what was said of another.
 

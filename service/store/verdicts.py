@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 
 from models.groups import Group
 from service.store import maps
-from service.store.feedback import is_newest_version
 from service.store.maps import StoredMap
 from service.store.tables import FeedbackRow, InstanceRow, ScoreRow, StudyRow
+from service.store.versions import is_newest_version
 from service.study import Band, Conspicuity, State, Verdict, Whereabouts
 
 
@@ -162,7 +162,7 @@ def _last_words(session: Session, *, since: datetime, model: str | None) -> Iter
         select(FeedbackRow, StudyRow, ScoreRow)
         .join(StudyRow, StudyRow.id == FeedbackRow.study_id)
         .outerjoin(ScoreRow, ScoreRow.id == FeedbackRow.score_id)
-        .where(StudyRow.received_at >= since, is_newest_version())
+        .where(StudyRow.received_at >= since, is_newest_version(FeedbackRow))
         .order_by(FeedbackRow.id)
     )
     if model is not None:
