@@ -15,6 +15,7 @@ from rich.table import Table
 from models.errors import DatasetError
 from models.groups import ALIKE
 from service.peers_cli import PeersFile
+from service.places import make_data_folder
 from service.settings import Settings
 from service.terminal import AsJson, Data, begin, out, out_json, say
 
@@ -177,7 +178,7 @@ def _fetched(
     if since is None or until is None:
         raise DatasetError("--from needs --since and --until: the days of the studies")
     archive = reception.open_peers(settings).named(name)
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_data_folder(settings.data)
     with TemporaryDirectory(prefix="calibrate-", dir=settings.data) as folder:
         failed = fetch(
             archive,

@@ -15,8 +15,10 @@ TriageError
 │   ├── ForgedCursorError
 │   └── StaleCursorError
 ├── StudyDeletedError       the study's bytes are gone; it has to be sent again
+├── DeletingElsewhereError  another process deletes; try again later
 ├── ConflictError           somebody changed it first; look again
 ├── RevisionChangedError    more images came meanwhile; look again
+├── ScoreChangedError       it was scored again meanwhile; look again
 └── StorageError            coded: `code` becomes the reason of what ends by it
     ├── StorageAwayError    tried again; the operator makes VIGIL_STORE reachable
     ├── ObjectMissingError  the pack is made again where the received files still are
@@ -91,8 +93,16 @@ class StudyDeletedError(TriageError):
     """The study was deleted; its rows tell when and why. Have it sent again: it then counts as new."""
 
 
+class DeletingElsewhereError(TriageError):
+    """Another process is deleting, as the node does once a minute. Try again when it has done."""
+
+
 class RevisionChangedError(TriageError):
     """Another revision of the study counts now. Load the study again and judge that one."""
+
+
+class ScoreChangedError(TriageError):
+    """The study was scored again since you looked. Load it again and judge what it says now."""
 
 
 class ConflictError(TriageError):

@@ -17,11 +17,11 @@ from rich.table import Table
 from models.errors import DatasetError, ModelError, NotAssessableError, RecordError
 from service import terminal
 from service.errors import TriageError
+from service.terminal import EXIT_FAILED
 
 if TYPE_CHECKING:
     from models.volume import Volume
 
-EXIT_FAILED = 1
 MAX_VOXELS = 2**28  # Of one series of a training folder.
 
 models_app = typer.Typer(help="Train, export, evaluate, verify and list models.", no_args_is_help=True)

@@ -13,11 +13,10 @@ from dicom_node.errors import DeliveryError, MalformedMessageError
 from dicom_node.peer import Peer, Pull
 from service import terminal
 from service.settings import Settings
-from service.terminal import AsJson, Data
+from service.terminal import EXIT_FAILED, AsJson, Data
 
 peers_app = typer.Typer(help="Peers: who sends to us, and where results go.", no_args_is_help=True)
 
-EXIT_FAILED = 1
 MOST_ACCESSIONS = 100_000  # lines of a file
 
 Aet = Annotated[str | None, typer.Option(help="AE title of the node.")]

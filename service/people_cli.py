@@ -28,12 +28,13 @@ def invite(
 ) -> None:
     """Print a one-time link, for somebody new or for a new password."""
     from service import wiring
+    from service.site_address import page_address
     from service.store import people
 
     settings = begin(data=data)
     with wiring.open_store(settings).transaction() as session:
         secret = people.invite(session, role, actor=ACTOR, name=name)
-    out(f"http://{settings.api_host}:{settings.api_port}{people.welcome_path(secret)}")
+    out(f"{page_address(settings)}{people.welcome_path(secret)}")
 
 
 @people_app.command("list")

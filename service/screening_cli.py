@@ -21,7 +21,9 @@ from service.terminal import AsJson, Data, begin, out, out_json, say
 
 EXIT_STOPPED = 130  # as a shell has it after Ctrl-C
 
-Out = Annotated[Path, typer.Option(help="Folder for the tables and the report; made if it is missing.")]
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder for the tables and the report; made if it is missing.")
+]
 Pictures = Annotated[int, typer.Option(min=0, max=480, help="Most unusual studies on the heatmap sheets.")]
 
 cohorts_app = typer.Typer(help="Screened cohorts: which there are, their reports.", no_args_is_help=True)

@@ -9,6 +9,9 @@ import typer
 
 from service.settings import Settings, load_settings
 from service.telemetry import configure_logging
+from service.traces import require_packages
+
+EXIT_FAILED = 1  # of a command that could not do what it should
 
 Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -20,10 +23,11 @@ def begin(**overrides: object) -> Settings:
     Raises
     ------
     SettingsError
-        Naming the setting and what is wrong with it.
+        Naming the setting and what is wrong with it, or what it needs.
     """
     settings = load_settings(**overrides)
     configure_logging(settings.log_level)
+    require_packages(settings.traces)
     return settings
 
 

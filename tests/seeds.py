@@ -3,7 +3,7 @@
 import hashlib
 from base64 import b32encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MultiFrameTrueColorSecondaryCaptureImageStorage, generate_uid
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models.drift import GroupWatch
@@ -99,6 +100,23 @@ def plant(session: Session, *seeds: Seed) -> None:
     """Write the rows of some studies."""
     for seed in seeds:
         _plant(session, seed)
+
+
+def plant_drift(session: Session, seed: Seed) -> None:
+    """Have a scored study scored again on the same revision: its scanner has drifted meanwhile."""
+    study = session.scalars(select(StudyRow).where(StudyRow.key == seed.key)).one()
+    revision = session.scalars(select(RevisionRow).where(RevisionRow.study_id == study.id)).one()
+    study.ended_at = None
+    for state in (State.COMPLETE, State.QUEUED):  # the way of whoever is scored again
+        study.state = state
+        session.flush()
+    again = replace(seed, state=State.NOT_ASSESSABLE, reason="drifted", results={})
+    score = _score(again, revision.id, again.state, again.reason)
+    score.config_digest = "e" * 64
+    session.add(score)
+    session.flush()
+    study.state, study.reason, study.ended_at = again.state, again.reason, datetime.now(UTC)
+    session.flush()
 
 
 def plant_watch(session: Session, group: Group, *, alarmed_at: datetime | None = None) -> int:
