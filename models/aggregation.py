@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.artefact import Head, Manifest, Source
-from models.errors import ArtefactError
+from models.errors import ArtefactError, NotAssessableError, Reason, TrainingError
 from models.preprocess import Prepared
 from models.scores import Region
 from models.scratch import IN_MEMORY, Scratch, slabs
@@ -42,7 +42,7 @@ class Normals:
         Raises
         ------
         ArtefactError
-            If a map is missing or not on the model grid.
+            If a map is missing or not on the model grid, or a study could not be compared with it.
         """
         expected = tuple(n // REDUCTION for n in manifest.input.shape)
         mean, deviation = {}, {}
@@ -56,20 +56,48 @@ class Normals:
         for found in (*mean.values(), *deviation.values()):
             if found.shape != expected:
                 raise ArtefactError(path, f"has shape {found.shape}, the manifest asks for {expected}")
-        return cls(mean, deviation)
+        normals = cls(mean, deviation)
+        if unusable := normals._unusable():
+            raise ArtefactError(
+                path, f"has no number or no deviation in {', '.join(unusable)}; train it again"
+            )
+        return normals
 
     def save(self, path: Path) -> None:
-        """Write ``normals.npz``, the same bytes for the same numbers."""
-        arrays = {f"{name}_mean": values for name, values in self.mean.items()}
-        arrays |= {f"{name}_deviation": values for name, values in self.deviation.items()}
-        # Half precision is far finer than the statistics of some twenty volumes.
-        halves = {name: arrays[name].astype(np.float16) for name in sorted(arrays)}
-        np.savez_compressed(path, allow_pickle=False, **halves)
+        """Write ``normals.npz``, the same bytes for the same numbers.
+
+        Raises
+        ------
+        TrainingError
+            If half precision holds a mean or a deviation of a map as infinite, or a deviation as nothing.
+        """
+        # Half precision is far finer than the statistics of some twenty volumes, and ends at 65504.
+        with np.errstate(over="ignore", under="ignore"):
+            halves = Normals(_as_halves(self.mean), _as_halves(self.deviation))
+        if unusable := halves._unusable():
+            raise TrainingError(f"The map {', '.join(unusable)} of normals is beyond 65504 or does not vary.")
+        arrays = {f"{name}_mean": values for name, values in halves.mean.items()}
+        arrays |= {f"{name}_deviation": values for name, values in halves.deviation.items()}
+        np.savez_compressed(path, allow_pickle=False, **dict(sorted(arrays.items())))
+
+    def _unusable(self) -> list[str]:
+        """Names of maps of which a mean is no number, or a deviation neither a number nor above 0."""
+        return [
+            name
+            for name, mean in self.mean.items()
+            if not np.isfinite(mean).all()
+            or not np.isfinite(self.deviation[name]).all()
+            or not (self.deviation[name] > 0).all()
+        ]
 
     def standardise(self, name: str, values: Map) -> Map:
-        """Deviation from the normal mean at each place, in normal standard deviations."""
+        """Deviation from the normal mean at each place, in normal standard deviations.
+
+        A value too large to be compared becomes infinite: whoever asks looks for it.
+        """
         mean = _enlarge(self.mean[name], values.shape)
-        return (values - mean) / _enlarge(self.deviation[name], values.shape)
+        with np.errstate(over="ignore"):
+            return (values - mean) / _enlarge(self.deviation[name], values.shape)
 
 
 def smooth(values: Map, prepared: Prepared, source: Source) -> Map:
@@ -86,7 +114,8 @@ def smooth(values: Map, prepared: Prepared, source: Source) -> Map:
     sigma = [source.smooth_mm / step for step in prepared.spacing_mm]
     weight = ndimage.gaussian_filter(inside, sigma, mode="constant")
     blurred = ndimage.gaussian_filter(values * inside, sigma, mode="constant")
-    return np.where(prepared.mask, blurred / np.maximum(weight, 1e-3), 0).astype(np.float32)
+    with np.errstate(over="ignore"):  # found when the maps are compared
+        return np.where(prepared.mask, blurred / np.maximum(weight, 1e-3), 0).astype(np.float32)
 
 
 def core(prepared: Prepared, erode_mm: float) -> NDArray[np.bool_]:
@@ -104,11 +133,17 @@ def head_map(standardised: Map, head: Head, inside: NDArray[np.bool_]) -> Map:
 
 
 def top_mean(values: Map, inside: NDArray[np.bool_], top_mm3: float, voxel_mm3: float) -> float:
-    """Mean over the highest ``top_mm3`` of tissue; of all of it where there is less."""
+    """Mean over the highest ``top_mm3`` of tissue; of all of it where there is less.
+
+    Raises
+    ------
+    NotAssessableError
+        WRONG_EXTENT if there is no tissue: of nothing there is no score, and none that is calm.
+    """
     found = values[inside]
+    if found.size == 0:
+        raise NotAssessableError(Reason.WRONG_EXTENT, "Nothing is left of the brain without its rim.")
     count = min(max(1, round(top_mm3 / voxel_mm3)), found.size)
-    if count == 0:
-        return 0.0
     return float(np.partition(found, found.size - count)[found.size - count :].astype(np.float64).mean())
 
 
@@ -173,6 +208,10 @@ def reduce_map(values: Map) -> Map:
     slices, rows, columns = (n // REDUCTION for n in values.shape)
     blocks = values.reshape(slices, REDUCTION, rows, REDUCTION, columns, REDUCTION)
     return np.asarray(blocks.mean(axis=(1, 3, 5)), dtype=np.float32)
+
+
+def _as_halves(maps: Mapping[str, Map]) -> dict[str, NDArray[np.floating]]:
+    return {name: values.astype(np.float16) for name, values in maps.items()}
 
 
 def _enlarge(values: Map, shape: tuple[int, ...]) -> Map:

@@ -43,7 +43,8 @@ class Calibration(BaseModel):
         How the bands were found.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A score that is no number is above every study's: it would make all of them normal.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format: Literal[1]
     group: str

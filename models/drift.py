@@ -23,7 +23,6 @@ from typing import Annotated, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.stats import ks_2samp
 
 ALPHA = 0.01  # Chance that a group without drift ever raises an alarm.
 MOVED = 0.001  # Share of the capital that is dealt out anew at each study.
@@ -216,6 +215,8 @@ class Watch(_State):
 
     def _window_p(self, watched: Sequence[float]) -> float:
         """Of the newest window against the reference, or against the first window where that says more."""
+        from scipy.stats import ks_2samp  # takes a second to load, and most processes never need it
+
         if len(self.reference) >= WINDOW:
             return float(ks_2samp(watched[-WINDOW:], self.reference).pvalue)
         return float(ks_2samp(watched[-WINDOW:], watched[:WINDOW]).pvalue)

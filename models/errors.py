@@ -3,6 +3,7 @@
 ModelError
 ├── GeometryError           the caller built an impossible volume
 ├── NotAssessableError      the study is shown as "not assessable" with the coded reason
+├── NoNumberError           a study fails with its code; an operator verifies the model
 ├── DeviceMemoryError       a study fails with its code; an operator gives the device to Vigil alone
 ├── ServerAwayError         studies wait; an operator brings the inference server back
 ├── ServerRefusedError      studies fail with the code; an operator gives the server the model
@@ -74,6 +75,10 @@ class NotAssessableError(ModelError):
         super().__init__(f"{reason.value}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class NoNumberError(ModelError):
+    """The network gave no number where one must be. Run `vigil models verify`, then look after the device."""
 
 
 class DeviceMemoryError(ModelError):

@@ -19,13 +19,13 @@ from models.artefact import (
     PictureArtefact,
 )
 from models.calibration import Calibration, identify, read_calibration
-from models.errors import ArtefactError, ModelError
+from models.errors import ArtefactError, NoNumberError
 from models.images.predictor import PicturePredictor
 from models.likeness import check_likeness
 from models.preprocess import VERSION, Prepared, prepare, to_source
 from models.providers import CPU, PREFERENCE
 from models.references import Reference
-from models.runner import Feeds, Runner
+from models.runner import Feeds, Runner, numbers_of
 from models.runtime import open_session
 from models.scores import ModelIdentity, Scores
 from models.triton import TritonSession
@@ -238,7 +238,7 @@ class Predictor:
         ------
         NotAssessableError
             If the volume is outside what the model was made for.
-        ModelError
+        NoNumberError
             If the network gives no number.
         """
         seen = check_volume(volume, self._manifest.applicability)
@@ -247,10 +247,9 @@ class Predictor:
             check_likeness(prepared, self._normals.mean[INPUT])
         reading = read_members(prepared, self._session, self._normals, self._manifest)
         combined = combine(reading.maps, self._calibration.levels)
+        if not np.isfinite(combined).all():
+            raise NoNumberError(NoNumberError.__doc__)
         study_score = study_score_of(combined, reading, self._manifest)
-        if not np.isfinite(study_score):
-            # Compared with a reference group it would pass for the most unusual study of all.
-            raise ModelError("The network gave no number for a study; run `vigil models verify`.")
         return Outcome(
             reading=reading,
             combined=combined,
@@ -300,10 +299,19 @@ def load_predictor(
 
 
 def read_members(prepared: Prepared, session: Runner, normals: Normals, manifest: Manifest) -> Reading:
-    """Standardised map and study score of every head."""
+    """Standardised map and study score of every head.
+
+    Raises
+    ------
+    NoNumberError
+        If the network gives no number, or one so large that nothing can be compared with it.
+    """
     maps = source_maps(prepared, session, manifest)
     inside = core(prepared, manifest.erode_mm)
     standardised = {name: normals.standardise(name, values) for name, values in maps.items()}
+    if not all(np.isfinite(values).all() for values in standardised.values()):
+        # Before a head takes its side: of minus infinity it would keep 0, which is calm.
+        raise NoNumberError(NoNumberError.__doc__)
     heads = {name: head_map(standardised[head.source], head, inside) for name, head in manifest.heads.items()}
     voxel_mm3 = float(np.prod(prepared.spacing_mm))
     return Reading(
@@ -338,6 +346,11 @@ def run_slices(
     voxels : float32, shape (slices, rows, columns)
     index : int
         Slices to score; the others stay 0.
+
+    Raises
+    ------
+    NoNumberError
+        If the network gives no number.
     """
     maps: dict[str, Map] = {}
     parts = [index[start : start + contract.batch] for start in range(0, len(index), contract.batch)]
@@ -349,7 +362,7 @@ def run_slices(
         for part in parts
     )
     for part, outputs in zip(parts, found, strict=True):
-        for name, values in outputs.items():
+        for name, values in numbers_of(outputs).items():
             if values.ndim == 4:  # noqa: PLR2004 - (batch, 1, rows, columns); others are one number a slice
                 maps.setdefault(name, np.zeros_like(voxels))[part] = values[:, 0]
     return maps

@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import NoNumberError
+
 Feeds = Mapping[str, NDArray[np.float32]]
 """Every input of a network by name, samples along the first axis."""
 
@@ -32,3 +34,20 @@ class Runner(Protocol):
 
     def run_each(self, parts: Iterable[Feeds]) -> Iterator[Outputs]:
         """Outputs of batches in their order; a few of them exist at a time, however many there are."""
+
+
+def numbers_of(found: Outputs) -> Outputs:
+    """What a network answered, every value of it a number.
+
+    Places outside the mask and empty slices count too: a network that is sound there stays sound when the
+    mask moves, and what is no number never gets as far as a picture, on which it would look calm.
+
+    Raises
+    ------
+    NoNumberError
+        If any value is not finite.
+    """
+    for values in found.values():
+        if not np.isfinite(values).all():
+            raise NoNumberError(NoNumberError.__doc__)
+    return found

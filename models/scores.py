@@ -6,6 +6,9 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import NoNumberError
+from models.scratch import slabs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelIdentity:
@@ -85,6 +88,12 @@ class Scores:
     tail : float or None
         Estimated share of normals that score higher, at most ``p_value``, where the reference is large enough
         and the score is in its highest tenth. It orders equal percentiles and is shown to nobody.
+
+    Raises
+    ------
+    NoNumberError
+        If a value of the map or a score is not finite: compared with a reference group it would pass for the
+        calmest study, or for the most unusual one.
     """
 
     study_score: float
@@ -96,6 +105,18 @@ class Scores:
     model: ModelIdentity
     peak: float | None = None
     tail: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers = (
+            self.study_score,
+            self.p_value,
+            *self.heads.values(),
+            *filter(None, (self.peak, self.tail)),
+        )
+        if not np.isfinite(numbers).all() or not all(
+            np.isfinite(self.map[part]).all() for part in slabs(self.map.shape)
+        ):
+            raise NoNumberError(NoNumberError.__doc__)
 
     @property
     def percentile(self) -> float:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.stats import genpareto
 
 SHARE = 0.10  # Of the reference scores that make the tail.
 LEAST = 30  # Fewer scores above the threshold fix no shape.
@@ -66,6 +65,8 @@ class Tail:
         excess = values[-count:] - threshold
         if excess[0] <= 0:  # ties with the threshold: no continuous score
             return None
+        from scipy.stats import genpareto  # takes a second to load, and most processes never need it
+
         shape, _, scale = genpareto.fit(excess, floc=0)
         wanted = genpareto.ppf((np.arange(count) + 0.5) / count, shape, scale=scale)
         straightness = float(np.corrcoef(excess, wanted)[0, 1])
@@ -84,4 +85,6 @@ class Tail:
         """Estimated share of normals that score higher; None below the threshold, where they are counted."""
         if score <= self.threshold:
             return None
+        from scipy.stats import genpareto  # as above
+
         return self.share * float(genpareto.sf(score - self.threshold, self.shape, scale=self.scale))

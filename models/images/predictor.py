@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.aggregation import find_regions
 from models.artefact import CALIBRATION, NETWORK, PictureArtefact, PictureManifest
 from models.calibration import Calibration, identify, read_calibration
-from models.errors import ArtefactError, ModelError, NotAssessableError, Reason
+from models.errors import ArtefactError, NotAssessableError, Reason
 from models.images.contract import ImageContract
 from models.images.picture import Picture, map_to_native, stack_context, with_context
 from models.images.preparation import LEAST_ASSESSED, slice_positions
@@ -20,7 +20,7 @@ from models.images.volumes import axial_slices, from_axial
 from models.preprocess import clean_voxels
 from models.providers import CPU
 from models.references import Reference
-from models.runner import Feeds, Runner
+from models.runner import Feeds, Runner, numbers_of
 from models.runtime import BATCH, open_session
 from models.scores import ModelIdentity, Scores
 from models.triton import TritonSession
@@ -194,8 +194,14 @@ class PicturePredictor:
     def run(
         self, x: NDArray[np.float32], mask: NDArray[np.float32], position: NDArray[np.float32]
     ) -> dict[str, NDArray[np.float32]]:
-        """Every output of any number of prepared pictures, a bounded batch at a time."""
-        return self._session.run_batched({"x": x, "mask": mask, "position": position})
+        """Every output of any number of prepared pictures, a bounded batch at a time.
+
+        Raises
+        ------
+        NoNumberError
+            If the network gives no number.
+        """
+        return numbers_of(self._session.run_batched({"x": x, "mask": mask, "position": position}))
 
     def score_pictures(self, pictures: Sequence[Picture]) -> PictureScores:
         """Scores of the pictures of one study, in slice order."""
@@ -231,7 +237,7 @@ class PicturePredictor:
         NotAssessableError
             CONSTANT_PIXELS, BLANK_SLICES or CLIPPED if there is not enough to see, WRONG_MODALITY if the
             model needs colour.
-        ModelError
+        NoNumberError
             If the network gives no number.
         """
         check_pixels(clean_voxels(volume))
@@ -284,8 +290,5 @@ class PicturePredictor:
         # The slices the reference was made of: empty ends teach nothing and their mean is noise.
         seen = mask.mean(axis=(1, 2)) >= LEAST_ASSESSED
         study = join_slices(images[seen] if seen.any() else images, self._manifest.study)
-        if not np.isfinite(study):
-            # Compared with a reference group it would pass for the most unusual study of all.
-            raise ModelError("The network gave no number for a study; run `vigil models verify`.")
         maps = found["pixel_score"][:, 0] if "pixel_score" in found else None
         return PictureScores(study=study, images=images, maps=maps)

@@ -15,7 +15,7 @@ from models.aggregation import (
 )
 from models.artefact import Head, Source
 from models.catalogue import active_artefact
-from models.errors import ArtefactError
+from models.errors import ArtefactError, NotAssessableError, Reason, TrainingError
 from models.preprocess import Prepared
 
 
@@ -65,6 +65,15 @@ def test_study_score_is_the_mean_over_the_highest_tissue(top_mm3: float, expecte
     values = np.arange(10, dtype=np.float32).reshape(1, 1, 10)
 
     assert top_mean(values, np.ones(values.shape, dtype=bool), top_mm3, 8.0) == pytest.approx(expected)
+
+
+def test_a_study_without_tissue_in_its_core_has_no_score() -> None:
+    values = np.ones((2, 2, 2), dtype=np.float32)
+
+    with pytest.raises(NotAssessableError) as refusal:
+        top_mean(values, np.zeros(values.shape, dtype=bool), 100.0, 8.0)
+
+    assert refusal.value.reason is Reason.WRONG_EXTENT
 
 
 def test_combined_map_is_the_largest_member_in_units_of_its_level() -> None:
@@ -121,10 +130,39 @@ def test_statistics_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 def test_statistics_on_another_grid_are_refused(tmp_path: Path) -> None:
     manifest = active_artefact().manifest
-    maps = {name: np.zeros((2, 2, 2), np.float32) for name in manifest.sources}
+    maps = {name: np.ones((2, 2, 2), np.float32) for name in manifest.sources}
     Normals(maps, maps).save(tmp_path / "normals.npz")
 
     with pytest.raises(ArtefactError, match="shape"):
+        Normals.load(tmp_path / "normals.npz", manifest)
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation"), [(1e6, 1.0), (np.nan, 1.0), (0.0, 1e6), (0.0, 1e-9), (0.0, -1.0)]
+)
+def test_statistics_that_half_precision_cannot_hold_are_not_written(
+    tmp_path: Path, mean: float, deviation: float
+) -> None:
+    """Beyond 65504 a deviation would be infinite, and nothing deviates; below 6e-8 it would be nothing."""
+    statistics = ({"a": np.full((2, 2, 2), value, np.float32)} for value in (mean, deviation))
+
+    with pytest.raises(TrainingError, match="a "):
+        Normals(*statistics).save(tmp_path / "normals.npz")
+
+    assert not (tmp_path / "normals.npz").exists()
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(np.nan, 1.0), (0.0, np.inf), (0.0, 0.0), (0.0, -1.0)])
+def test_statistics_without_which_nothing_deviates_are_refused(
+    tmp_path: Path, mean: float, deviation: float
+) -> None:
+    manifest = active_artefact().manifest
+    shape = tuple(n // 2 for n in manifest.input.shape)
+    arrays = {f"{name}_mean": np.full(shape, mean, np.float16) for name in manifest.sources}
+    arrays |= {f"{name}_deviation": np.full(shape, deviation, np.float16) for name in manifest.sources}
+    np.savez_compressed(tmp_path / "normals.npz", allow_pickle=False, **arrays)
+
+    with pytest.raises(ArtefactError, match="no number or no deviation"):
         Normals.load(tmp_path / "normals.npz", manifest)
 
 

@@ -72,7 +72,7 @@ def coarse_record(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_record_and_data_become_an_artefact_that_scores_and_repeats(
     archive: Path, coarse_record: Path, tmp_path: Path, brain: Brain

@@ -1,3 +1,5 @@
+import json
+import re
 from datetime import date
 from pathlib import Path
 
@@ -58,11 +60,30 @@ def test_group_below_fifty_is_marked_small() -> None:
         {"bands": (0.1, 0.3, 1.1)},
         {"levels": {"a": 0.0}},
         {"display_max": 0.0},
+        {"display_max": float("inf")},
+        {"display_max": float("nan")},
+        {"levels": {"a": float("inf")}},
+        {"scores": (1.0, float("nan"))},
+        {"scores": (1.0, float("inf"))},
     ],
 )
 def test_impossible_calibration_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Calibration.model_validate(CONTENT | change)
+
+
+@pytest.mark.parametrize("written", ["NaN", "Infinity", "1e999"])
+@pytest.mark.parametrize("change", [{"scores": [1.0, 0]}, {"levels": {"a": 0}}, {"display_max": 0}])
+def test_a_file_with_a_value_that_is_no_number_is_refused(
+    tmp_path: Path, change: dict[str, object], written: str
+) -> None:
+    path = tmp_path / "calibration.json"
+    text = json.dumps(json.loads(Calibration.model_validate(CONTENT).model_dump_json()) | change)
+    path.write_text(re.sub(r"\b0(?=[\]}])|(?<=display_max\": )0", written, text))
+    assert written in path.read_text()
+
+    with pytest.raises(ArtefactError, match="not a valid calibration"):
+        read_calibration(path)
 
 
 def test_bands_start_where_normals_end() -> None:

@@ -95,6 +95,7 @@ def test_person_in_two_parts_is_refused(folder: Path) -> None:
         read_data_record(folder)
 
 
+@pytest.mark.long
 def test_evaluation_repeats_with_its_seed_and_has_every_column(folder: Path, tmp_path: Path) -> None:
     artefact = active_artefact()
 

@@ -1,5 +1,5 @@
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +8,13 @@ import pytest
 
 from models.catalogue import active_artefact
 from models.documents import Stratum
-from models.errors import ModelError, NotAssessableError, Reason
+from models.errors import NoNumberError, NotAssessableError, Reason
 from models.evaluation.dataset import read_data_record, read_nifti
 from models.evaluation.lesions import add_lesion
 from models.predictor import Predictor
-from models.runner import Feeds, Outputs, Runner
 from models.scores import Scores
 from models.volume import Volume
+from tests.fakes import Wordless
 from tests.reference_documents import HERE, document
 from tests.reference_documents import found as reference_of
 
@@ -100,26 +100,39 @@ def test_volume_outside_the_card_is_not_scored(predictor: Predictor) -> None:
     assert refusal.value.reason is Reason.CONSTANT_PIXELS
 
 
-class Wordless:
-    """A network whose every answer is no number."""
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("output", "at"), [("elbo", 0), ("denoised_residual", (0, 0, 0, 0))])
+def test_a_network_that_gives_no_number_scores_nothing(
+    predictor: Predictor, brain: Brain, value: float, output: str, at: object
+) -> None:
+    """One slice's number, or one voxel beside the brain."""
+    wordless = Wordless(predictor.runner, output, value, at)
 
-    def __init__(self, runner: Runner) -> None:
-        self.outputs, self.provider = runner.outputs, runner.provider
-        self._runner = runner
-
-    def run(self, feeds: Feeds) -> Outputs:
-        return {name: np.full_like(values, np.nan) for name, values in self._runner.run(feeds).items()}
-
-    def run_batched(self, feeds: Feeds) -> Outputs:
-        return self.run(feeds)
-
-    def run_each(self, parts: Iterable[Feeds]) -> Iterator[Outputs]:
-        return (self.run(part) for part in parts)
+    with pytest.raises(NoNumberError, match="no number"):
+        predictor.through(wordless).predict(brain())
 
 
-def test_a_network_that_gives_no_number_scores_nothing(predictor: Predictor, brain: Brain) -> None:
-    with pytest.raises(ModelError, match="no number"):
-        predictor.through(Wordless(predictor.runner)).predict(brain())
+def test_a_map_that_overflows_when_it_is_standardised_is_no_calm_brain(
+    predictor: Predictor, brain: Brain
+) -> None:
+    lowest = float(np.finfo(np.float32).min)  # minus a mean and by a deviation below 1: past the last number
+    wordless = predictor.runner
+    for output in predictor.runner.outputs:
+        wordless = Wordless(wordless, output, lowest)
+
+    with pytest.raises(NoNumberError, match="no number"):
+        predictor.through(wordless).predict(brain())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_hold_numbers_alone(scores: Scores, value: float) -> None:
+    broken = scores.map.copy()
+    broken[-1, -1, -1] = value
+
+    with pytest.raises(NoNumberError):
+        replace(scores, map=broken)
+    with pytest.raises(NoNumberError):
+        replace(scores, study_score=value)
 
 
 def test_an_image_of_another_kind_is_not_scored_whatever_its_header_says(

@@ -72,7 +72,7 @@ def streamed(folder: Path, *numbers: int) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_study_larger_than_its_memory_gives_the_same_results_in_less(tmp_path: Path) -> None:
     """3 million voxels; arrays of 30 MB that stay for the whole way are on disk."""
     whole = streamed(tmp_path, 180, 128, 1024, 0)

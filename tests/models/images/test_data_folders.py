@@ -19,6 +19,7 @@ def test_training_can_start_on(test_data: Path, name: str) -> None:
     read_collection(folder(test_data, name), splits=["train"]).check_training()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["brain-mri-lgg", "brain-mri-ms"])
 def test_lesions_lie_on_bright_flair(test_data: Path, name: str) -> None:
     """A flipped or shifted mask would not: lesions are brighter than the slice they lie in."""

@@ -5,13 +5,14 @@ import pytest
 from numpy.typing import NDArray
 
 from models.artefact import NETWORK, PictureArtefact, load_artefact, write_manifest
-from models.errors import ArtefactError, ModelError, NotAssessableError, Reason
+from models.errors import ArtefactError, NoNumberError, NotAssessableError, Reason
 from models.images.contract import ImageContract, TakeChannels
 from models.images.picture import Picture
 from models.images.predictor import PicturePredictor, join_slices
 from models.predictor import load_predictor
 from models.runtime import BATCH
 from models.volume import Volume
+from tests.fakes import Wordless
 from tests.picture_models import HIGHEST, SCORES, SIZE, manifest, write_artefact, write_network
 
 DISPLAY_MAX = 3 * HIGHEST  # The display ends at three times what any reference person shows.
@@ -182,6 +183,18 @@ def test_network_without_an_output_of_the_manifest_is_refused(tmp_path: Path) ->
         opened(folder)
 
 
+@pytest.mark.parametrize("output", ["image_score", "pixel_score"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_answer_with_one_value_that_is_no_number_is_no_calm_picture(
+    predictor: PicturePredictor, output: str, value: float
+) -> None:
+    """The score of a slice among others, or one pixel of one map."""
+    at = 3 if output == "image_score" else (3, 0, 5, 5)
+
+    with pytest.raises(NoNumberError):
+        predictor.through(Wordless(predictor.runner, output, value, at)).predict(volume(spotted()))
+
+
 def test_score_that_is_no_number_is_never_a_result(predictor: PicturePredictor) -> None:
-    with pytest.raises(ModelError, match="no number"):
+    with pytest.raises(NoNumberError, match="no number"):
         predictor.score_pictures([picture(float("inf"))])

@@ -216,6 +216,7 @@ def test_graph_of_two_channels_takes_any_batch(tmp_path: Path) -> None:
         assert session.run(feeds)["image_score"].shape == (n,)
 
 
+@pytest.mark.long
 def test_changed_data_starts_a_run_of_its_own(folder: Path, tmp_path: Path) -> None:
     train_pictures("x-template", folder, tmp_path, 1)
     manifest = folder / "manifest.csv"
