@@ -9,8 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import structlog
 
-from dicom_node.certificates import serving_context
-from dicom_node.durable import make_folder
+from dicom_node.certificates import Followed, serving_context
 from dicom_node.errors import DicomNodeError
 from dicom_node.identity import load_or_make_secret
 from dicom_node.landing import FileLanding, Landing
@@ -28,7 +27,9 @@ from dicom_node.services.commitment_provider import CommitmentProvider
 from dicom_node.services.provider import Provider
 from dicom_node.signals import Signals
 from dicom_node.spool import Spool
+from dicom_node.tallies import Tallies
 from service.errors import SettingsError
+from service.places import make_data_folder
 from service.settings import Settings
 
 MB = 1024 * 1024
@@ -46,7 +47,7 @@ def open_peers(settings: Settings) -> Peers:
 
 def open_spool(settings: Settings) -> Spool:
     """Spool of the data folder, with the site's secret."""
-    make_folder(settings.data)
+    make_data_folder(settings.data)
     return Spool(
         settings.spool_folder,
         load_or_make_secret(settings.key_path),
@@ -98,12 +99,14 @@ def _services(settings: Settings, spool: Spool, peers: Peers, segments: Segments
 
 @contextmanager
 def reception(
-    settings: Settings, spool: Spool, peers: Peers, *, on_loss: Callable[[], None]
+    settings: Settings, spool: Spool, peers: Peers, tallies: Tallies, *, on_loss: Callable[[], None]
 ) -> Iterator[Acceptors]:
     """Accept associations in processes of their own, until the block ends.
 
     Parameters
     ----------
+    tallies : Tallies
+        Where they count what happened.
     on_loss : callable
         Called, on a thread, if nothing accepts any more.
 
@@ -124,7 +127,7 @@ def reception(
         settings.spool_folder,
         limit_bytes=None if settings.spool_quota_mb is None else settings.spool_quota_mb * MB,
     )
-    quota.measure()  # before the first instance: the mark may be an earlier run's
+    quota.begin()
     is_wanted = settings.landing == "log" and settings.receiver == "fast"
     is_logged = is_ours and is_wanted and _has_prepared(segments)
 
@@ -152,6 +155,7 @@ def reception(
                 listener=listener,
                 connections=connections.of(int(name)),
                 associations=associations.of(int(name)),
+                tally=tallies.of(int(name)),
                 services=stack.enter_context(_services(settings, spool, peers, segments)),
             )
             yield stack.enter_context(receiver)
@@ -193,16 +197,17 @@ def _has_prepared(segments: Segments) -> bool:
     return True
 
 
-def open_tls(settings: Settings) -> ssl.SSLContext | None:
-    """Return what the node shows its peers and whom it believes; None where connections are plain."""
-    if settings.tls_certificate is None:
+def open_tls(settings: Settings) -> Callable[[], ssl.SSLContext] | None:
+    """Return what gives what the node shows a peer and whom it believes; None where connections are plain."""
+    certificate, authorities = settings.tls_certificate, settings.tls_authorities
+    if certificate is None:
         return None
-    if settings.tls_authorities is None:
+    if authorities is None:
         raise SettingsError(
             "VIGIL_TLS_AUTHORITIES: name the authorities of your peers, for they must show a certificate too."
         )
     try:
-        return serving_context(settings.tls_certificate, settings.tls_authorities)
+        return Followed(lambda: serving_context(certificate, authorities), certificate, authorities)
     except OSError as error:  # ssl.SSLError is one
         raise SettingsError(
             "VIGIL_TLS_CERTIFICATE or VIGIL_TLS_AUTHORITIES: a file cannot be used "

@@ -36,6 +36,7 @@ class DeliveryStatus(StrEnum):
     DELIVERED = "delivered"  # the destination answered success
     STORED = "stored"  # the destination committed to keep it
     UNDELIVERED = "undelivered"  # retries are used up or the destination refused; a person decides
+    WITHDRAWN = "withdrawn"  # a newer score took its place before it was there: it is sent no more
 
 
 class MessageStatus(StrEnum):
@@ -54,6 +55,14 @@ class PackState(StrEnum):
     CONFIRMED = "confirmed"  # written, and read back
     LOST = "lost"  # it cannot be made: received files are gone or damaged
     DELETED = "deleted"  # by retention, or for the pack of a newer revision
+
+
+class RetractionState(StrEnum):
+    """Where the word stands that earlier results hold no longer, of a score that has none itself."""
+
+    WANTED = "wanted"  # to be made by an inference worker
+    MADE = "made"  # its objects are on their way
+    FAILED = "failed"  # nothing is left to make it of; a person must tell the archive
 
 
 class CalibrationState(StrEnum):
@@ -144,7 +153,7 @@ class ReferralState(StrEnum):
 # What waited too long passes all but STAT: a backlog of overdue studies must not hold up an emergency.
 OVERDUE = Priority.STAT - 1
 
-# Seconds after which a study that no reader has seen stands before all but STAT; the setting's default.
+# Seconds after which a study that no reader has seen leads its band, after STAT; the setting's default.
 LONGEST_UNREAD_S = 86_400.0
 
 
@@ -188,12 +197,15 @@ SCORE_MOVES: dict[State, frozenset[State]] = {
 }
 
 DELIVERY_MOVES: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
-    DeliveryStatus.WAITING: frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.UNDELIVERED}),
+    DeliveryStatus.WAITING: frozenset(
+        {DeliveryStatus.DELIVERED, DeliveryStatus.UNDELIVERED, DeliveryStatus.WITHDRAWN}
+    ),
     DeliveryStatus.DELIVERED: frozenset(
         {DeliveryStatus.STORED, DeliveryStatus.WAITING, DeliveryStatus.UNDELIVERED}
     ),
     DeliveryStatus.STORED: frozenset({DeliveryStatus.WAITING}),  # a person has it sent again
-    DeliveryStatus.UNDELIVERED: frozenset({DeliveryStatus.WAITING}),
+    DeliveryStatus.UNDELIVERED: frozenset({DeliveryStatus.WAITING, DeliveryStatus.WITHDRAWN}),
+    DeliveryStatus.WITHDRAWN: frozenset({DeliveryStatus.WAITING}),  # its score counts again
 }
 
 MESSAGE_MOVES: dict[MessageStatus, frozenset[MessageStatus]] = {
@@ -255,6 +267,8 @@ PARKED = "parked"
 
 # Flag of a study whose instances do not agree on who the patient is.
 PATIENT_CONFLICT = "patient_conflict"
+# Flag of a study of which an instance came with two contents under one UID.
+CONTENT_CONFLICT = "content_conflict"
 
 # Deliveries that count as "the destination has it".
 ARRIVED = frozenset({DeliveryStatus.DELIVERED, DeliveryStatus.STORED})

@@ -12,22 +12,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import structlog
 from sqlalchemy.orm import Session
 
 from dicom_node.kinds import DEFAULT_KINDS, ResultKind
 from dicom_node.reader import read_headers
 from dicom_node.results import BuiltResult, ResultContext, build_results
-from models.errors import DeviceMemoryError, Reason, ServerAwayError, ServerRefusedError
+from models.errors import DeviceMemoryError, NoNumberError, Reason, ServerAwayError, ServerRefusedError
 from models.predictor import AnyPredictor
 from models.scores import ModelIdentity
 from models.scratch import Scratch
-from service import __version__, announce, engine, nifti
+from service import __version__, announce, engine, nifti, retracting
 from service.calibrations import InForce
 from service.engine import DATABASE_AWAY, Pool
 from service.errors import ObjectDamagedError, ObjectMissingError, StorageAwayError, StorageError
+from service.meters import Meters
 from service.provision import Provision
+from service.retracting import Retracting
 from service.selection import Verdict, judge
 from service.shares import Shares
 from service.store import Store, audit, jobs, packs, watches
@@ -35,14 +36,17 @@ from service.store.jobs import InferenceJob, Outcome
 from service.store.maps import Curve, StoredMap
 from service.store.objects import ResultObjects
 from service.study import STUDY_DELETED, State
+from service.traces import NO_TRACES, Traces
 
 ACTOR = "inference"
 ATTEMPTS_USED_UP = "attempts_used_up"
 DEVICE_MEMORY = "device_memory"
 SERVER_REFUSED = "server_refused"
+NO_NUMBER = "no_number"
 CODES: dict[type[Exception], str] = {  # of errors that say what to do
     DeviceMemoryError: DEVICE_MEMORY,
     ServerRefusedError: SERVER_REFUSED,
+    NoNumberError: NO_NUMBER,
 }
 COMPARED = {Reason.DRIFTED, Reason.UNLIKE_TRAINING}  # why a study has no percentile that was compared
 AWAY = (*DATABASE_AWAY, ServerAwayError, StorageAwayError)  # what no study can help
@@ -88,6 +92,8 @@ class Triage:
         Versions of what shapes a score, for the record.
     kinds : frozenset of ResultKind
         Results to build.
+    meters : Meters
+    traces : Traces
     """
 
     store: Store
@@ -103,6 +109,8 @@ class Triage:
     scratch_folder: Path
     software: Mapping[str, str] = field(default_factory=dict)
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
+    meters: Meters = field(default_factory=Meters)
+    traces: Traces = NO_TRACES
     _begun: set[int] = field(default_factory=set)  # scores with an attempt in hand
 
     def run(self, score_id: int) -> None:
@@ -110,6 +118,7 @@ class Triage:
         with self.store.transaction() as session:
             found = jobs.standing(session, score_id)
         if found is None:
+            Retracting(store=self.store, objects=self.objects, destinations=self.destinations).run(score_id)
             return
         places = self.places.capacity if found.was_cut_off else 1
         with (
@@ -131,6 +140,8 @@ class Triage:
             job = self._for_this_model(job, model, in_force.config_digest)
         if job is None:
             return
+        waited_s = (datetime.now(UTC) - job.run_at).total_seconds()
+        self.meters.claimed(job.priority, waited_s)
         if job.is_deleted:
             self._fail(job, STUDY_DELETED, "its bytes were deleted; have the study sent again")
         elif job.attempt > self.attempts:  # it took every worker down with it
@@ -162,6 +173,7 @@ class Triage:
                 reserve=reserve,
                 calibrated=in_force.calibrated,
                 is_withdrawn=in_force.withdrawn.holds,
+                series_of=job.series,
             )
             judged = time.monotonic()
             model = verdict.scores.model if verdict.scores else predictor.identity
@@ -208,6 +220,7 @@ class Triage:
                 software_version=__version__,
                 predecessor_sr=job.predecessor,
                 kinds=self.kinds,
+                shown_as=job.shown_as,
             )
         )
 
@@ -217,7 +230,7 @@ class Triage:
             return None
         values = verdict.scores.map
         kept = self.objects.keep_map(job.study_key, b"".join(nifti.of_map(values, verdict.volume.affine)))
-        peaks = tuple(round(float(np.nan_to_num(plane).max()), 4) for plane in values)
+        peaks = tuple(round(float(plane.max()), 4) for plane in values)
         return StoredMap(
             path=kept.path,
             sha256=kept.sha256,
@@ -278,6 +291,7 @@ class Triage:
         with self.store.transaction() as session:
             job = jobs.find(session, score_id)
             if job is None:
+                retracting.failed(self.store, score_id, error)
                 return
             is_made_again = self._is_made_again(session, job, error)  # locks the study, as everybody first
             jobs.excuse(session, score_id, detail, counts=counts)
@@ -287,6 +301,7 @@ class Triage:
                 due = datetime.now(UTC) + timedelta(seconds=PAUSE_S * job.attempt)
                 engine.enqueue(session, Pool.INFER, score_id, priority=job.priority, not_before=due)
         log.warning("attempt failed", study=job.study_key, attempt=job.attempt, exc_info=error)
+        self.meters.failed()
         if job.attempt >= self.attempts and counts:
             if isinstance(error, StorageError):
                 self._fail(job, error.code, str(error))
@@ -339,7 +354,27 @@ class Triage:
                 results={result.kind: result.sha256 for result in outcome.results},
             )
             announce.announce_end(session, job.score_id)
+        self._count(job, outcome)
         log.info("study ended", study=job.study_key, state=outcome.state.value, reason=outcome.reason)
+
+    def _count(self, job: InferenceJob, outcome: Outcome) -> None:
+        """Tell metrics and traces of a study that ended."""
+        self.meters.ended(outcome.state.value, outcome.seconds)
+        ended = datetime.now(UTC)
+        begun = ended - timedelta(seconds=sum(outcome.seconds.values()))
+        queued = min(job.run_at, begun)
+        self.traces.tell("wait", job.study_key, begun=queued, ended=begun, priority=job.priority)
+        self.traces.tell(
+            "infer",
+            job.study_key,
+            begun=begun,
+            ended=ended,
+            error=outcome.reason if outcome.state is State.FAILED else None,
+            parts=outcome.seconds,
+            state=outcome.state.value,
+            revision=job.revision,
+            attempt=job.attempt,
+        )
 
     def _for_this_model(
         self, job: InferenceJob, model: ModelIdentity, config_digest: str

@@ -4,7 +4,7 @@ Only what is plain goes this way. A study with a damaged file, with results of o
 an order that was waiting for it, or too large for one look is left to the way of all others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,8 +13,9 @@ from service import arriving
 from service.admission import Admission
 from service.arriving import Found
 from service.completeness import Trigger
+from service.meters import NodeMeters
 from service.ordering import marks_of
-from service.store import Store, awaited, cohorts, identities, studies
+from service.store import Store, awaited, cohorts, flags, identities, studies
 from service.store.newcomers import Newcomer
 from service.study import Priority
 
@@ -30,11 +31,13 @@ class Wholes:
     store : Store
     spool : Spool
     admission : Admission
+    meters : NodeMeters, optional
     """
 
     store: Store
     spool: Spool
     admission: Admission
+    meters: NodeMeters | None = None
 
     def take(self, expected: Mapping[str, int]) -> frozenset[str]:
         """Register and queue the plain ones among studies nobody knows.
@@ -76,7 +79,14 @@ class Wholes:
                 now=now,
             )
             cohorts.taken(session, sorted(queued))
+        self._count([one for one in plain if one.key in queued])
         return queued
+
+    def _count(self, queued: Sequence[Newcomer]) -> None:
+        if self.meters is not None:
+            for one in queued:
+                self.meters.registered(len(one.arrivals), sum(arrival.bytes for arrival in one.arrivals))
+                self.meters.completed(Trigger.COHORT.value)
 
     def _marks(self, newcomer: Newcomer) -> list[str]:
         accession = newcomer.identity.accession_number
@@ -87,7 +97,7 @@ class Wholes:
         if len(headers) < len(files):
             return None
         arrivals = arriving.arrivals_of(files, ours, self.spool.key_of)
-        if any(arrival.is_own for arrival in arrivals) or studies.are_two_patients(
+        if any(arrival.is_own for arrival in arrivals) or flags.are_two_patients(
             arrival.patient for arrival in arrivals
         ):
             return None

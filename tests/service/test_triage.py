@@ -13,12 +13,13 @@ from structlog.testing import capture_logs
 from dicom_node.spool import Spool
 from models.artefact import Manifest
 from models.catalogue import active_artefact
-from models.errors import DeviceMemoryError, ModelError, ServerAwayError
+from models.errors import DeviceMemoryError, ModelError, NoNumberError, ServerAwayError
 from models.predictor import Predictor
 from models.scores import ModelIdentity, Scores
 from models.volume import Volume
 from service import engine
 from service.engine import Pool
+from service.errors import InstancesMissingError
 from service.provision import Provision
 from service.shares import Shares
 from service.store import Store, audit, jobs, revival, studies
@@ -26,10 +27,11 @@ from service.store.jobs import Outcome
 from service.store.objects import ResultFolder
 from service.store.tables import AuditRow, DeliveryRow, ResultRow, ScoreRow, StudyRow
 from service.study import State
-from service.triage import ATTEMPTS_USED_UP, DEVICE_MEMORY, Triage
+from service.triage import ATTEMPTS_USED_UP, DEVICE_MEMORY, NO_NUMBER, Triage
+from service.why import REASONS
 from tests.fakes import FixedCalibration, FixedModel
 from tests.phantoms import Phantom, write
-from tests.service.test_studies import NOON, arrival
+from tests.service.test_studies import NOON, arrival_of
 
 pytestmark = pytest.mark.postgres
 
@@ -81,7 +83,7 @@ class Site:
             (path,) = write(folder / "sent", [dataset])
             stored = self.spool.store(dataset.StudyInstanceUID, dataset.SOPInstanceUID, [path.read_bytes()])
         self.key = stored.study_key
-        arrivals = [arrival(file.file_name.removesuffix(".dcm")) for file in self.spool.instances(self.key)]
+        arrivals = [arrival_of(file) for file in self.spool.instances(self.key)]
         with store.transaction() as session:
             studies.register(session, self.key, arrivals)
         self.score_id = self.queue()
@@ -150,6 +152,16 @@ def test_a_study_the_model_may_not_judge_ends_with_its_reason_and_a_report(site:
         audit.verify(session)
 
 
+@pytest.mark.parametrize("damage", [b"", b"\xff"])
+def test_a_file_that_the_disk_damaged_after_its_receipt_is_not_scored(site: Site, damage: bytes) -> None:
+    """Cut short, or one byte of its pixels changed: the picture would decode all the same."""
+    path = site.spool.instances(site.key)[2].path
+    path.write_bytes(path.read_bytes()[:-1] + damage)
+
+    with pytest.raises(InstancesMissingError, match="sent again"):
+        site.triage.run(site.score_id)
+
+
 def test_a_second_run_changes_nothing(site: Site) -> None:
     site.triage.run(site.score_id)
     site.triage.run(site.score_id)
@@ -190,13 +202,18 @@ def test_a_study_that_takes_every_worker_down_is_not_tried_for_ever(site: Site) 
     assert (site.study().state, site.study().reason) == (State.FAILED, ATTEMPTS_USED_UP)
 
 
-def test_a_study_that_fits_no_device_fails_with_that_reason(site: Site) -> None:
-    triage = site.with_model(BrokenPredictor(site.predictor, DeviceMemoryError("none left")))  # type: ignore[arg-type] - a stand-in
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(DeviceMemoryError("none left"), DEVICE_MEMORY), (NoNumberError("no number"), NO_NUMBER)],
+)
+def test_a_study_fails_with_the_reason_that_says_what_to_do(site: Site, error: ModelError, code: str) -> None:
+    triage = site.with_model(BrokenPredictor(site.predictor, error))  # type: ignore[arg-type] - a stand-in
 
     for _ in range(3):
         site.attempt(triage)
 
-    assert (site.study().state, site.study().reason) == (State.FAILED, DEVICE_MEMORY)
+    assert (site.study().state, site.study().reason) == (State.FAILED, code)
+    assert code in REASONS
 
 
 def test_an_inference_server_that_is_away_costs_no_attempt(site: Site) -> None:
