@@ -4,6 +4,7 @@
 
     <root>/<study key>/<hash of the SOP Instance UID>.dcm
     <root>/.incoming/               what is being received; swept at start
+    <root>/.deleting/               what deletions took out of their studies
     <root>/../quarantine/           what cannot be parsed, and second copies that differ
 
 The folder is the index (I1, I6): nothing else has to be alive to receive, and everything that follows can
@@ -29,6 +30,7 @@ from dicom_node.elements import read_file_meta
 from dicom_node.errors import UnreadableInstanceError
 from dicom_node.identity import STUDY_KEY, instance_file_name, study_key
 from dicom_node.keys import ReceivedHeader, read_header
+from dicom_node.quarantine import conflict
 from dicom_node.quota import quota_mark
 
 QUARANTINE = "quarantine"  # folder beside the root; its files are `<hash>.<reason>.dcm`
@@ -206,14 +208,17 @@ class Spool:
         return self.root / key / file_name
 
     def _link(self, draft: Draft, folder: int, final: Path) -> StoreKind:
-        try:
-            draft.link(folder, final.name)  # never replaces what another association put there
-        except FileExistsError:
-            if _is_copy(draft.path, final):
-                return StoreKind.DUPLICATE
-            self._link_to_quarantine(draft, "uid_conflict")
-            return StoreKind.CONFLICT
-        return StoreKind.STORED
+        while True:
+            try:
+                draft.link(folder, final.name)  # never replaces what another association put there
+            except FileExistsError:
+                kind = StoreKind.DUPLICATE if is_copy(draft.path, final) else StoreKind.CONFLICT
+                if not final.exists():
+                    continue  # a deletion took it out meanwhile: this one is new
+                if kind is StoreKind.CONFLICT:
+                    self._link_to_quarantine(draft, conflict(final.parent.name, final.name))
+                return kind
+            return StoreKind.STORED
 
     def quarantine(self, parts: Iterable[bytes], reason: str) -> Path:
         """Keep what cannot be stored, durable; the same bytes again take no more room.
@@ -305,6 +310,11 @@ class Spool:
             return []
         return sorted(found, key=lambda instance: (instance.mtime_ns, instance.file_name))
 
+    def touch(self, key: str) -> None:
+        """Let a study's folder be looked at again."""
+        with suppress(FileNotFoundError):
+            os.utime(self.root / key)
+
     def sync(self, keys: Iterable[str]) -> None:
         """Make what is seen in study folders survive power loss: a file may stand there a moment before."""
         for key in keys:
@@ -364,7 +374,14 @@ def _together(sync: Callable[[_T], None], many: Sequence[_T]) -> None:
         list(pool.map(sync, many))
 
 
-def _is_copy(draft: Path, final: Path) -> bool:
+def parts_of(path: Path) -> Iterator[bytes]:
+    """Content of a file, piece by piece."""
+    with path.open("rb") as file:
+        while part := file.read(CHUNK):
+            yield part
+
+
+def is_copy(draft: Path, final: Path) -> bool:
     """Whether two files hold the same data set; one that the disk has damaged is a copy of nothing."""
     try:
         kept = _data_set_digest(final)

@@ -5,16 +5,15 @@ compared: the same bytes go, others are put into quarantine as a second data set
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import structlog
 
 from dicom_node.durable import sync_folder
 from dicom_node.errors import UnreadableInstanceError
-from dicom_node.spool import CHUNK, Spool, SpooledInstance
+from dicom_node.quarantine import conflict
+from dicom_node.spool import Spool, SpooledInstance, parts_of
 from service import storage
 from service.errors import ObjectDamagedError, ObjectMissingError, StorageError
 from service.storage import Kept, ObjectStore
@@ -24,7 +23,6 @@ from service.store.packs import DoublyKept
 ACTOR = "node"
 LOOK_EVERY_S = 30.0
 AT_ONCE = 50
-CONFLICT = "uid_conflict"
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +91,8 @@ class Clearing:
 
     def _remove(self, instance: SpooledInstance, sha256: str) -> None:
         if sha256 and not _is(instance, sha256):
-            self.spool.quarantine(_parts(instance.path), CONFLICT)
+            path = instance.path
+            self.spool.quarantine(parts_of(path), conflict(path.parent.name, path.name))
             log.warning("file differs from what was packed, kept in quarantine", file=instance.file_name)
         instance.path.unlink(missing_ok=True)
         sync_folder(instance.path.parent)
@@ -114,9 +113,3 @@ def _is(instance: SpooledInstance, sha256: str) -> bool:
         return instance.sha256() == sha256
     except UnreadableInstanceError:
         return False
-
-
-def _parts(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while part := file.read(CHUNK):
-            yield part

@@ -5,7 +5,7 @@ nothing. The receiver never waits for it (I6).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,13 +20,16 @@ from dicom_node.spool import Spool
 from service import announce, arriving, urgency
 from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
+from service.conflicts import Conflicts
 from service.engine import DATABASE_AWAY
 from service.inquiry import Inquiry
+from service.meters import NodeMeters
 from service.ordering import ordered_before
-from service.store import Store, audit, cohorts, dicom_index, identities, packs, reports, studies
+from service.store import Store, audit, cohorts, dicom_index, identities, keeping, packs, reports, studies
 from service.store.cohorts import Membership
-from service.store.studies import PendingStudy
-from service.study import ENDED, PATIENT_CONFLICT, Priority
+from service.store.studies import Arrival, PendingStudy
+from service.study import ENDED, PATIENT_CONFLICT, Priority, Whereabouts
+from service.traces import NO_TRACES, Traces
 from service.wholes import Wholes
 
 ACTOR = "node"
@@ -64,6 +67,8 @@ class Intake:
         How long a quiet study waits for what was announced.
     is_packing : bool
         A complete study waits for its pack, and the job comes with that; else it is queued at once.
+    meters : NodeMeters, optional
+    traces : Traces
     """
 
     store: Store
@@ -76,9 +81,15 @@ class Intake:
     longest_wait_s: float = 900.0
     is_packing: bool = False
     follow: Callable[[], str] | None = None
+    meters: NodeMeters | None = None
+    traces: Traces = NO_TRACES
     _seen: dict[str, int] = field(default_factory=dict)
     _rests_until: dict[str, int] = field(default_factory=dict)
     _sweep_at: float = 0.0
+    _conflicts: Conflicts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._conflicts = Conflicts(store=self.store, spool=self.spool)
 
     def step(self, now: datetime) -> None:
         """Register what arrived and queue what is complete.
@@ -95,10 +106,12 @@ class Intake:
             self.signals.sweep()
         try:
             self._register_arrivals()
+            self._conflicts.step()
             self._queue_complete(now)
         except DATABASE_AWAY:
             # What comes back may be a replica that lacks the last rows: look at every study again.
             self._seen.clear()
+            self._conflicts.forget()
             raise
 
     def _register_arrivals(self) -> None:
@@ -112,10 +125,13 @@ class Intake:
             keys = sorted(folders)
             with self.store.transaction() as session:
                 known = studies.known_files(session, keys)
+                places = keeping.whereabouts(session, keys)
                 unnamed = identities.lacking(session, keys)
                 members = cohorts.memberships(session, keys)
             taken = frozenset[str]() if self.is_packing else self._take_whole(members, known)
             for key in keys:
+                if places.get(key) is Whereabouts.DELETING:
+                    continue  # what came meanwhile is new once that has ended; until then looked at again
                 member = members.get(key)
                 if member is not None and member.is_claimed and not known[key]:
                     continue  # somebody is copying it
@@ -143,7 +159,7 @@ class Intake:
             return frozenset()
 
     def _wholes(self) -> Wholes:
-        return Wholes(store=self.store, spool=self.spool, admission=self._admission())
+        return Wholes(store=self.store, spool=self.spool, admission=self._admission(), meters=self.meters)
 
     def _admission(self) -> Admission:
         return Admission(model_hash=lambda: self.model_hash, config_digest=self.config_digest)
@@ -197,10 +213,15 @@ class Intake:
                         study_key=key,
                         flag=PATIENT_CONFLICT,
                     )
+            self._count(arrivals)
             if outcome.is_new:
                 log.info("study received", study=key)
             if outcome.is_flagged:
                 log.error("instances of one study name two patients", study=key)
+
+    def _count(self, arrivals: Sequence[Arrival]) -> None:
+        if self.meters is not None:
+            self.meters.registered(len(arrivals), sum(arrival.bytes for arrival in arrivals))
 
     def _queue_complete(self, now: datetime) -> None:
         with self.store.transaction() as session:
@@ -214,7 +235,7 @@ class Intake:
                     expected = member.instances if member else None
                     trigger = decide(self._evidence(study, open_senders, now, expected))
                     if trigger is not None:
-                        self._queue(study.key, trigger, now)
+                        self._queue(study, trigger, now)
 
     def _evidence(
         self, study: PendingStudy, open_senders: frozenset[str], now: datetime, expected: int | None
@@ -243,8 +264,9 @@ class Intake:
             else {series: count for series, count in counts.items() if series not in own},
         )
 
-    def _queue(self, key: str, trigger: Trigger, now: datetime) -> None:
+    def _queue(self, study: PendingStudy, trigger: Trigger, now: datetime) -> None:
         """Study revision, job and audit row in one transaction (I5)."""
+        key = study.key
         asked = self.inquiry.priority(key) if self.inquiry else None
         with self.store.transaction() as session:
             urgent = max(filter(None, (asked, ordered_before(session, key, self.spool.key_of))), default=None)
@@ -263,3 +285,16 @@ class Intake:
             else:
                 self._admission().admit(session, key, revision, completed_by=trigger.value, now=now)
         log.info("study complete", study=key, revision=revision.number, completed_by=trigger.value)
+        if self.meters is not None:
+            self.meters.completed(trigger.value)
+        is_first = revision.number == 1
+        begun = study.received_at if is_first else study.last_instance_at
+        self.traces.tell(
+            "receive",
+            key,
+            begun=begun,
+            ended=max(begun, now),
+            is_first=is_first,
+            revision=revision.number,
+            completed_by=trigger.value,
+        )

@@ -7,7 +7,7 @@ changes nothing.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -153,17 +153,19 @@ class Packing:
         InstancesMissingError
         """
         here = {instance.file_name: instance for instance in self.spool.instances(pack.study_key)}
+        good = _as_received(pack, here)
         with ExitStack() as stack:
-            if any(instance.file_name not in here for instance in pack.instances):
-                here = stack.enter_context(self._packed_before(pack)) | here
-            for instance in pack.instances:
-                if instance.file_name not in here:
+            if len(good) < len(pack.instances):
+                # What left the node, and what came again with another content since.
+                before = stack.enter_context(self._packed_before(pack))
+                good = _as_received(pack, before) | good
+                if any(instance.file_name not in here | before for instance in pack.instances):
                     raise InstancesMissingError("Received files of the study are gone. Have it sent again.")
-                if instance.sha256 and _digest(here[instance.file_name]) != instance.sha256:
+                if len(good) < len(pack.instances):
                     raise InstancesMissingError(
                         "Received files of the study were damaged on the disk. Have it sent again."
                     )
-            yield [here[instance.file_name] for instance in pack.instances]
+            yield [good[instance.file_name] for instance in pack.instances]
 
     @contextmanager
     def _packed_before(self, pack: WantedPack) -> Iterator[dict[str, SpooledInstance]]:
@@ -262,6 +264,16 @@ class Packing:
         if outdated:
             with self.store.transaction() as session:
                 packs.forget(session, [revision_id for revision_id, _ in outdated])
+
+
+def _as_received(pack: WantedPack, files: Mapping[str, SpooledInstance]) -> dict[str, SpooledInstance]:
+    """Those of a pack's instances that a file holds as it was received."""
+    return {
+        instance.file_name: files[instance.file_name]
+        for instance in pack.instances
+        if instance.file_name in files
+        and (not instance.sha256 or _digest(files[instance.file_name]) == instance.sha256)
+    }
 
 
 def _digest(instance: SpooledInstance) -> str:

@@ -40,6 +40,21 @@ class WantedPack:
     instances: tuple[PackedInstance, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackFacts:
+    """What a confirmed pack must be: a worker believes nothing else."""
+
+    sha256: str
+    bytes: int
+
+
+def facts(revision: RevisionRow) -> PackFacts | None:
+    """What a worker believes of a revision's pack; None where the study is read from the spool."""
+    if revision.pack is None or revision.pack_sha256 is None or revision.pack_bytes is None:
+        return None
+    return PackFacts(sha256=revision.pack_sha256, bytes=revision.pack_bytes)
+
+
 def want(session: Session, revision_id: int) -> None:
     """Let the pack of a new revision be made; packs of older ones that wait are not needed any more."""
     study_id = session.scalars(select(RevisionRow.study_id).where(RevisionRow.id == revision_id)).one()

@@ -47,6 +47,57 @@ def test_a_mark_of_an_earlier_run_goes_when_there_is_no_quota_any_more(spool: Sp
     assert not quota_mark(tmp_path / "spool").exists()
 
 
+@pytest.mark.parametrize(("limit", "has_room"), [(6000, False), (6001, True), (None, True)])
+def test_a_start_takes_the_sum_of_the_run_before_and_reads_no_folder(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None, has_room: bool
+) -> None:
+    put(spool, "1.2", "1.2.1", 6000)
+    Quota(tmp_path / "spool", limit_bytes=1).measure()
+    read: list[Path] = []
+    monkeypatch.setattr(module, "_size", lambda folder: read.append(folder) or 0)
+
+    Quota(tmp_path / "spool", limit_bytes=limit).begin()
+
+    assert spool.has_room() == has_room
+    assert read == []
+
+
+def test_a_start_with_a_quota_and_no_sum_of_a_run_before_measures(spool: Spool, tmp_path: Path) -> None:
+    put(spool, "1.2", "1.2.1", 6000)
+
+    Quota(tmp_path / "spool", limit_bytes=6000).begin()
+
+    assert not spool.has_room()
+
+
+def test_a_spool_that_is_full_is_told_before_all_of_it_was_read(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sum of the run before is of a spool that something else has filled since."""
+    for study in range(3):
+        put(spool, f"1.{study}", "1.2.1", 6000)
+    size, told = module._size, []
+    monkeypatch.setattr(module, "_size", lambda folder: told.append(spool.has_room()) or size(folder))
+
+    Quota(tmp_path / "spool", limit_bytes=10_000).measure()
+
+    assert told == [True, True, False]
+
+
+def test_a_look_that_is_stopped_leaves_the_sum_as_it_was(spool: Spool, tmp_path: Path) -> None:
+    """A node that stops does not wait for a large spool."""
+    put(spool, "1.2", "1.2.1", 6000)
+    quota = Quota(tmp_path / "spool", limit_bytes=None)
+    quota.measure()
+    put(spool, "1.3", "1.2.1", 6000)
+    stop = threading.Event()
+    stop.set()
+
+    quota.run(stop)
+
+    assert read_used(tmp_path / "spool") == 6000
+
+
 def test_only_folders_that_changed_are_read_again(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from dicom_node.errors import SpoolFullError, UnreadableInstanceError
 from dicom_node.identity import instance_file_name, study_key
-from dicom_node.spool import Spool, StoreKind
+from dicom_node.quarantine import conflicts
+from dicom_node.spool import Spool, StoreKind, is_copy
+from dicom_node.withdrawn import Withdrawn
 
 SECRET = b"s" * 32
 STUDY, SOP = "1.2.3", "1.2.3.4"
@@ -56,8 +58,26 @@ def test_a_different_data_set_under_a_known_uid_goes_to_quarantine(spool: Spool,
     assert second.kind is StoreKind.CONFLICT
     assert first.path.read_bytes() == HEAD + b"data set"
     (kept,) = (tmp_path / "quarantine").iterdir()
-    assert kept.name.endswith(".uid_conflict.dcm")
+    assert conflicts(tmp_path / "quarantine") == {(second.study_key, second.file_name)}
     assert kept.read_bytes() == HEAD + b"other"
+
+
+def test_what_a_deletion_takes_out_while_a_copy_is_compared_with_it_is_stored_anew(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = spool.store(STUDY, SOP, [HEAD, b"data set"])
+
+    def compare(draft: Path, final: Path) -> bool:
+        is_same = is_copy(draft, final)
+        Withdrawn(spool).take_out(first.study_key, [first.file_name])
+        return is_same
+
+    monkeypatch.setattr("dicom_node.spool.is_copy", compare)
+    second = spool.store(STUDY, SOP, [HEAD, b"data set"])
+    Withdrawn(spool).remove(first.study_key)
+
+    assert second.kind is StoreKind.STORED
+    assert second.path.read_bytes() == HEAD + b"data set"
 
 
 def test_of_many_senders_at_once_one_wins_and_none_is_lost(spool: Spool, tmp_path: Path) -> None:

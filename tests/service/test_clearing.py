@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.quarantine import conflicts
 from models.catalogue import active_artefact
 from models.predictor import Predictor
 from service.clearing import Clearing
@@ -48,6 +49,17 @@ def look(machines: Machines) -> None:
 
 def clear(machines: Machines, after: timedelta | None = HOUR) -> None:
     Clearing(store=machines.store, spool=machines.spool, objects=machines.objects, after=after).step(IN_A_DAY)
+
+
+def changed(machines: Machines) -> str:
+    """Receive the second instance again, with another header; return its file name."""
+    dataset = Phantom().datasets()[1]
+    dataset.SeriesDescription = "not the same"
+    path = machines.folder / "changed.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    return machines.spool.store(
+        dataset.StudyInstanceUID, dataset.SOPInstanceUID, [path.read_bytes()]
+    ).file_name
 
 
 def received(machines: Machines) -> list[Path]:
@@ -120,6 +132,18 @@ def test_a_late_instance_is_packed_with_those_that_left(machines: Machines) -> N
     assert received(machines) == []
 
 
+def test_a_copy_whose_header_was_changed_on_its_way_does_not_stand_for_what_was_packed(
+    machines: Machines,
+) -> None:
+    clear(machines)
+    changed(machines)
+
+    take_in(machines, slice(4, None))
+
+    assert [revision.pack for revision in machines.revisions()] == [PackState.DELETED, PackState.CONFIRMED]
+    assert machines.study().state is State.NOT_ASSESSABLE
+
+
 def test_a_late_instance_of_a_study_whose_only_pack_is_gone_is_told(machines: Machines) -> None:
     clear(machines)
     machines.packs()[0].unlink()
@@ -134,18 +158,14 @@ def test_a_late_instance_of_a_study_whose_only_pack_is_gone_is_told(machines: Ma
 def test_a_copy_that_comes_again_goes_and_another_image_of_that_name_is_kept(machines: Machines) -> None:
     clear(machines)
     machines.receive(slices=slice(0, 1))
-    changed = Phantom().datasets()[1]
-    changed.SeriesDescription = "not the same"
-    path = machines.folder / "changed.dcm"
-    changed.save_as(path, enforce_file_format=True)
-    machines.spool.store(changed.StudyInstanceUID, changed.SOPInstanceUID, [path.read_bytes()])
+    file_name = changed(machines)
     look(machines)
 
     clear(machines)
 
     assert received(machines) == []
-    (kept,) = quarantined(machines)
-    assert kept.name.endswith(".uid_conflict.dcm")
+    assert len(quarantined(machines)) == 1
+    assert conflicts(machines.spool.quarantined) == {(machines.key, file_name)}
     assert len(machines.revisions()) == 1
 
 

@@ -345,6 +345,62 @@ def test_two_patients_in_one_study_are_flagged_and_one_is_not(site: Site) -> Non
     assert actions.count("study.flagged") == 1
 
 
+def test_a_study_of_which_an_image_came_with_two_contents_is_flagged_whenever_that_was(site: Site) -> None:
+    before, after, one = (Phantom(name=name).datasets() for name in ("before", "after", "one"))
+    site.receive([*before, *after, *one, one[0]])
+
+    def receive_otherwise(dataset: FileDataset) -> None:
+        dataset.StudyDescription = "another content"
+        site.receive([dataset])
+
+    receive_otherwise(before[2])  # the intake has not seen its study yet
+    site.intake.step(now())
+    receive_otherwise(after[2])
+    site.intake.step(now())
+    site.new_intake().step(now())  # as after a restart
+
+    with site.store.transaction() as session:
+        flags = {row.key: row.flag for row in session.scalars(select(StudyRow))}
+        actions = session.scalars(select(AuditRow.action)).all()
+    assert flags == {
+        site.spool.key_of(before[0].StudyInstanceUID): "content_conflict",
+        site.spool.key_of(after[0].StudyInstanceUID): "content_conflict",
+        site.spool.key_of(one[0].StudyInstanceUID): None,
+    }
+    assert actions.count("study.flagged") == 2
+
+
+def test_an_own_result_that_came_with_two_contents_flags_no_study(site: Site) -> None:
+    slices = Phantom().datasets()
+    (report, *_) = Phantom(name="own").datasets()
+    report.Manufacturer, report.ManufacturerModelName = MANUFACTURER, MODEL_NAME
+    report.StudyInstanceUID = slices[0].StudyInstanceUID
+    site.receive([*slices, report])
+    report.StudyDescription = "as the archive has it"
+    site.receive([report])
+
+    site.intake.step(now())
+
+    assert len(list(site.spool.quarantined.iterdir())) == 1
+    with site.store.transaction() as session:
+        assert session.scalars(select(StudyRow.flag)).all() == [None]
+
+
+def test_two_patients_are_told_before_two_contents(site: Site) -> None:
+    datasets = Phantom().datasets()
+    site.receive(datasets[:2])
+    datasets[0].StudyDescription = "another content"
+    site.receive(datasets[:1])
+    site.intake.step(now())
+    datasets[2].PatientID = "SOMEBODY ELSE"
+    site.receive(datasets[2:])
+
+    site.intake.step(now())
+
+    with site.store.transaction() as session:
+        assert session.scalars(select(StudyRow.flag)).all() == ["patient_conflict"]
+
+
 def morph_texts(dataset: FileDataset) -> None:
     dataset.Manufacturer, dataset.ManufacturerModelName = "Archive Inc.", "Normaliser"
     dataset.SeriesDescription = "renamed"
