@@ -41,6 +41,7 @@ from dicom_node.receiving.block import Blocks
 from dicom_node.receiving.exchange import Context, Exchange
 from dicom_node.services.provider import Provider
 from dicom_node.spool import Spool
+from dicom_node.tallies import Tallies, Tally
 from dicom_node.tls import TlsServer
 
 MAX_ASSOCIATIONS = 64
@@ -73,8 +74,8 @@ class Receiver:
         More, over all processes of the node, are rejected as transient.
     services : Provider, optional
         What is answered beside storage and verification.
-    tls : ssl.SSLContext, optional
-        As of `dicom_node.certificates.serving_context`; unset, connections are plain.
+    tls : callable, optional
+        Gives the context of a connection, as `dicom_node.certificates.Followed`; unset, they are plain.
     is_fast : bool
         Whether C-STOREs take the fast way, where the system knows it (Linux).
     landing : Landing, optional
@@ -83,6 +84,8 @@ class Receiver:
         Listening already, at `host` and `port`.
     connections, associations : Part, optional
         Where this process of several notes who is inside; unset, it is the only one.
+    tally : Tally, optional
+        Where this process counts what happened, for metrics.
     """
 
     def __init__(
@@ -98,14 +101,16 @@ class Receiver:
         acse_timeout_s: float = ACSE_TIMEOUT_S,
         network_timeout_s: float = NETWORK_TIMEOUT_S,
         services: Provider | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         is_fast: bool = True,
         landing: Landing | None = None,
         listener: socket.socket | None = None,
         connections: Part | None = None,
         associations: Part | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        self.counters = Counters()
+        self._tally = tally or Tallies(1).of(0)
+        self.counters = Counters(self._tally)
         self._spool = spool
         self._address = (host, port)
         self._peers = peers
@@ -235,6 +240,14 @@ class Receiver:
             (evt.EVT_REQUESTED, handlers.reject_strangers, [self._peers, self.counters]),
             (evt.EVT_REQUESTED, self._give_place),
             (evt.EVT_REJECTED, handlers.count_rejection, [self.counters]),
+            *(
+                (event, self._counted(f"association_{outcome}"))
+                for event, outcome in (
+                    (evt.EVT_ACCEPTED, "accepted"),
+                    (evt.EVT_RELEASED, "released"),
+                    (evt.EVT_ABORTED, "aborted"),
+                )
+            ),
             (evt.EVT_DIMSE_RECV, lambda event: self._flows[event.assoc].message_complete(event.message)),
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
@@ -243,6 +256,10 @@ class Receiver:
                 for kind, run in (self._services.handlers() if self._services else ())
             ),
         ]
+
+    def _counted(self, name: str) -> Callable[[Any], None]:
+        """Observer that counts its event for all processes."""
+        return lambda _: self._tally.add(name)
 
     def _taken(self, handle: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Handler that counts its message as taken."""

@@ -57,6 +57,9 @@ class Keeper:
             except (DicomNodeError, OSError) as error:
                 log.warning("log not emptied", error=type(error).__name__)
                 stop.wait(PAUSE_S)
+            except Exception:  # a keeper that ends lets acknowledged studies lie without a word
+                log.exception("log not emptied")
+                stop.wait(PAUSE_S)
 
     def recover(self) -> int:
         """Turn everything that dead receivers left into files; return how many segments.
@@ -78,7 +81,7 @@ class Keeper:
 
         Raises
         ------
-        DicomNodeError, OSError
+        Exception
             If one or more could not be; the others are files.
         """
         waiting = self.segments.sealed()
@@ -91,11 +94,11 @@ class Keeper:
         return is_old or self.segments.is_low()
 
     def _empty_each(self, segments: Iterable[Segment]) -> None:
-        failed: DicomNodeError | OSError | None = None
+        failed: Exception | None = None
         for segment in segments:
             try:
                 self._empty(segment)
-            except (DicomNodeError, OSError) as error:  # one bad segment must not fill the log
+            except Exception as error:  # noqa: BLE001 - one bad segment must not fill the log; raised below
                 failed = error
         if failed is not None:
             raise failed
@@ -146,7 +149,7 @@ class _Reader:
         os.close(self._descriptor)
 
     def records(self) -> Iterator[Record]:
-        """Every good record; what is between them was never answered."""
+        """Every good record. Where none begins there is damage, or in a torn segment what nobody answered."""
         at, end = 0, self._segment.end
         while at + PAGE <= end:
             record = self._record(at, end)
@@ -154,6 +157,7 @@ class _Reader:
                 yield record
                 at += record.size
             else:
+                self.damaged += 1
                 at = self._next(at + PAGE, end)
 
     def _record(self, at: int, end: int) -> Record | None:
@@ -169,7 +173,6 @@ class _Reader:
             self._block.end = PAGE + record.length
             if zlib.crc32(self._block.file) == record.checksum:
                 return record
-        self.damaged += 1
         return None
 
     def _next(self, at: int, end: int) -> int:

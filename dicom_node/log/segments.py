@@ -22,6 +22,7 @@ from dicom_node.log.record import GENERATION_BYTES
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 _GROWTH = 4  # times its first size that the log may grow to while a burst lasts
+_DAMAGED = "damaged."
 _STEP = 8 * 1024 * 1024
 _NAME = re.compile(
     rf"(spare|ready-[^.]+\.0|active-[^.]+\.\d+|sealed\.\d+\.(\d+|torn))\.[0-9a-f]{{{2 * GENERATION_BYTES}}}"
@@ -49,6 +50,33 @@ class Segment:
     begun_ns: int
     end: int
     is_whole: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What of a log should not be there for long.
+
+    Attributes
+    ----------
+    oldest_s : float
+        For how long the oldest segment has waited for the keeper; 0 where none waits.
+    damaged : int
+        Segments that were put by.
+    """
+
+    oldest_s: float
+    damaged: int
+
+
+def backlog(folder: Path) -> Backlog:
+    """Look at a log from outside; a folder that is not there holds nothing."""
+    ages, damaged = [0.0], 0
+    for path in folder.glob("*"):
+        damaged += path.name.startswith(_DAMAGED)
+        if _NAME.fullmatch(path.name) and path.name.startswith("sealed."):
+            with suppress(FileNotFoundError):  # emptied a moment ago
+                ages.append(time.time() - path.stat().st_ctime)  # of the rename that handed it over
+    return Backlog(oldest_s=max(ages), damaged=damaged)
 
 
 class Segments:
@@ -96,7 +124,7 @@ class Segments:
             left_over.unlink(missing_ok=True)
         missing = self._count - len(self._all())
         for _ in range(missing):
-            self._make(written=True)
+            self._make("prepared", written=True)
         sync_folder(self._folder)
 
     def take(self, owner: str) -> Segment:
@@ -112,7 +140,7 @@ class Segments:
             if spare is None:
                 if len(self._all()) >= self._count * _GROWTH:
                     raise SpoolFullError("The log is full: the disk does not keep up.")
-                spare = self._make(written=False)
+                spare = self._make(owner, written=False)
             generation = spare.name.rsplit(".", 1)[1]
             ready = self._folder / f"ready-{owner}.0.{generation}"
             with suppress(FileNotFoundError):  # another process was faster
@@ -134,6 +162,8 @@ class Segments:
 
     def abandon(self, owner: str | None = None) -> int:
         """Hand over what a dead receiver, or every receiver, left; return how many segments."""
+        for draft in self._folder.glob(f".{owner or '*'}.*.new"):
+            draft.unlink(missing_ok=True)
         left = [
             path
             for state in ("active-", "ready-")
@@ -163,7 +193,7 @@ class Segments:
 
     def put_by(self, segment: Segment) -> None:
         """Keep a damaged segment for whoever will look at it; it is not used again."""
-        segment.path.rename(self._folder / f"damaged.{segment.path.name}")
+        segment.path.rename(self._folder / f"{_DAMAGED}{segment.path.name}")
 
     def is_at_rest(self) -> bool:
         """Whether no receiver writes."""
@@ -178,8 +208,8 @@ class Segments:
             names = [entry.name for entry in entries if _NAME.fullmatch(entry.name)]
         return sorted(self._folder / name for name in names if name.startswith(state))
 
-    def _make(self, *, written: bool) -> Path:
-        draft = self._folder / f".{secrets.token_hex(8)}.new"
+    def _make(self, owner: str, *, written: bool) -> Path:
+        draft = self._folder / f".{owner}.{secrets.token_hex(8)}.new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         descriptor = os.open(draft, flags, 0o600)
         try:

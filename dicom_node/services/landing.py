@@ -29,6 +29,7 @@ from dicom_node.keys import (
     read_keys,
 )
 from dicom_node.multipart import DICOM_TYPE, PartReader
+from dicom_node.quarantine import Quarantined
 from dicom_node.spool import CHUNK, Spool, StoreKind
 
 # Failure Reason (PS3.18 table I.2-2).
@@ -166,12 +167,12 @@ class Landing:
     def _store_or_keep(self, file: BinaryIO) -> Landed:
         """Store a part; what cannot be stored for its content is kept in quarantine (I2)."""
         refused = Landed(sop_class_uid="", sop_instance_uid="", failure=CANNOT_UNDERSTAND)
-        reason = "unreadable"
+        reason = Quarantined.UNREADABLE
         try:
             landed = self._store(file)
             if landed.failure != MISMATCH:
                 return landed
-            refused, reason = landed, "mismatch"
+            refused, reason = landed, Quarantined.MISMATCH
         except UnreadableInstanceError:
             pass
         except SpoolFullError:

@@ -34,6 +34,7 @@ from dicom_node.peers import Peers
 from dicom_node.scp import Receiver
 from dicom_node.scu import send_files
 from dicom_node.spool import Spool
+from dicom_node.tallies import Tallies
 from tests.phantoms import mr_image, write
 
 AET = "VIGIL"
@@ -174,6 +175,19 @@ def test_another_called_ae_title_is_rejected(spool: Spool) -> None:
         assert opened.is_rejected
         rejection = opened.acceptor.primitive
         assert (rejection.result, rejection.result_source, rejection.diagnostic) == (1, 1, 7)
+
+
+def test_every_association_is_counted_by_its_outcome(spool: Spool) -> None:
+    tallies = Tallies(1)
+    with receiving(spool, tally=tallies.of(0)) as receiver:
+        with association(receiver) as released:
+            released.release()
+        with association(receiver) as aborted:
+            aborted.abort()
+        with association(receiver, called="ELSEWHERE") as rejected:
+            assert rejected.is_rejected
+        expected = {"accepted": 2, "rejected": 1, "released": 1, "aborted": 1}
+        wait_until(lambda: tallies.associations() == expected)
 
 
 def test_an_unknown_sender_is_rejected(tmp_path: Path, spool: Spool) -> None:

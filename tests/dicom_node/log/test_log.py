@@ -14,10 +14,12 @@ from dicom_node.errors import SpoolFullError
 from dicom_node.identity import instance_file_name, study_key
 from dicom_node.keys import Keys
 from dicom_node.landing import Origin
+from dicom_node.log import keeper as keeper_module
 from dicom_node.log import landing as landing_module
 from dicom_node.log.keeper import Keeper
 from dicom_node.log.landing import LogLanding
-from dicom_node.log.segments import Segment, Segments
+from dicom_node.log.record import record_size
+from dicom_node.log.segments import Backlog, Segment, Segments, backlog
 from dicom_node.part10 import file_head
 from dicom_node.receiving.block import PAGE, Block
 from dicom_node.spool import Spool, StoreKind
@@ -172,6 +174,86 @@ def test_a_segment_closed_in_order_that_went_bad_is_put_by(
     assert len(list((tmp_path / "log").glob("damaged.*"))) == 1
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_bit_that_flips_in_what_a_record_says_of_itself_is_damage_too(
+    spool: Spool, segments: Segments, landing: LogLanding, tmp_path: Path, which: int
+) -> None:
+    sent = [keep(landing, f"1.2.{n}", b"%d" % n * 9000) for n in range(3)]
+    landing.close()
+    (sealed,) = (tmp_path / "log").glob("sealed.*")
+    content = bytearray(sealed.read_bytes())
+    content[which * record_size(len(sent[0])) + 40] ^= 1
+    sealed.write_bytes(content)
+
+    with capture_logs() as logs:
+        Keeper(spool, segments).empty()
+
+    good = {instance_file_name(f"1.2.{n}"): sent[n] for n in range(3) if n != which}
+    assert spooled(spool) == good
+    assert [(entry["event"], entry["count"]) for entry in logs] == [
+        ("records of the log are damaged; the segment is put by", 1)
+    ]
+    (kept,) = (tmp_path / "log").glob("damaged.*")
+    assert kept.read_bytes() == content
+
+
+class FailingSegments(Segments):
+    """A folder that cannot be looked at for a while, for a reason that nobody has thought of."""
+
+    failures = 2
+
+    def is_at_rest(self) -> bool:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("can't start new thread")
+        return super().is_at_rest()
+
+
+def test_a_keeper_goes_on_after_what_nobody_has_thought_of(
+    spool: Spool, landing: LogLanding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "PAUSE_S", 0.01)
+    sent = keep(landing, "1.2.1", b"x")
+    landing.close()
+    failing = FailingSegments(tmp_path / "log", count=2, segment_bytes=SEGMENT)
+    stop = threading.Event()
+    thread = threading.Thread(target=Keeper(spool, failing).run, args=[stop])
+    with capture_logs() as logs:
+        thread.start()
+        for _ in range(100):
+            if spooled(spool):
+                break
+            time.sleep(0.05)
+        stop.set()
+        thread.join()
+
+    assert spooled(spool) == {instance_file_name("1.2.1"): sent}
+    assert [entry["event"] for entry in logs] == ["log not emptied"] * 2
+
+
+def test_a_segment_that_breaks_the_keeper_does_not_stop_the_others(
+    spool: Spool, segments: Segments, landing: LogLanding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(landing, "1.2.1", b"x")
+    landing.close()
+    later = LogLanding(spool, segments, owner="0")
+    content = keep(later, "1.2.2", b"y")
+    later.close()
+    recycled: list[Segment] = []
+
+    def recycle(segment: Segment) -> None:
+        recycled.append(segment)
+        if len(recycled) == 1:
+            raise MemoryError
+
+    monkeypatch.setattr(segments, "recycle", recycle)
+    with pytest.raises(MemoryError):
+        Keeper(spool, segments).empty()
+
+    assert len(recycled) == 2
+    assert spooled(spool)[instance_file_name("1.2.2")] == content
+
+
 def test_a_keeper_that_dies_begins_again(
     spool: Spool, segments: Segments, landing: LogLanding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,6 +397,23 @@ def test_at_rest_the_keeper_is_handed_everything(
         landing.close()
 
 
+def test_what_waits_for_the_keeper_and_what_was_put_by_is_seen_from_outside(
+    segments: Segments, landing: LogLanding, tmp_path: Path
+) -> None:
+    keep(landing, "1.2.1", b"x")
+    assert backlog(tmp_path / "log") == Backlog(oldest_s=0.0, damaged=0)
+    landing.close()
+    time.sleep(0.05)
+
+    found = backlog(tmp_path / "log")
+    assert 0.04 < found.oldest_s < 5
+    assert found.damaged == 0
+
+    segments.put_by(segments.sealed()[0])
+    assert backlog(tmp_path / "log") == Backlog(oldest_s=0.0, damaged=1)
+    assert backlog(tmp_path / "nowhere") == Backlog(oldest_s=0.0, damaged=0)
+
+
 def test_strange_files_in_the_folder_are_let_be(
     spool: Spool, segments: Segments, landing: LogLanding, tmp_path: Path
 ) -> None:
@@ -335,3 +434,25 @@ def test_strange_files_in_the_folder_are_let_be(
 def test_the_log_belongs_to_one_node(tmp_path: Path, segments: Segments) -> None:
     assert segments.lock(0.0)
     assert not Segments(tmp_path / "log", count=2).lock(0.0)
+
+
+def test_a_segment_that_a_dead_receiver_was_making_goes_when_its_successor_begins(
+    segments: Segments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log grows by segments that a receiver makes itself; what a kill left of one is as large."""
+
+    def killed(_: int) -> None:
+        raise SystemExit
+
+    for owner in ("0", "1"):
+        segments.take(owner)
+    monkeypatch.setattr(os, "fsync", killed)
+    for owner in ("0", "1"):
+        with pytest.raises(SystemExit):
+            segments.take(owner)
+    monkeypatch.undo()
+
+    segments.abandon("0")
+
+    (draft,) = (tmp_path / "log").glob(".*.new")
+    assert draft.name.startswith(".1.")
