@@ -1,6 +1,7 @@
 """``vigil db``: the schema, and the index that DICOMweb searches."""
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -16,6 +17,24 @@ def upgrade_database(data: Data = None) -> None:
     from service.store.migrations import upgrade
 
     upgrade(wiring.open_any_store(begin(data=data)))
+
+
+@db_app.command("downgrade")
+def downgrade_database(
+    to: Annotated[str, typer.Argument(help="Migration of the release to go back to, such as 0012.")],
+    yes: Annotated[bool, typer.Option("--yes", help="What later releases added may be lost.")] = False,
+    data: Data = None,
+) -> None:
+    """Take the schema back for an earlier release; make a backup first, and stop every role."""
+    from service import wiring
+    from service.store.migrations import downgrade
+
+    if not yes:
+        raise typer.BadParameter(
+            "what later releases added goes with its rows; say --yes", param_hint="--yes"
+        )
+    downgrade(wiring.open_any_store(begin(data=data)), to)
+    say(f"The schema is that of {to}; start the release it belongs to.")
 
 
 @db_app.command("index")

@@ -17,7 +17,8 @@ from service.errors import (
 )
 from service.storage import ObjectStore, pack_name
 from service.storage.scratch import Scratch
-from service.store.jobs import InferenceJob, PackFacts
+from service.store.jobs import InferenceJob
+from service.store.packs import PackFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,14 @@ class Provision:
     scratch: Scratch | None = None
 
     @contextmanager
-    def of(self, job: InferenceJob) -> Iterator[list[Path]]:
+    def of(self, job: InferenceJob, *, is_checked: bool = True) -> Iterator[list[Path]]:
         """Files of a job's instances, for as long as the block lasts.
+
+        Parameters
+        ----------
+        job : InferenceJob
+        is_checked : bool
+            Compare what the spool holds with what was received. What is in a pack is compared in any case.
 
         Raises
         ------
@@ -47,7 +54,7 @@ class Provision:
             If they cannot be had as they were received; `code` says why.
         """
         if job.pack is None:
-            yield self._spooled(job)
+            yield self._spooled(job, is_checked=is_checked)
             return
         if self.objects is None or self.scratch is None:
             raise SettingsError("The study is in a store. Set VIGIL_STORE for this worker as for the node.")
@@ -55,9 +62,10 @@ class Provision:
             self._unpack(job, job.pack, self.objects, folder)
             yield [folder / name for name in job.file_names]
 
-    def _spooled(self, job: InferenceJob) -> list[Path]:
-        paths = [self.spool_folder / job.study_key / name for name in job.file_names]
-        if not all(path.exists() for path in paths):
+    def _spooled(self, job: InferenceJob, *, is_checked: bool) -> list[Path]:
+        folder = self.spool_folder / job.study_key
+        paths = [folder / name for name in job.file_names]
+        if not all(path.exists() for path in paths) or (is_checked and not _are_as_received(job, folder)):
             raise InstancesMissingError(InstancesMissingError.__doc__)
         return paths
 
@@ -79,12 +87,15 @@ class Provision:
 def _is_as_received(job: InferenceJob, facts: PackFacts, unpacked: Unpacked, folder: Path) -> bool:
     if (unpacked.sha256, unpacked.bytes) != (facts.sha256, facts.bytes):
         return False
-    if not set(job.file_names) <= set(unpacked.names):
-        return False
+    return set(job.file_names) <= set(unpacked.names) and _are_as_received(job, folder)
+
+
+def _are_as_received(job: InferenceJob, folder: Path) -> bool:
+    """Whether every data set has the hash it came with, where it was whole enough to have one."""
     try:
         return all(
             not sha256 or SpooledInstance(path=folder / name, size_bytes=0, mtime_ns=0).sha256() == sha256
             for name, sha256 in job.hashes.items()
         )
-    except UnreadableInstanceError:
+    except (UnreadableInstanceError, FileNotFoundError):
         return False

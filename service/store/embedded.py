@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 
 from service.errors import EmbeddedDatabaseError
+from service.places import make_data_folder
 
 USER = "vigil"
 DATABASE = "vigil"
@@ -71,8 +72,10 @@ class EmbeddedDatabase:
         ------
         EmbeddedDatabaseError
             If PostgreSQL cannot run here.
+        SettingsError
+            If the data folder cannot be made or written.
         """
-        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_data_folder(self.data)
         _private_folder(self.socket_folder)
         if not (self.folder / "PG_VERSION").exists():
             self._make_cluster()

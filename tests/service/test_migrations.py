@@ -1,21 +1,27 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from typer.testing import CliRunner
 
+from service.access import Role
+from service.cli import app
 from service.errors import SchemaAheadError, SchemaBehindError, SchemaError
 from service.node import run_loops
-from service.store import Store, migrations
+from service.store import Store, audit, migrations, people
 from service.store.migrations import require, upgrade
 from service.store.tables import SCHEMA, Base
-from service.study import State
-from tests.seeds import Seed, plant
+from service.study import DeliveryStatus, Priority, State
+from tests.databases import empty_databases
+from tests.seeds import MORNING, Seed, plant
 
 pytestmark = pytest.mark.postgres
 
@@ -87,18 +93,9 @@ def test_the_intake_waits_while_the_database_belongs_to_another_release() -> Non
 @pytest.fixture
 def older(store: Store, request: pytest.FixtureRequest) -> Iterator[Store]:
     """A database of its own, as an older release left it, 0002 where nothing is said."""
-    name = "older"
-    with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
-        connection.execute(text(f"CREATE DATABASE {name}"))
-        older = Store.open(make_url(store.url).set(database=name).render_as_string(hide_password=False))
-        config = migrations._config()
-        with older.engine.begin() as own:
-            config.attributes["connection"] = own
-            command.upgrade(config, getattr(request, "param", "0002"))
+    with empty_databases(store, "older") as (older,):
+        bring(older, command.upgrade, getattr(request, "param", "0002"))
         yield older
-        older.close()
-        connection.execute(text(f"DROP DATABASE {name}"))
 
 
 def test_rows_of_an_older_release_are_brought_under_the_new_rules(older: Store) -> None:
@@ -134,7 +131,8 @@ def test_rows_of_an_older_release_are_brought_under_the_new_rules(older: Store) 
         assert session.scalars(text("SELECT ended_at FROM vigil.score")).all() == [None, None]
 
 
-def test_the_tables_in_the_code_are_those_that_the_migrations_make(store: Store) -> None:
+def differences(store: Store) -> list[object]:
+    """What the tables in the code have that the database has not, and the other way round."""
     url = make_url(store.url).set(drivername="postgresql+psycopg")
     plain = create_engine(url, connect_args={"options": "-c search_path=public"})
     with plain.connect() as connection:
@@ -147,8 +145,101 @@ def test_the_tables_in_the_code_are_those_that_the_migrations_make(store: Store)
                 "version_table_schema": "public",
             },
         )
-        assert compare_metadata(context, Base.metadata) == []
+        found: list[object] = compare_metadata(context, Base.metadata)
     plain.dispose()
+    return found
+
+
+def test_the_tables_in_the_code_are_those_that_the_migrations_make(store: Store) -> None:
+    assert differences(store) == []
+
+
+FIRST_ROWS = """
+    INSERT INTO vigil.study (key, state, received_at, last_instance_at, is_pending, completed_at, ended_at)
+        VALUES ('first', 'scored', now(), now(), false, now(), now());
+    INSERT INTO vigil.instance
+        (study_id, file_name, sha256, bytes, sop_class_uid, is_own, sender, received_at)
+        VALUES (1, 'a.dcm', 's', 1, '1.2', false, 'MR1', now());
+    INSERT INTO vigil.revision (study_id, number, content_hash, completed_by)
+        VALUES (1, 1, 'h', 'quiet_period');
+    INSERT INTO vigil.score
+        (revision_id, model_hash, config_digest, run_at, state, study_score, p_value, ended_at)
+        VALUES (1, 'm', 'c', now(), 'scored', 2.0, 0.25, now());
+    INSERT INTO vigil.result (score_id, kind, sop_class_uid, sop_instance_uid, path, sha256, bytes)
+        VALUES (1, 'sr', '1.2', '1.3', 'first/sr.dcm', 's', 1);
+    INSERT INTO vigil.delivery (result_id, destination, status, ended_at)
+        VALUES (1, 'pacs', 'stored', now())
+"""
+OF_EVERY_RELEASE = """
+    SELECT study.key, study.state, content_hash, score.p_value, result.sha256, delivery.status
+    FROM vigil.study
+    LEFT JOIN vigil.revision ON revision.study_id = study.id
+    LEFT JOIN vigil.score ON score.revision_id = revision.id
+    LEFT JOIN vigil.result ON result.score_id = score.id
+    LEFT JOIN vigil.delivery ON delivery.result_id = result.id
+    ORDER BY 1, 3, 6
+"""
+
+
+def rows_of(store: Store) -> list[Any]:
+    """Rows that every release has; the audit trail is verified on the way."""
+    with store.transaction() as session:
+        audit.verify(session)
+        return [tuple(row) for row in session.execute(text(OF_EVERY_RELEASE))]
+
+
+@pytest.mark.parametrize("older", ["0001"], indirect=True)
+def test_a_database_with_rows_goes_through_every_release_and_back(older: Store) -> None:
+    upwards = list(reversed(migrations._revisions()))
+    with older.transaction() as session:
+        for statement in FIRST_ROWS.split(";"):
+            session.execute(text(statement))
+        audit.append(session, "study.scored", actor="worker", study_key="first")
+    first = rows_of(older)
+    assert len(first) == 1
+
+    for revision in upwards[1:]:
+        bring(older, command.upgrade, revision)
+        assert rows_of(older) == first, revision
+    require(older)
+    with older.transaction() as session:  # what only the newest release writes
+        pacs = {"sr": {"pacs": DeliveryStatus.STORED, "board": DeliveryStatus.UNDELIVERED}}
+        plant(
+            session,
+            Seed(name="a", results=pacs, seen_at=MORNING),
+            Seed(name="b", state=State.FAILED, priority=Priority.STAT),
+            Seed(name="c", state=State.QUEUED, revisions=2, parked_at=MORNING),
+        )
+        people.invite(session, Role.ADMIN, actor="first start")
+    newest = rows_of(older)
+    assert len(newest) == 6
+
+    for revision in reversed(upwards[:-1]):
+        migrations.downgrade(older, revision)
+        assert rows_of(older) == newest, revision
+    with pytest.raises(SchemaBehindError):
+        require(older)
+
+    upgrade(older)
+
+    assert rows_of(older) == newest
+    assert differences(older) == []
+
+
+def bring(store: Store, way: Callable[[Config, str], None], revision: str) -> None:
+    """Take a database to a migration by Alembic's own commands."""
+    config = migrations._config()
+    with store.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        way(config, revision)
+
+
+def test_a_schema_goes_back_to_no_release_that_nobody_knows(store: Store) -> None:
+    with pytest.raises(SchemaAheadError):
+        migrations.downgrade(store, "9999")
+    refused = CliRunner().invoke(app, ["db", "downgrade", "0012"])
+    assert refused.exit_code == 2
+    require(store)
 
 
 @pytest.mark.parametrize("older", ["0004"], indirect=True)
@@ -240,3 +331,60 @@ def test_calibrations_come_and_go_and_no_number_of_an_uncalibrated_study_stays_b
     upgrade(older)  # again
 
     assert before == [(0, None, None), (1, 0.25, 2.0)]
+
+
+@pytest.mark.parametrize("older", ["0018"], indirect=True)
+def test_a_withdrawn_delivery_is_one_that_was_given_up_for_an_older_release(older: Store) -> None:
+    upgrade(older)
+    results = {"sr": {"pacs": DeliveryStatus.WITHDRAWN, "board": DeliveryStatus.STORED}}
+    with older.transaction() as session:
+        plant(session, Seed(name="a", results=results))
+
+    migrations.downgrade(older, "0018")
+
+    query = text("SELECT destination, status, error <> '' FROM vigil.delivery ORDER BY 1")
+    with older.transaction() as session:
+        assert [tuple(row) for row in session.execute(query)] == [
+            ("board", "stored", False),
+            ("pacs", "undelivered", True),
+        ]
+        assert session.scalar(text("SELECT oldest FROM vigil.schema_support")) == "0015"
+    upgrade(older)
+    require(older)
+
+
+@pytest.mark.parametrize("older", ["0018"], indirect=True)
+def test_studies_that_failed_before_take_back_what_they_had_said(older: Store) -> None:
+    with older.engine.begin() as connection:
+        connection.execute(
+            text("""
+            INSERT INTO vigil.study
+                (key, state, reason, received_at, last_instance_at, is_pending, completed_at, ended_at)
+            SELECT key, state, reason, now(), now(), false, now(), now() FROM (VALUES
+                ('failed', 'failed', 'attempts_used_up'), ('scored', 'scored', NULL), ('never', 'failed', 'x')
+            ) AS made (key, state, reason);
+            INSERT INTO vigil.revision (study_id, number, content_hash, completed_by)
+            SELECT study.id, number, key || number, 'quiet_period'
+            FROM vigil.study, generate_series(1, CASE key WHEN 'never' THEN 1 ELSE 2 END) AS number;
+            INSERT INTO vigil.score
+                (revision_id, model_hash, config_digest, run_at, state, reason, p_value, study_score,
+                 ended_at)
+            SELECT revision.id, 'm', 'c', now(), made, CASE made WHEN 'failed' THEN 'x' END,
+                CASE made WHEN 'scored' THEN 0.5 END, CASE made WHEN 'scored' THEN 1.0 END, now()
+            FROM vigil.revision JOIN vigil.study ON study.id = study_id,
+                LATERAL (
+                    SELECT CASE WHEN number = 2 OR key = 'never' THEN state ELSE 'scored' END AS made
+                ) AS one
+            ORDER BY number;
+            INSERT INTO vigil.result (score_id, kind, sop_class_uid, sop_instance_uid, path, sha256, bytes)
+            SELECT id, 'sr', '1.2', '1.' || id, 'x', 's', 1 FROM vigil.score WHERE state = 'scored'
+        """)
+        )
+
+    upgrade(older)
+
+    query = text(
+        "SELECT key FROM vigil.study JOIN vigil.score ON score.id = score_id WHERE retraction = 'wanted'"
+    )
+    with older.transaction() as session:
+        assert session.scalars(query).all() == ["failed"]

@@ -1,5 +1,6 @@
 """Schema changes, applied in order by ``vigil db upgrade`` and at the start of ``vigil up``."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +39,58 @@ def upgrade(store: Store) -> None:
         command.upgrade(config, "head")
 
 
+def downgrade(store: Store, to: str) -> None:
+    """Take the schema back to an earlier migration; what later ones added goes, with its rows.
+
+    Raises
+    ------
+    SchemaAheadError
+        If nobody here knows the database's migration, or the one that is wanted.
+    """
+    config = _config()
+    with store.engine.begin() as connection:
+        if not is_known(to) or _is_unknown(_current(connection)):
+            raise SchemaAheadError(SchemaAheadError.__doc__)
+        config.attributes["connection"] = connection
+        command.downgrade(config, to)
+
+
+def load(connection: Connection, revision: str, fill: Callable[[], None]) -> None:
+    """Make an empty database one of a revision, let it be filled, and bring it to the newest.
+
+    It may have a schema of ours without rows, as an upgrade leaves it.
+
+    Parameters
+    ----------
+    connection : Connection
+        In a transaction, which the caller ends: all of it is there, or nothing.
+    revision : str
+    fill : callable
+        Called while the database has the schema of `revision`.
+
+    Raises
+    ------
+    SchemaAheadError
+        If nobody here knows the revision, or that of the schema.
+    """
+    there = _current(connection)
+    if _is_unknown(revision) or _is_unknown(there):
+        raise SchemaAheadError(SchemaAheadError.__doc__)
+    config = _config()
+    config.attributes["connection"] = connection
+    order = _revisions()
+    if there is not None and order.index(there) < order.index(revision):
+        command.downgrade(config, revision)
+    command.upgrade(config, revision)
+    fill()
+    command.upgrade(config, "head")
+
+
+def is_known(revision: str) -> bool:
+    """Whether this release has a migration."""
+    return not _is_unknown(revision)
+
+
 def require(store: Store) -> None:
     """Return where this release may work on the database as it is.
 
@@ -54,6 +107,12 @@ def require(store: Store) -> None:
             _require_support(connection)
         elif current != _revisions()[0]:
             raise SchemaBehindError(SchemaBehindError.__doc__)
+
+
+def revision(store: Store) -> str | None:
+    """Newest migration that the database has; None where it has none."""
+    with store.engine.connect() as connection:
+        return _current(connection)
 
 
 @cache

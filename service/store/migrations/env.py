@@ -27,6 +27,6 @@ given = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    store = Store.open(load_settings().database_url or "")
+    store = Store.open(load_settings().site_database_url() or "")
     with store.engine.begin() as own:
         run(own)

@@ -20,6 +20,7 @@ from service.study import (
     MessageStatus,
     PackState,
     ReferralState,
+    RetractionState,
     State,
     Verdict,
     Whereabouts,
@@ -66,4 +67,5 @@ class Base(DeclarativeBase):
         CohortState: _coded(CohortState),
         MemberState: _coded(MemberState),
         ReferralState: _coded(ReferralState),
+        RetractionState: _coded(RetractionState),
     }

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from service.store.tables.base import Base
-from service.study import DeliveryStatus, PackState, State, Whereabouts
+from service.study import DeliveryStatus, PackState, RetractionState, State, Whereabouts
 
 _NUMBERS = (
     text("coalesce(p_value, 0)"),
@@ -207,6 +207,7 @@ class ScoreRow(Base):
     provider: Mapped[str | None]  # what ran the network
     preprocessing: Mapped[str | None]  # version
     software: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # versions of what shapes a score
+    retraction: Mapped[RetractionState | None]  # of earlier results, where it has none itself
 
     __table_args__ = (
         UniqueConstraint("revision_id", "model_hash", "config_digest"),
@@ -225,6 +226,7 @@ class ScoreRow(Base):
             name="ended_has_a_time",
         ),
         CheckConstraint("state NOT IN ('received', 'complete')", name="is_born_queued"),
+        Index("ix_score_retraction_wanted", "id", postgresql_where=text("retraction = 'wanted'")),
         Index(None, "state"),
     )
 
@@ -280,7 +282,8 @@ class DeliveryRow(Base):
         Index(None, "status"),
         CheckConstraint("status <> 'waiting' OR ended_at IS NULL", name="waiting_has_no_end"),
         CheckConstraint(
-            "status NOT IN ('stored', 'undelivered') OR ended_at IS NOT NULL", name="ended_has_a_time"
+            "status NOT IN ('stored', 'undelivered', 'withdrawn') OR ended_at IS NOT NULL",
+            name="ended_has_a_time",
         ),
         CheckConstraint(
             "status <> 'undelivered' OR error <> '' OR fallback IS NOT NULL", name="undelivered_has_a_reason"

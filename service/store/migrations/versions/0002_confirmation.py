@@ -25,3 +25,13 @@ def upgrade() -> None:
         op.add_column(
             "instance", sa.Column(name, sa.Text(), server_default="", nullable=False), schema="vigil"
         )
+
+
+def downgrade() -> None:
+    for table, names in (
+        ("instance", ("series", "patient")),
+        ("study", ("flag",)),
+        ("delivery", ("confirmed_by", "fallback", "transaction_uid", "asked_at", "confirm_attempts")),
+    ):
+        for name in names:
+            op.drop_column(table, name, schema="vigil")

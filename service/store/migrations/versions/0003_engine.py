@@ -53,6 +53,28 @@ def upgrade() -> None:
     op.execute("INSERT INTO vigil.schema_support VALUES ('0003')")
 
 
+def downgrade() -> None:
+    op.execute("DROP TABLE vigil.schema_support")
+    op.execute("DROP INDEX procrastinate.vigil_jobs_by_row")
+    for name in ("illegal_study_move", "illegal_score_move", "illegal_delivery_move", "lower_priority"):
+        op.execute(f"DROP FUNCTION vigil.refuse_{name} CASCADE")  # with its trigger
+    for table, names in (
+        ("study", ("failed_has_a_reason", "ended_has_a_time", "complete_has_a_time")),
+        ("score", ("scored_has_a_score", "unscored_has_a_reason", "ended_has_a_time", "is_born_queued")),
+        ("delivery", ("waiting_has_no_end", "ended_has_a_time", "undelivered_has_a_reason")),
+    ):
+        for name in names:
+            op.drop_constraint(op.f(f"ck_{table}_{name}"), table, schema="vigil")
+    for table in ("parked_destination", "heartbeat"):
+        op.drop_table(table, schema="vigil")
+    for table, column in (
+        ("study", "parked_at"),
+        *(("score", name) for name in ("began_at", "seconds")),
+        *(("delivery", name) for name in ("began_at", "delivered_at", "seconds")),
+    ):
+        op.drop_column(table, column, schema="vigil")
+
+
 def columns() -> None:
     at = sa.DateTime(timezone=True)
     for table, column in (

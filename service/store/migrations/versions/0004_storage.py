@@ -53,3 +53,13 @@ def upgrade() -> None:
     for name in ("hold", "waived"):
         op.add_column("study", sa.Column(name, sa.Text(), nullable=True), schema="vigil")
     op.create_index("ix_study_bytes_are", "study", ["bytes_are", "ended_at"], schema="vigil")
+
+
+def downgrade() -> None:
+    for table, names in (  # checks and indexes go with their columns
+        ("study", ("bytes_are", "deleted_at", "is_on_node", "hold", "waived")),
+        ("instance", ("is_deleted",)),
+        ("revision", ("pack", "pack_sha256", "pack_bytes", "pack_reason")),
+    ):
+        for name in names:
+            op.drop_column(table, name, schema="vigil")

@@ -50,3 +50,8 @@ def upgrade() -> None:
         sa.Column("revoked_at", at, nullable=True),
         schema="vigil",
     )
+
+
+def downgrade() -> None:
+    for table in ("token", "session", "invitation", "person"):
+        op.drop_table(table, schema="vigil")

@@ -21,3 +21,7 @@ def upgrade() -> None:
     )
     for name in ("study_uid", "accession_number"):
         op.create_index(f"ix_vigil_identity_{name}", "identity", [name], schema="vigil")
+
+
+def downgrade() -> None:
+    op.drop_table("identity", schema="vigil")

@@ -47,6 +47,24 @@ def upgrade() -> None:
     )
 
 
+def downgrade() -> None:
+    for name in (
+        *("place_study", "place_study_of_score", "place_study_of_revision"),
+        *("note_study", "note_delivery", "note_change"),
+    ):
+        op.execute(f"DROP FUNCTION vigil.{name} CASCADE")  # with its triggers
+    for table in ("secret", "change"):
+        op.drop_table(table, schema="vigil")
+    for name in ("modality", "sender", "unusual_priority"):
+        op.drop_index(f"ix_study_{name}", "study", schema="vigil")
+    op.drop_constraint(op.f("ck_study_priority_is_known"), "study", schema="vigil")
+    for name in (  # checks and the other indexes go with their columns
+        *("band", "score_id", "p_value", "study_score", "model_name"),
+        *("seen_at", "seen_by", "first_seen_at", "assigned_to"),
+    ):
+        op.drop_column("study", name, schema="vigil")
+
+
 def places() -> None:
     """Let the place of a study follow whatever it depends on."""
     op.execute("""

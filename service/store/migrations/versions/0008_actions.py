@@ -1,5 +1,7 @@
 """What people do to studies: assignments, feedback; and what a repeated request was answered."""
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -42,6 +44,16 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_vigil_answer_at"), "answer", ["at"], schema="vigil")
     let_a_stored_result_be_sent_again()
+
+
+def downgrade() -> None:
+    allow(move for move in DELIVERY_MOVES if move != ("stored", "waiting"))
+    op.drop_table("answer", schema="vigil")
+    for name in ("note_feedback", "refuse_feedback_change"):
+        op.execute(f"DROP FUNCTION vigil.{name} CASCADE")  # with its trigger
+    op.drop_table("feedback", schema="vigil")
+    for name in ("assigned_by", "assigned_at", "assignment_version"):
+        op.drop_column("study", name, schema="vigil")
 
 
 def feedback() -> None:
@@ -116,7 +128,11 @@ def feedback() -> None:
 
 def let_a_stored_result_be_sent_again() -> None:
     """Let an archive that lost what it had stored be sent it again, by a person."""
-    allowed = ", ".join(f"('{before}', '{after}')" for before, after in DELIVERY_MOVES)
+    allow(DELIVERY_MOVES)
+
+
+def allow(moves: Iterable[tuple[str, str]]) -> None:
+    allowed = ", ".join(f"('{before}', '{after}')" for before, after in moves)
     op.execute(f"""
         CREATE OR REPLACE FUNCTION vigil.refuse_illegal_delivery_move() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN

@@ -18,3 +18,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("owner", "name", name=op.f("uq_saved_filter_owner_name")),
         schema="vigil",
     )
+
+
+def downgrade() -> None:
+    op.drop_table("saved_filter", schema="vigil")

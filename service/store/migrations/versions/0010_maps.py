@@ -19,3 +19,7 @@ def upgrade() -> None:
         sa.Column("curve", JSONB(), nullable=False),
         schema="vigil",
     )
+
+
+def downgrade() -> None:
+    op.drop_table("map", schema="vigil")

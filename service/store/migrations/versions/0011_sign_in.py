@@ -27,3 +27,9 @@ def upgrade() -> None:
         schema="vigil",
     )
     op.create_index(op.f("ix_vigil_audit_actor"), "audit", ["actor", "at"], schema="vigil")
+
+
+def downgrade() -> None:
+    op.drop_index(op.f("ix_vigil_audit_actor"), "audit", schema="vigil")
+    for table in ("audit_export", "sign_in"):
+        op.drop_table(table, schema="vigil")

@@ -56,3 +56,8 @@ def upgrade() -> None:
         sa.Column("noted_at", at, nullable=False, server_default=sa.func.now()),
         schema="vigil",
     )
+
+
+def downgrade() -> None:
+    for table in ("awaited_order", "outbox", "channel"):
+        op.drop_table(table, schema="vigil")

@@ -51,6 +51,15 @@ def upgrade() -> None:
     _create_workitems()
 
 
+def downgrade() -> None:
+    for table in (
+        *("workitem_subscription", "workitem_event", "workitem"),
+        *("listed_instance", "listed_series", "listed_study"),
+    ):
+        op.drop_table(table, schema="vigil")
+    op.drop_index("ix_vigil_identity_patient_id", "identity", schema="vigil")
+
+
 def _create_workitems() -> None:
     at = sa.DateTime(timezone=True)
     op.create_table(
