@@ -17,6 +17,18 @@ class ResultKind(StrEnum):
     PRESENTATION = "pr"
 
 
+class RetractionKind(StrEnum):
+    """Kinds of objects that take earlier results back; made where they are needed, wanted by no setting."""
+
+    PICTURE = "sc_retraction"
+    REPORT = "sr_retraction"
+
+    @property
+    def like(self) -> ResultKind:
+        """Kind of result that they are among: a destination that is sent the one is sent the other."""
+        return ResultKind(self.value.removesuffix("_retraction"))
+
+
 DEFAULT_KINDS: Final = frozenset(
     {ResultKind.SEGMENTATION, ResultKind.SECONDARY_CAPTURE, ResultKind.REPORT}
 )  # what every archive takes; the others are for sites that asked for them

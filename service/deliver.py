@@ -15,10 +15,12 @@ from service import announce, engine
 from service.confirm import SETTLE_S, Confirmation
 from service.engine import Pool
 from service.errors import Answer, StorageError, answer_to
+from service.meters import DeliveryMeters
 from service.store import Store, audit, deliveries
 from service.store.deliveries import DeliveryJob
 from service.store.objects import LocalObjects
 from service.study import SOP_CLASS_REFUSED, DeliveryStatus
+from service.traces import NO_TRACES, Traces
 from service.turns import AT_ONCE, SPARE, Errand, Turns, pause_s
 
 ACTOR = "delivery"
@@ -41,6 +43,8 @@ class Delivery:
         Attempts before a delivery is left to a person.
     mailbox : Mailbox
         Where commitment reports arrive.
+    meters : DeliveryMeters
+    traces : Traces
     """
 
     store: Store
@@ -48,6 +52,8 @@ class Delivery:
     destinations: Mapping[str, Destination]
     attempts: int
     mailbox: Mailbox
+    meters: DeliveryMeters = field(default_factory=DeliveryMeters)
+    traces: Traces = NO_TRACES
     _turns: Turns = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +98,9 @@ class Delivery:
     def _attempt(self, delivery_id: int) -> None:
         with self.store.transaction() as session:
             job = deliveries.begin(session, delivery_id)
-        if job is None:
+            if job is not None and job.status is DeliveryStatus.WITHDRAWN:
+                audit.append(session, "result.withdrawn", actor=ACTOR, study_key=job.study_key, **_told(job))
+        if job is None or job.status is DeliveryStatus.WITHDRAWN:
             return
         if job.attempt > self.attempts:
             raise DestinationRefusedError("Every attempt ended the delivery process.")
@@ -106,6 +114,7 @@ class Delivery:
             receipt = destination.send([file])[0]
         if receipt.error is not None:
             raise receipt.error
+        spent_s = time.monotonic() - begun
         is_over = destination.confirm is Confirm.NONE
         due = datetime.now(UTC) + timedelta(seconds=SETTLE_S)
         with self.store.transaction() as session:
@@ -116,13 +125,15 @@ class Delivery:
                 answer=receipt.status,
                 next_attempt_at=None if is_over else due,
                 is_over=is_over,
-                seconds=time.monotonic() - begun,
+                seconds=spent_s,
             ):
                 audit.append(session, "result.delivered", actor=ACTOR, study_key=job.study_key, **_told(job))
                 announce.announce_delivery(session, job.score_id, kind=job.kind, destination=job.destination)
                 if not is_over:
                     engine.enqueue(session, Pool.DELIVER, delivery_id, priority=job.priority, not_before=due)
         log.info("result delivered", study=job.study_key, kind=job.kind, destination=job.destination)
+        self.meters.delivered(job.destination, spent_s)
+        self._trace(job, spent_s)
 
     def _confirmation(self) -> Confirmation:
         return Confirmation(
@@ -177,6 +188,21 @@ class Delivery:
             attempt=job.attempt,
             is_over=is_over,
             exc_info=error,
+        )
+        self.meters.failed(job.destination, is_over=is_over)
+        self._trace(job, 0.0, error=type(error).__name__)
+
+    def _trace(self, job: DeliveryJob, spent_s: float, *, error: str | None = None) -> None:
+        ended = datetime.now(UTC)
+        self.traces.tell(
+            "deliver",
+            job.study_key,
+            begun=ended - timedelta(seconds=spent_s),
+            ended=ended,
+            error=error,
+            kind=job.kind,
+            destination=job.destination,
+            attempt=job.attempt,
         )
 
 

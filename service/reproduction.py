@@ -152,7 +152,7 @@ class Reproduction:
             return is_withheld
 
         try:
-            with self.provision.of(job) as paths:
+            with self.provision.of(job, is_checked=False) as paths:  # what changed is named, not refused
                 changed = tuple(_changed(record, job, paths))
                 verdict = judge(
                     paths,
@@ -160,6 +160,7 @@ class Reproduction:
                     max_voxels=self.max_voxels,
                     calibrated=calibrated,
                     is_withdrawn=is_withdrawn,
+                    series_of=job.series,
                 )
         except StorageError as error:
             return _unscored(record, Difference(what="instances", text=str(error)))

@@ -52,6 +52,15 @@ NO_REGION: Final = "No region above threshold. This does not mean that the study
 NOT_SCORED: Final = "Scoring failed: there is no score. This does not mean that the study is normal."
 NOT_ASSESSED: Final = "Not assessable: no score was computed. This does not mean that the study is normal."
 
+NO_DIAGNOSIS: Final = "It is not a diagnosis. A person must look at the study."
+NOT_ASSESSABLE_HEADING: Final = "NOT ASSESSABLE"
+FAILED_HEADING: Final = "SCORING FAILED"
+ALL_SUPERSEDED: Final = (
+    "Every earlier result of Vigil on this study is superseded, its pictures, percentile and report: "
+    "use none of them."
+)
+
+SHORT_TEXT: Final = 1024  # characters of a value of VR ST (PS3.5 6.2)
 SERIAL_LENGTH: Final = 16  # hexadecimal digits of the model's hash that serve as serial number
 SMALL_GROUP: Final = 50  # below it the report says that the group is small
 
@@ -115,6 +124,7 @@ SCORED: Final = vigil("SCORED", "Scored")
 NOT_ASSESSABLE: Final = vigil("NOT-ASSESSABLE", "Not assessable")
 REASON: Final = vigil("NA-REASON", "Reason not assessable")
 FAILED: Final = vigil("FAILED", "Scoring failed")
+FAILED_SUPERSEDES: Final = vigil("FAILED-SUPERSEDE", "Scoring failed; earlier result superseded")
 
 # Words.
 STATEMENT: Final = vigil("STATEMENT", "Statement")

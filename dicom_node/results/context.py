@@ -39,9 +39,12 @@ class ResultContext:
     software_version : str
         Of Vigil.
     predecessor_sr : tuple of str or None
-        SOP Class and Instance UID of the report on the revision before.
+        SOP Class and Instance UID of the newest report on the study before this one.
     kinds : frozenset of ResultKind
         Which results are wanted. The report refers to those alone, so they are part of every UID.
+    shown_as : str or None
+        SOP Class of the pictures that an earlier score of the study left. Without scores a picture of words
+        says that they hold no longer, whatever kinds are wanted, in the class that an archive took before.
 
     Raises
     ------
@@ -61,6 +64,7 @@ class ResultContext:
     software_version: str
     predecessor_sr: tuple[str, str] | None
     kinds: frozenset[ResultKind] = DEFAULT_KINDS
+    shown_as: str | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:

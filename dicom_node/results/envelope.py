@@ -5,7 +5,7 @@ or shortened: an odd header of the sender never keeps a result from being made.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from types import MappingProxyType
 from typing import Final
@@ -171,10 +171,58 @@ def envelope(context: ResultContext, kind: ResultKind, sop_class: UID, modality:
         With file meta information; its UIDs and dates are functions of the context.
     """
     source = context.sources[0]
-    run_at, offset = local_run_time(source, context.run_at)
+    result = shell(
+        source,
+        kind=kind,
+        sop_class=sop_class,
+        modality=modality,
+        sop_instance=instance_uid(context, kind),
+        run_at=context.run_at,
+        model_sha256=context.model.sha256,
+        software=[context.software_version, f"{context.model.name} {context.model.version}"],
+    )
+    run_at, _ = local_run_time(source, context.run_at)
+    result.ContributingEquipmentSequence = [*_scanner(source), _algorithm(context, run_at)]
+    return result
+
+
+def shell(
+    source: Dataset,
+    *,
+    kind: ResultKind,
+    sop_class: UID,
+    modality: str,
+    sop_instance: str,
+    run_at: datetime,
+    model_sha256: str,
+    software: Sequence[str],
+) -> Dataset:
+    """New object of a kind with patient, study, series, equipment and dates; of the model the hash alone.
+
+    Parameters
+    ----------
+    source : Dataset
+        Whose patient and study it has.
+    kind : ResultKind
+    sop_class : UID
+    modality : str
+    sop_instance : str
+        Its UID; the series follows from it.
+    run_at : datetime
+        With time zone.
+    model_sha256 : str
+    software : sequence of str
+        Versions.
+
+    Returns
+    -------
+    Dataset
+        With file meta information.
+    """
+    run_at, offset = local_run_time(source, run_at)
     result = patient_and_study(source)
     result.SOPClassUID = sop_class
-    result.SOPInstanceUID = instance_uid(context, kind)
+    result.SOPInstanceUID = sop_instance
     result.SeriesInstanceUID = series_uid(result.SOPInstanceUID)
     result.SeriesNumber = codes.SERIES_NUMBER[kind]
     result.SeriesDescription = codes.SERIES_DESCRIPTION[kind]
@@ -182,11 +230,10 @@ def envelope(context: ResultContext, kind: ResultKind, sop_class: UID, modality:
     result.InstanceNumber = 1
     result.Manufacturer = MANUFACTURER
     result.ManufacturerModelName = MODEL_NAME
-    result.DeviceSerialNumber = context.model.sha256[: codes.SERIAL_LENGTH]
-    result.SoftwareVersions = [context.software_version, f"{context.model.name} {context.model.version}"]
+    result.DeviceSerialNumber = model_sha256[: codes.SERIAL_LENGTH]
+    result.SoftwareVersions = list(software)
     result.ContentQualification = codes.CONTENT_QUALIFICATION
     result.CodingSchemeIdentificationSequence = [codes.coding_scheme()]
-    result.ContributingEquipmentSequence = [*_scanner(source), _algorithm(context, run_at)]
     for stem in ("InstanceCreation", "Series", "Content"):
         setattr(result, f"{stem}Date", run_at.strftime("%Y%m%d"))
         setattr(result, f"{stem}Time", run_at.strftime("%H%M%S"))

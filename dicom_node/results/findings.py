@@ -49,7 +49,7 @@ def study_group(context: ResultContext, algorithm: AlgorithmIdentification) -> G
         source_images=_key_slices(context),
     )
     statements = _not_assessed(context) if scores is None else _scored(scores)
-    _add_text(
+    add_text(
         group,
         [
             *((codes.STATEMENT, statement) for statement in statements),
@@ -189,7 +189,9 @@ def _scored(scores: Scores) -> list[str]:
 
 
 def _not_assessed(context: ResultContext) -> list[str]:
-    return [codes.NOT_ASSESSED, *([context.detail] if context.detail else [])]
+    details = [context.detail] if context.detail else []
+    superseded = [codes.ALL_SUPERSEDED] if context.predecessor_sr is not None else []
+    return [codes.NOT_ASSESSED, *details, *superseded]
 
 
 def _key_slices(context: ResultContext) -> list[SourceImageForMeasurementGroup] | None:
@@ -203,7 +205,8 @@ def _key_slices(context: ResultContext) -> list[SourceImageForMeasurementGroup] 
     ] or None
 
 
-def _add_text(group: Group, lines: list[tuple[Code, str]]) -> None:
+def add_text(group: Group, lines: list[tuple[Code, str]]) -> None:
+    """Add statements and notices to a group."""
     for name, words in lines:
         group[0].ContentSequence.append(
             TextContentItem(name=name, value=words, relationship_type=RelationshipTypeValues.CONTAINS)

@@ -34,7 +34,7 @@ def build_fractional_segmentation(context: ResultContext) -> Dataset | None:
     made = make_segmentation(
         context,
         kind,
-        np.where(inside, np.clip(np.nan_to_num(scores.map), 0.0, 1.0), 0.0).astype(np.float32),
+        np.where(inside, np.clip(scores.map, 0.0, 1.0), 0.0).astype(np.float32),
         [
             describe(
                 context,

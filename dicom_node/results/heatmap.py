@@ -42,7 +42,7 @@ def colours(values: NDArray[np.floating]) -> NDArray[np.uint8]:
     Parameters
     ----------
     values : float, any shape
-        Map values, 0 to 1; outside they are clipped, and what is not a number counts as 0.
+        Map values, 0 to 1; outside they are clipped.
 
     Returns
     -------
@@ -137,4 +137,4 @@ def bar_row(value: float, height: int) -> int:
 
 
 def _unit(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.asarray(np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0))
+    return np.asarray(np.clip(values, 0.0, 1.0))

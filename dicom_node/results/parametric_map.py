@@ -41,7 +41,7 @@ def build_parametric_map(context: ResultContext) -> Dataset | None:
     sources = segmentable_sources(context)
     if not sources:
         return None
-    values = np.clip(np.nan_to_num(context.scores.map, nan=0.0), 0.0, 1.0).astype(np.float32)
+    values = np.clip(context.scores.map, 0.0, 1.0).astype(np.float32)
     outer = envelope(context, ResultKind.PARAMETRIC_MAP, ParametricMapStorage, "OT")
     outer.update(region(context.sources[0]))
     made = ParametricMap(

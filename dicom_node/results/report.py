@@ -13,7 +13,7 @@ from dicom_node.identity import MANUFACTURER
 from dicom_node.kinds import ResultKind
 from dicom_node.results import codes
 from dicom_node.results.context import ResultContext, series_uid
-from dicom_node.results.documents import Reference, hierarchy, observer, plant
+from dicom_node.results.documents import Reference, complete_report, hierarchy, name_predecessor, observer
 from dicom_node.results.envelope import envelope, is_referable
 from dicom_node.results.findings import band_groups, study_group
 from dicom_node.results.segmentation import has_segmentation, segmentation_uid
@@ -44,20 +44,12 @@ def build_report(context: ResultContext) -> Dataset:
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.ENGLISH),
     )[0]
     result = envelope(context, ResultKind.REPORT, Comprehensive3DSRStorage, "SR")
-    plant(content, result)
-    result.CompletionFlag = "COMPLETE"
-    result.VerificationFlag = "UNVERIFIED"
-    result.PreliminaryFlag = "PRELIMINARY"
-    result.PerformedProcedureCodeSequence = []
-    result.ReferencedPerformedProcedureStepSequence = []
+    complete_report(content, result)
     evidence = _evidence(context, with_segments=with_segments)
     if evidence:
         result.CurrentRequestedProcedureEvidenceSequence = [hierarchy(context.study_uid, evidence)]
     if context.predecessor_sr is not None:
-        _, instance = context.predecessor_sr
-        result.PredecessorDocumentsSequence = [
-            hierarchy(context.study_uid, [(series_uid(instance), *context.predecessor_sr)])
-        ]
+        name_predecessor(result, context.predecessor_sr)
     return result
 
 

@@ -40,6 +40,7 @@ from dicom_node.results.context import ResultContext
 from dicom_node.results.envelope import envelope, may_show_a_face, region, text_of
 from dicom_node.results.sheet import Sheet
 from dicom_node.results.sources import image_references, is_placed
+from dicom_node.results.tile import complete_tile, tile_class
 from models.scores import Scores
 from models.volume import Volume
 
@@ -90,12 +91,12 @@ def _sample(volume: Volume) -> NDArray[np.float32]:
 
 
 def build_secondary_capture(context: ResultContext) -> Dataset | None:
-    """Colour picture of every slice; None where there are no scores.
+    """Colour picture of every slice; without scores one of words, or None where there is none to supersede.
 
     One frame a slice, or where there is but one slice a single-frame object, which every viewer knows.
     """
     if context.scores is None or context.volume is None:
-        return None
+        return _words_alone(context)
     is_single = len(context.volume.voxels) == 1
     result = envelope(
         context,
@@ -124,6 +125,16 @@ def build_secondary_capture(context: ResultContext) -> Dataset | None:
                 result[keyword] = source[keyword]
     _add_pixels(result, context, context.volume, context.scores)
     return result
+
+
+def _words_alone(context: ResultContext) -> Dataset | None:
+    """Picture that says why there is no score any more; no number, no slice."""
+    if context.reason is None or context.shown_as is None:
+        return None
+    code = codes.REASONS[context.reason]
+    result = envelope(context, ResultKind.SECONDARY_CAPTURE, tile_class(context.shown_as), "OT")
+    words = [f"{code.value}: {code.meaning}.", codes.NOT_ASSESSED, codes.ALL_SUPERSEDED, codes.NO_DIAGNOSIS]
+    return complete_tile(result, context.sources[0], codes.NOT_ASSESSABLE_HEADING, words)
 
 
 def _orientation(context: ResultContext, volume: Volume) -> list[str]:
@@ -235,5 +246,4 @@ def _resample_slice(grey: NDArray[np.uint8], layout: Layout) -> NDArray[np.uint8
 
 def _resample_map(values: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
     size = (layout.panel_width, layout.panel_height)
-    finite = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
-    return np.asarray(Image.fromarray(finite).resize(size, Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(np.clip(values, 0.0, 1.0)).resize(size, Image.Resampling.BILINEAR))

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from dicom_node.services.commitment import Reference
+from service.store import audit
+from service.store.supersession import holds
 from service.store.tables import DeliveryRow, ParkedDestinationRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus
+
+ACTOR = "inference"  # who finds that a score counts again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +56,76 @@ class DeliveryJob:
     fallback: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outstanding:
+    """Results that one destination has not got.
+
+    Attributes
+    ----------
+    destination : str
+    status : DeliveryStatus
+        *Waiting* or *undelivered*.
+    count : int
+    oldest_s : float
+        Since when the oldest of them could have been there.
+    """
+
+    destination: str
+    status: DeliveryStatus
+    count: int
+    oldest_s: float
+
+
+def outstanding(session: Session) -> tuple[Outstanding, ...]:
+    """What destinations have not got, by destination and status."""
+    age_s = func.extract("epoch", func.max(func.now() - ScoreRow.ended_at))
+    rows = session.execute(
+        select(DeliveryRow.destination, DeliveryRow.status, func.count(), func.coalesce(age_s, 0))
+        .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
+        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
+        .where(DeliveryRow.status.in_((DeliveryStatus.WAITING, DeliveryStatus.UNDELIVERED)))
+        .group_by(DeliveryRow.destination, DeliveryRow.status)
+        .order_by(DeliveryRow.destination, DeliveryRow.status)
+    )
+    return tuple(
+        Outstanding(destination=destination, status=status, count=count, oldest_s=float(oldest))
+        for destination, status, count, oldest in rows
+    )
+
+
 def begin(session: Session, delivery_id: int) -> DeliveryJob | None:
-    """Count one attempt and return what to send; None where there is nothing to send any more."""
+    """Count one attempt and return what to send; None where there is nothing to send any more.
+
+    A result of a score that counts no longer ends here: what is returned is *withdrawn*, and not to be sent.
+    """
     delivery = session.scalar(select(DeliveryRow).where(DeliveryRow.id == delivery_id).with_for_update())
     if delivery is None or delivery.status is not DeliveryStatus.WAITING:
         return None
+    if not holds(session, delivery.result):
+        withdraw(delivery)
+        return _job(delivery)
     delivery.attempts += 1
     delivery.began_at = delivery.began_at or datetime.now(UTC)
     return _job(delivery)
+
+
+def withdraw(delivery: DeliveryRow) -> None:
+    """End a delivery that would bring an outdated result after a newer one."""
+    delivery.status, delivery.ended_at = DeliveryStatus.WITHDRAWN, datetime.now(UTC)
+
+
+def take_up(session: Session, score_id: int, *, study_key: str) -> None:
+    """Let the results of a score that counts again wait as before; the reaper gives them their jobs."""
+    found = [
+        delivery
+        for delivery in locked_of_score(session, score_id, None)
+        if delivery.status is DeliveryStatus.WITHDRAWN
+    ]
+    for delivery in found:
+        delivery.status, delivery.ended_at = DeliveryStatus.WAITING, None
+        delivery.next_attempt_at = datetime.now(UTC)
+    if found:
+        audit.append(session, "result.taken_up", actor=ACTOR, study_key=study_key, deliveries=len(found))
 
 
 def find(session: Session, delivery_id: int) -> DeliveryJob | None:

@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 from service.errors import TriageError
 from service.store import deliveries, keeping
 from service.store.studies import Revision
+from service.store.supersession import holds
 from service.store.tables import RevisionRow
-from service.study import ENDED, DeliveryStatus, PackState, State, move
+from service.study import ENDED, DeliveryStatus, PackState, RetractionState, State, move
 
 
 class NothingToSendError(TriageError):
@@ -18,15 +19,24 @@ class NothingToSendError(TriageError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revived:
-    """Scores and deliveries that wait again, and the priority of their study."""
+    """Scores and deliveries that wait again, and the priority of their study.
+
+    Attributes
+    ----------
+    withdrawn : int
+        Results that were given up, and that a newer score has replaced since: nobody sends them any more.
+    """
 
     score_ids: tuple[int, ...]
     delivery_ids: tuple[int, ...]
     priority: int
+    withdrawn: int = 0
 
 
 def revive(session: Session, key: str) -> Revived:
     """Put a study's failed score and undelivered results back to waiting, with all attempts before them.
+
+    Results of a score that counts no longer are withdrawn: they would come after the newer ones.
 
     Raises
     ------
@@ -36,23 +46,33 @@ def revive(session: Session, key: str) -> Revived:
         If its bytes are gone.
     """
     study = keeping.present(session, key)
-    scores = []
+    scores, withdrawn = [], 0
     if study.state is State.FAILED:
         score = study.revisions[-1].scores[-1]
         _want_pack(score.revision)
         score.state, score.reason, score.detail, score.attempts = State.QUEUED, None, "", 0
         score.ended_at = None
+        if score.retraction is RetractionState.MADE:  # what comes now is later than that
+            score.run_at = datetime.now(UTC)
+        else:
+            score.retraction = None
         study.state = move(study.state, State.QUEUED)
         study.reason, study.detail, study.ended_at = None, "", None
         scores.append(score.id)
-    unsent = deliveries.locked_of(session, study, DeliveryStatus.UNDELIVERED)
-    for delivery in unsent:
+    unsent = []
+    for delivery in deliveries.locked_of(session, study, DeliveryStatus.UNDELIVERED):
+        if not holds(session, delivery.result):
+            deliveries.withdraw(delivery)
+            withdrawn += 1
+            continue
+        unsent.append(delivery)
         delivery.status, delivery.attempts, delivery.ended_at = DeliveryStatus.WAITING, 0, None
         delivery.fallback, delivery.confirm_attempts = None, 0
     return Revived(
         score_ids=tuple(scores),
         delivery_ids=tuple(delivery.id for delivery in unsent),
         priority=study.priority,
+        withdrawn=withdrawn,
     )
 
 

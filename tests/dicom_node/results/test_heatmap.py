@@ -46,9 +46,9 @@ def test_below_its_onset_an_overlay_changes_no_grey_and_from_there_on_it_does() 
     assert overlay.onset == round(0.15 * 255 + 0.5)  # half of the lowest band
 
 
-def test_values_that_are_no_numbers_show_as_nothing() -> None:
-    grey = np.full((1, 3), 50, np.uint8)
-    picture = overlaid(grey, np.array([[np.nan, -np.inf, -1.0]], np.float32))
+def test_values_below_nothing_show_as_nothing() -> None:
+    grey = np.full((1, 2), 50, np.uint8)
+    picture = overlaid(grey, np.array([[0.0, -1.0]], np.float32))
     assert (picture == 50).all()
 
 

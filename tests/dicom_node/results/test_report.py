@@ -197,6 +197,14 @@ def test_a_later_report_names_the_one_before_with_its_series(context: ResultCont
     assert "PredecessorDocumentsSequence" not in first
 
 
+def test_a_report_without_a_score_says_in_words_that_the_one_before_holds_no_longer() -> None:
+    first = refused(PHANTOM.datasets()[:1])
+    before = report_of(first)
+    later = replace(first, content_hash="f2" * 32, predecessor_sr=(before.SOPClassUID, before.SOPInstanceUID))
+    assert codes.ALL_SUPERSEDED in texts(report_of(later))
+    assert codes.ALL_SUPERSEDED not in texts(before)
+
+
 def test_report_is_complete_unverified_and_preliminary(context: ResultContext) -> None:
     report = report_of(context)
     assert (report.CompletionFlag, report.VerificationFlag, report.PreliminaryFlag) == (
