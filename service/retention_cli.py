@@ -30,21 +30,25 @@ def report(data: Data = None, as_json: AsJson = False) -> None:
     store = wiring.open_store(settings)
     ages = wiring.retention_ages(settings)
     with store.transaction() as session:
-        kept = keeping.past_age(session, ages, now=datetime.now(UTC), limit=MOST_ROWS)
+        now = datetime.now(UTC)
+        due, held = (
+            keeping.past_age(session, ages, now=now, limit=MOST_ROWS, may_go=may_go)
+            for may_go in (True, False)
+        )
         gone = keeping.gone(session, limit=MOST_ROWS)
     if as_json:
         rules = {state.value: age.total_seconds() / 86400 for state, age in ages.items()}
         out_json(
             {
                 "rules_days": rules,
-                "due": [asdict(one) for one in kept if one.why is None],
-                "kept": [asdict(one) for one in kept if one.why is not None],
+                "due": [asdict(one) for one in due],
+                "kept": [asdict(one) for one in held],
                 "gone": [asdict(one) for one in gone],
             }
         )
         return
     table = Table("study", "state", "bytes", "ended", "what")
-    for one in kept:
+    for one in (*due, *held):
         what = "may go" if one.why is None else f"kept: {one.why}"
         table.add_row(one.key, one.state.value, str(one.bytes), f"{one.ended_at:%Y-%m-%d %H:%M}", what)
     for lost in gone:
@@ -61,22 +65,15 @@ def run(
 ) -> None:
     """Delete what is due now, on the machine that holds the received files."""
     from service import reception, wiring
-    from service.store import keeping
 
     settings = begin(data=data)
     store = wiring.open_store(settings)
+    retention = wiring.open_retention(settings, store, reception.open_spool(settings))
     now = datetime.now(UTC)
     if dry_run:
-        with store.transaction() as session:
-            kept = keeping.past_age(session, wiring.retention_ages(settings), now=now, limit=MOST_ROWS)
-        due = [one for one in kept if one.why is None]
-        told: dict[str, object] = {
-            "dry_run": True,
-            "studies": [one.key for one in due],
-            "bytes": sum(one.bytes for one in due),
-        }
+        told: dict[str, object] = {"dry_run": True} | asdict(retention.foresee(now))
     else:
-        told = asdict(wiring.open_retention(settings, store, reception.open_spool(settings)).run(now))
+        told = asdict(retention.run(now))
     if as_json:
         out_json(told)
     else:

@@ -1,22 +1,25 @@
 """What of the received may go: the rule of I11 as queries, and the rows of a deletion.
 
-Nothing goes before every result of every revision is confirmed where it was sent, or a person waived that.
-The rows stay; they say that the bytes are gone.
+Nothing goes before every result of every revision is confirmed where it was sent, or withdrawn for a newer
+one, or a person waived that; nothing while somebody is still to look after a finding in it, whatever was
+waived. The rows stay; they say that the bytes are gone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from service.errors import StudyDeletedError
-from service.store import dicom_index, identities, studies
+from service.store import dicom_index, identities, referrals, studies
+from service.store.among import among
 from service.store.tables import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, PackState, State, Whereabouts
 
-HELD, ARRIVING, UNCONFIRMED, UNSENT, FAILED = "held", "arriving", "unconfirmed", "unsent", "failed"
+HELD, REFERRED, ARRIVING = "held", "referred", "arriving"
+UNCONFIRMED, UNSENT, FAILED = "unconfirmed", "unsent", "failed"
 
 Ages = Mapping[State, timedelta]  # after which a study in that state may go; a state that is missing: never
 
@@ -61,8 +64,6 @@ class Deletion:
     Attributes
     ----------
     key : str
-    decided_at : datetime
-        A file that came later is not part of it.
     file_names : tuple of str
         Received files.
     packs : tuple of str
@@ -75,10 +76,11 @@ class Deletion:
         Where its results stand: the proof.
     state : State
     waived : str or None
+    is_on_node : bool
+        Whether received files are on the node, or were when that was decided.
     """
 
     key: str
-    decided_at: datetime
     file_names: tuple[str, ...]
     packs: tuple[str, ...]
     results: tuple[str, ...]
@@ -86,10 +88,28 @@ class Deletion:
     deliveries: dict[str, int]
     state: State
     waived: str | None
+    is_on_node: bool
 
 
-def past_age(session: Session, ages: Ages, *, now: datetime, limit: int) -> tuple[Kept, ...]:
-    """Studies past their age, oldest first, with why each may not go."""
+def past_age(
+    session: Session,
+    ages: Ages,
+    *,
+    now: datetime,
+    limit: int,
+    may_go: bool | None = None,
+    besides: Sequence[str] = (),
+) -> tuple[Kept, ...]:
+    """Studies past their age, oldest first, with why each may not go.
+
+    Parameters
+    ----------
+    may_go : bool, optional
+        Only those that may, or may not.
+    besides : sequence of str
+        Keys of studies that are left out.
+    """
+    wanted = true() if may_go is None else _may_go(ages, now).is_(may_go)
     size = (
         select(func.coalesce(func.sum(InstanceRow.bytes), 0))
         .where(InstanceRow.study_id == StudyRow.id, ~InstanceRow.is_deleted)
@@ -101,8 +121,14 @@ def past_age(session: Session, ages: Ages, *, now: datetime, limit: int) -> tupl
             size.label("size"),
             _has_delivery().label("sent"),
             _has_unconfirmed().label("unconfirmed"),
+            referrals.has_open().label("referred"),
         )
-        .where(StudyRow.bytes_are == Whereabouts.HERE, _is_past(ages, now))
+        .where(
+            StudyRow.bytes_are == Whereabouts.HERE,
+            _is_past(ages, now),
+            wanted,
+            ~among(StudyRow.key, besides),
+        )
         .order_by(StudyRow.ended_at)
         .limit(limit)
     )
@@ -112,18 +138,10 @@ def past_age(session: Session, ages: Ages, *, now: datetime, limit: int) -> tupl
             state=study.state,
             ended_at=(study.ended_at or study.last_instance_at).astimezone(UTC),
             bytes=int(found),
-            why=_why(study, is_sent=sent, is_unconfirmed=unconfirmed),
+            why=_why(study, is_sent=sent, is_unconfirmed=unconfirmed, is_referred=referred),
         )
-        for study, found, sent, unconfirmed in rows
+        for study, found, sent, unconfirmed, referred in rows
     )
-
-
-def due(session: Session, ages: Ages, *, now: datetime, limit: int) -> tuple[str, ...]:
-    """Keys of studies that may go, oldest first."""
-    rows = session.scalars(
-        select(StudyRow.key).where(_may_go(ages, now)).order_by(StudyRow.ended_at).limit(limit)
-    )
-    return tuple(rows)
 
 
 def begin(session: Session, key: str, ages: Ages, *, now: datetime) -> Deletion | None:
@@ -134,9 +152,14 @@ def begin(session: Session, key: str, ages: Ages, *, now: datetime) -> Deletion 
     if study is None:
         return None
     study.bytes_are, study.deleted_at = Whereabouts.DELETING, now
-    session.execute(update(InstanceRow).where(InstanceRow.study_id == study.id).values(is_deleted=True))
-    session.flush()
-    return _deletion(session, study)
+    files = session.execute(
+        update(InstanceRow)
+        .where(InstanceRow.study_id == study.id, ~InstanceRow.is_deleted)
+        .values(is_deleted=True)
+        .returning(InstanceRow.file_name, InstanceRow.bytes)
+    )
+    # One that was deleted before and came again a moment ago has no row yet that says so: it stays.
+    return _deletion(session, study, {name: size for name, size in files})  # noqa: C416 - rows are no pairs
 
 
 def begun(session: Session) -> tuple[Deletion, ...]:
@@ -144,7 +167,13 @@ def begun(session: Session) -> tuple[Deletion, ...]:
     studies = session.scalars(
         select(StudyRow).where(StudyRow.bytes_are == Whereabouts.DELETING).order_by(StudyRow.id)
     )
-    return tuple(_deletion(session, study) for study in studies)
+    return tuple(_deletion(session, study, _deleted_files(session, study)) for study in studies)
+
+
+def whereabouts(session: Session, keys: Sequence[str]) -> dict[str, Whereabouts]:
+    """Where the bytes of studies are, of those that have a row."""
+    rows = session.execute(select(StudyRow.key, StudyRow.bytes_are).where(among(StudyRow.key, keys)))
+    return {key: place for key, place in rows}  # noqa: C416 - rows are not pairs to dict()
 
 
 def end(session: Session, key: str) -> bool:
@@ -238,6 +267,7 @@ def _may_go(ages: Ages, now: datetime) -> ColumnElement[bool]:
     return and_(
         StudyRow.bytes_are == Whereabouts.HERE,
         StudyRow.hold.is_(None),
+        ~referrals.has_open(),
         ~StudyRow.is_pending,
         _is_past(ages, now),
         or_(
@@ -247,19 +277,20 @@ def _may_go(ages: Ages, now: datetime) -> ColumnElement[bool]:
     )
 
 
-def _why(study: StudyRow, *, is_sent: bool, is_unconfirmed: bool) -> str | None:
+def _why(study: StudyRow, *, is_sent: bool, is_unconfirmed: bool, is_referred: bool) -> str | None:
     """Return the code of what `_may_go` would say no for."""
-    if study.hold is not None:
-        return HELD
-    if study.is_pending:
-        return ARRIVING
-    if study.waived is not None:
-        return None
-    if study.state is State.FAILED:
-        return FAILED
-    if is_unconfirmed:
-        return UNCONFIRMED
-    return None if is_sent else UNSENT
+    whatever_was_waived = (
+        (HELD, study.hold is not None),
+        (REFERRED, is_referred),
+        (ARRIVING, study.is_pending),
+    )
+    unless_waived = (
+        (FAILED, study.state is State.FAILED),
+        (UNCONFIRMED, is_unconfirmed),
+        (UNSENT, not is_sent),
+    )
+    counts = whatever_was_waived if study.waived is not None else (*whatever_was_waived, *unless_waived)
+    return next((code for code, holds in counts if holds), None)
 
 
 def _deliveries_of_study() -> ColumnElement[bool]:
@@ -273,17 +304,18 @@ def _deliveries_of_study() -> ColumnElement[bool]:
 
 
 def _has_delivery() -> ColumnElement[bool]:
-    return exists(DeliveryRow.id).where(_deliveries_of_study()).correlate(StudyRow)
+    was_sent = DeliveryRow.status != DeliveryStatus.WITHDRAWN
+    return exists(DeliveryRow.id).where(_deliveries_of_study(), was_sent).correlate(StudyRow)
 
 
 def _has_unconfirmed() -> ColumnElement[bool]:
-    """Return whether a result is not where it was sent, or nobody knows.
+    """Return whether a result is not where it was sent, or nobody knows; one that was withdrawn is settled.
 
     Delivered is as good as stored only where the destination's profile asks for no confirmation: with a
     fallback it was asked for, and did not come.
     """
     is_confirmed = or_(
-        DeliveryRow.status == DeliveryStatus.STORED,
+        DeliveryRow.status.in_((DeliveryStatus.STORED, DeliveryStatus.WITHDRAWN)),
         and_(
             DeliveryRow.status == DeliveryStatus.DELIVERED,
             DeliveryRow.ended_at.is_not(None),
@@ -293,12 +325,16 @@ def _has_unconfirmed() -> ColumnElement[bool]:
     return exists(DeliveryRow.id).where(_deliveries_of_study(), ~is_confirmed).correlate(StudyRow)
 
 
-def _deletion(session: Session, study: StudyRow) -> Deletion:
+def _deleted_files(session: Session, study: StudyRow) -> dict[str, int]:
     files = session.execute(
-        select(InstanceRow.file_name, InstanceRow.bytes)
-        .where(InstanceRow.study_id == study.id, InstanceRow.is_deleted)
-        .order_by(InstanceRow.file_name)
-    ).all()
+        select(InstanceRow.file_name, InstanceRow.bytes).where(
+            InstanceRow.study_id == study.id, InstanceRow.is_deleted
+        )
+    )
+    return {name: size for name, size in files}  # noqa: C416 - rows are not pairs to dict()
+
+
+def _deletion(session: Session, study: StudyRow, files: Mapping[str, int]) -> Deletion:
     packs = session.scalars(
         select(RevisionRow.content_hash).where(
             RevisionRow.study_id == study.id, RevisionRow.pack.is_not(None)
@@ -317,12 +353,12 @@ def _deletion(session: Session, study: StudyRow) -> Deletion:
     )
     return Deletion(
         key=study.key,
-        decided_at=(study.deleted_at or datetime.now(UTC)).astimezone(UTC),
-        file_names=tuple(name for name, _ in files),
+        file_names=tuple(sorted(files)),
         packs=tuple(packs),
         results=tuple(results),
-        bytes=sum(size for _, size in files),
+        bytes=sum(files.values()),
         deliveries={status.value: count for status, count in statuses},
         state=study.state,
         waived=study.waived,
+        is_on_node=study.is_on_node,
     )

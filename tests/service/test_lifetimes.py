@@ -45,3 +45,17 @@ def test_the_interval_holds_the_true_median_about_as_often_as_it_says() -> None:
         found = median(list(np.minimum(lengths, limits)), list(lengths <= limits))
         held += (found.low or 0.0) <= np.log(2) <= (found.high or np.inf)
     assert held / 300 > 0.91  # 0.95 less three standard errors of 300 runs
+
+
+@pytest.mark.parametrize("count", [24, 48, 96, 398])
+def test_half_is_reached_by_the_event_that_reaches_it_whatever_the_product_rounds_to(count: int) -> None:
+    lengths = [float(number) for number in range(1, count + 1)]
+
+    assert median(lengths, [True] * count).value == count / 2
+
+
+def test_as_many_as_a_large_site_reads_in_a_year_are_counted_at_once() -> None:
+    """Each moment against each length would be 40,000 million comparisons: minutes, not a moment."""
+    found = median([float(number) for number in range(200_000)], [True] * 200_000)
+
+    assert found.value == 99_999.0

@@ -2,10 +2,9 @@
 
 import json
 import os
-import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,42 @@ from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
+from dicom_node.identity import series_key
+from dicom_node.quota import Quota
 from dicom_node.spool import Spool
+from dicom_node.withdrawn import Withdrawn
 from models.catalogue import active_artefact
 from models.predictor import Predictor
 from service.cli import app
-from service.errors import SettingsError, StorageAwayError, StudyDeletedError, UnknownStudyError
+from service.errors import (
+    DeletingElsewhereError,
+    InstancesMissingError,
+    SettingsError,
+    StorageAwayError,
+    StudyDeletedError,
+    UnknownStudyError,
+)
 from service.replay import replay
-from service.retention import LOCK, Retention
+from service.retention import LOCK, Removed, Retention
 from service.settings import load_settings
 from service.storage.folder import FolderStore
-from service.store import Store, identities, keeping
+from service.store import Store, cohorts, identities, keeping, referrals
 from service.store.detail import study_detail
 from service.store.objects import ResultFolder, ResultStore
-from service.store.tables import DeliveryRow, InstanceRow, ScoreRow
-from service.study import STUDY_DELETED, DeliveryStatus, State, Whereabouts
+from service.store.tables import (
+    CohortStudyRow,
+    DeliveryRow,
+    InstanceRow,
+    ReferralRow,
+    RevisionRow,
+    ScoreRow,
+    ShadowScoreRow,
+    StudyRow,
+)
+from service.study import STUDY_DELETED, DeliveryStatus, ReferralState, State, Whereabouts
 from tests.ordered import ordered
 from tests.phantoms import Phantom, write
-from tests.service.test_packing import LATER, NOON, Killed, Machines
+from tests.service.test_packing import LATER, NOON, PHANTOM, Killed, Machines
 
 pytestmark = pytest.mark.postgres
 
@@ -282,6 +300,36 @@ def test_a_hold_stops_everything_until_it_is_released(machines: Machines) -> Non
     assert retention(machines).run(IN_A_WEEK).studies == 1
 
 
+def test_a_finding_that_somebody_is_to_look_after_keeps_the_study_whatever_was_waived(
+    machines: Machines,
+) -> None:
+    due = (NOON + timedelta(days=2)).date()
+    with machines.store.transaction() as session:
+        keeping.waive(session, machines.key, "waived")
+        referrals.report(session, machines.key, due=due, note="nodule", actor="ada")
+        cohort = cohorts.begin(session, name="spring", source="s", q=0.1, actor="ada")
+        cohorts.want(session, cohort.id, [machines.key])
+        revision = session.scalars(select(RevisionRow)).one()
+        session.add(ShadowScoreRow(revision_id=revision.id, model_hash="m"))
+        (told,) = keeping.past_age(session, {State.NOT_ASSESSABLE: DAY}, now=IN_A_WEEK, limit=9)
+    assert told.why == "referred"
+    assert retention(machines).run(IN_A_WEEK).studies == 0
+
+    for state in (ReferralState.REVIEWED, ReferralState.CLOSED):
+        with machines.store.transaction() as session:
+            referrals.change(
+                session, machines.key, 1, state=state, due=due, note="", actor="ada", versions=None
+            )
+
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+    assert received(machines) == []
+    with machines.store.transaction() as session:
+        kept = session.scalars(select(ReferralRow.note).order_by(ReferralRow.version)).all()
+        assert kept == ["nodule", "", ""]  # what became of it outlives the images
+        assert session.scalars(select(CohortStudyRow.study_key)).all() == [machines.key]
+        assert len(session.scalars(select(ShadowScoreRow)).all()) == 1
+
+
 def test_a_study_that_still_arrives_stays(machines: Machines) -> None:
     with machines.store.transaction() as session:
         session.execute(text("UPDATE vigil.study SET is_pending = true"))
@@ -292,13 +340,16 @@ def test_a_study_that_still_arrives_stays(machines: Machines) -> None:
 def test_one_process_deletes_at_a_time(machines: Machines) -> None:
     with machines.store.engine.connect() as other:
         other.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
-        assert retention(machines).run(IN_A_WEEK).studies == 0
+        with pytest.raises(DeletingElsewhereError, match="Try again"):
+            retention(machines).run(IN_A_WEEK)
+        retention(machines).step(IN_A_WEEK)  # to the node that is no failure
+        assert machines.study().bytes_are is Whereabouts.HERE
         other.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
 
     assert retention(machines).run(IN_A_WEEK).studies == 1
 
 
-@pytest.mark.parametrize("at", range(14))
+@pytest.mark.parametrize("at", [*range(3), *range(6, 12), 14, *range(16, 20)])
 def test_killed_at_any_step_a_deletion_is_ended_and_told_once(
     machines: Machines, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
@@ -319,6 +370,7 @@ def test_killed_at_any_step_a_deletion_is_ended_and_told_once(
 
     with monkeypatch.context() as monkeypatch:  # noqa: PLR1704 - undone at the end of the block
         dying(Path, "unlink")
+        dying(Path, "rename")
         dying(FolderStore, "remove")
         dying(FolderStore, "remove_all")
         dying(Retention, "_begin")
@@ -359,24 +411,131 @@ def test_an_instance_that_comes_while_it_is_deleted_is_kept_and_makes_a_revision
         with pytest.raises(Killed):
             retention(machines).run(datetime.now(UTC) + 7 * DAY)  # all its received files are gone
     assert machines.study().bytes_are is Whereabouts.DELETING
-    with machines.store.transaction() as session:
-        session.execute(text("UPDATE vigil.study SET deleted_at = now()"))
-    time.sleep(0.02)
     machines.receive(slices=slice(0, 1))
-    os.utime(received(machines)[0])
     machines.intake._seen.clear()
     machines.complete()
     assert machines.study().bytes_are is Whereabouts.DELETING  # no revision before the deletion has ended
 
     retention(machines, states=()).run(IN_A_WEEK)
     assert len(received(machines)) == 1
-    assert machines.study().bytes_are is Whereabouts.HERE
 
     machines.complete()
+    assert machines.study().bytes_are is Whereabouts.HERE
     machines.packing.step(NOON)
     assert machines.work() == []
     assert [revision.number for revision in machines.revisions()] == [1, 2]
     assert machines.study().state is State.NOT_ASSESSABLE
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIsAway:
+    """A store that removes nothing."""
+
+    objects: FolderStore
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.objects, name)
+
+    def remove(self, name: str) -> None:
+        raise StorageAwayError(name)
+
+
+def test_a_study_sent_again_while_its_deletion_waits_for_the_store_is_new(machines: Machines) -> None:
+    waiting = retention(machines)
+    waiting.objects = StoreIsAway(machines.objects)
+    with pytest.raises(StorageAwayError):
+        waiting.run(IN_A_WEEK)
+    assert machines.study().bytes_are is Whereabouts.DELETING
+    assert received(machines) == []
+
+    machines.receive()  # the sender hears success
+    sent = received(machines)
+    for path in (*sent, sent[0].parent):
+        os.utime(path, (NOON.timestamp(), NOON.timestamp()))  # the log dates them before the decision
+    machines.complete()
+    assert retention(machines, states=()).run(IN_A_WEEK).studies == 1
+
+    assert received(machines) == sent
+    machines.complete()
+    assert machines.study().bytes_are is Whereabouts.HERE
+    assert not machines.study().is_pending
+    with machines.store.transaction() as session:
+        assert len(session.scalars(select(InstanceRow).where(~InstanceRow.is_deleted)).all()) == len(sent)
+
+
+def test_an_intake_that_looks_at_every_step_of_a_deletion_takes_nothing_for_new(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are threads of one node."""
+    looks = 0
+    for name in ("unlink", "rename"):
+        real = getattr(Path, name)
+
+        def call(path: Path, *arguments: Any, real: Any = real, **named: Any) -> Any:
+            nonlocal looks
+            done = real(path, *arguments, **named)
+            if path.suffix == ".dcm" and path.is_relative_to(machines.spool.root):
+                looks += 1
+                machines.complete()
+            return done
+
+        monkeypatch.setattr(Path, name, call)
+
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+    machines.complete()
+
+    assert looks >= 6
+    assert received(machines) == []
+    assert machines.study().bytes_are is Whereabouts.DELETED
+    assert not machines.study().is_pending
+    assert [revision.number for revision in machines.revisions()] == [1]
+
+
+def test_a_file_that_came_again_a_moment_before_the_decision_stays(machines: Machines) -> None:
+    """The study is here for one of two instances that were deleted before; the other has no row yet."""
+    retention(machines).run(IN_A_WEEK)
+    finish(machines, slices=slice(0, 1))
+    deliver(machines.store)
+    (one,) = received(machines)
+    machines.receive(slices=slice(1, 2))
+    (new,) = set(received(machines)) - {one}
+
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+
+    assert received(machines) == [new]
+
+
+def test_files_that_left_without_a_decision_are_put_back(machines: Machines) -> None:
+    """Killed before the decision was stored; meanwhile one came again, and another under a known UID."""
+    before = {path: path.read_bytes() for path in received(machines)}
+    withdrawn = Withdrawn(machines.spool)
+    withdrawn.take_out(machines.key, [path.name for path in before])
+    assert received(machines) == []
+    machines.receive(slices=slice(0, 1))
+    (again,) = received(machines)
+    other = next(path for path in before if path != again)
+    other.write_bytes(before[other][:-1] + b"!")
+
+    assert retention(machines, states=()).run(NOON).studies == 0
+
+    assert {path: path.read_bytes() for path in received(machines)} == before
+    assert withdrawn.keys() == []
+    assert [path.read_bytes()[-1:] for path in machines.spool.quarantined.iterdir()] == [b"!"]
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+
+
+def test_files_of_a_deletion_count_as_used_until_they_are_gone(machines: Machines) -> None:
+    quota = Quota(machines.spool.root, limit_bytes=None)
+    used = quota.measure()
+    assert used == sum(path.stat().st_size for path in received(machines))
+    waiting = retention(machines)
+    waiting.objects = StoreIsAway(machines.objects)
+    with pytest.raises(StorageAwayError):
+        waiting.run(IN_A_WEEK)
+
+    assert quota.measure() == used
+    retention(machines).run(IN_A_WEEK)
+    assert quota.measure() == 0
 
 
 def test_a_late_instance_of_a_deleted_study_is_a_new_revision(machines: Machines) -> None:
@@ -395,6 +554,24 @@ def test_a_late_instance_of_a_deleted_study_is_a_new_revision(machines: Machines
         here = session.scalars(select(InstanceRow.file_name).where(~InstanceRow.is_deleted)).all()
     assert sorted(here) == [path.name for path in received(machines)]
     assert len(here) == 2
+
+
+def test_what_comes_again_says_anew_who_it_is_and_what(machines: Machines) -> None:
+    """The archive has corrected the patient meanwhile, and sorted the images into another series."""
+    retention(machines).run(IN_A_WEEK)
+    changed = PHANTOM.datasets()[0]
+    changed.PatientID, changed.SeriesInstanceUID = "corrected", changed.SeriesInstanceUID + ".9"
+    (path,) = write(machines.folder / "sent", [changed])
+    machines.spool.store(changed.StudyInstanceUID, changed.SOPInstanceUID, [path.read_bytes()])
+    with machines.store.transaction() as session:
+        before = {row.file_name: (row.series, row.patient) for row in session.scalars(select(InstanceRow))}
+    machines.complete()
+
+    with machines.store.transaction() as session:
+        (row,) = session.scalars(select(InstanceRow).where(~InstanceRow.is_deleted))
+        assert row.series == series_key(changed.SeriesInstanceUID) != before[row.file_name][0]
+        assert row.patient != before[row.file_name][1]
+    assert machines.study().flag is None  # what is gone names nobody
 
 
 def test_a_whole_study_sent_again_is_here_again_and_scored_once(machines: Machines) -> None:
@@ -472,6 +649,95 @@ def test_a_store_that_is_no_longer_named_keeps_a_deletion_open(machines: Machine
 
     assert retention(machines).run(IN_A_WEEK).studies == 1
     assert machines.packs() == []
+
+
+def test_a_study_that_cannot_be_deleted_holds_up_no_other(machines: Machines) -> None:
+    """Its pack lies in a store that is no longer named; the other's never did."""
+    part = retention(machines)
+    part.objects = None
+    with pytest.raises(StorageAwayError):
+        part.run(IN_A_WEEK)
+    machines.intake.is_packing = False
+    machines.receive(Phantom(name="other"))
+    machines.complete()
+    with machines.store.transaction() as session:
+        session.execute(
+            text(
+                "UPDATE vigil.study SET state = 'failed', reason = 'attempts_used_up', ended_at = :at,"
+                " waived = 'phantom' WHERE key = :key"
+            ),
+            {"at": NOON, "key": machines.key},
+        )
+
+    with pytest.raises(StorageAwayError):
+        part.run(IN_A_WEEK)
+
+    with machines.store.transaction() as session:
+        places = session.scalars(select(StudyRow.bytes_are).order_by(StudyRow.id)).all()
+    assert places == [Whereabouts.DELETING, Whereabouts.DELETED]
+
+
+def test_a_machine_without_the_received_files_deletes_nothing_unless_they_are_given_up(
+    machines: Machines, tmp_path: Path
+) -> None:
+    elsewhere = retention(machines)
+    elsewhere.spool = Spool(tmp_path / "elsewhere" / "spool", b"s" * 32, free_mark_bytes=0)
+
+    with pytest.raises(InstancesMissingError, match="studies waive"):
+        elsewhere.run(IN_A_WEEK)
+    assert elsewhere.run(IN_A_WEEK).studies == 0  # it stands before no other study
+    assert machines.study().bytes_are is Whereabouts.HERE
+    assert machines.actions().count("study.deleting") == 0
+    assert len(machines.packs()) == 1
+
+    with machines.store.transaction() as session:
+        keeping.waive(session, machines.key, "the disk is lost")
+    elsewhere = replace(elsewhere, _refused=set())
+    assert elsewhere.run(IN_A_WEEK).studies == 1
+
+
+def test_what_a_machine_without_the_files_has_ended_goes_from_the_node_too(
+    machines: Machines, tmp_path: Path
+) -> None:
+    waiting = retention(machines)
+    waiting.objects = StoreIsAway(machines.objects)
+    with pytest.raises(StorageAwayError):
+        waiting.run(IN_A_WEEK)
+    elsewhere = retention(machines)
+    elsewhere.spool = Spool(tmp_path / "elsewhere" / "spool", b"s" * 32, free_mark_bytes=0)
+    assert elsewhere.run(IN_A_WEEK).studies == 1
+    assert Withdrawn(machines.spool).keys() == [machines.key]
+
+    retention(machines).run(IN_A_WEEK)
+
+    assert Withdrawn(machines.spool).keys() == []
+    assert received(machines) == []
+
+
+def test_what_may_go_is_told_however_much_is_kept_before_it(machines: Machines) -> None:
+    with machines.store.transaction() as session:
+        keeping.hold(session, machines.key, "court")
+    held = machines.key
+    machines.receive(Phantom(name="other"))
+    machines.complete()
+    machines.packing.step(NOON)
+    assert machines.work() == []
+    deliver(machines.store)
+    machines.spool.quarantine([b"old"], "unreadable")
+    part = retention(machines, quarantine_age=DAY)
+
+    with machines.store.transaction() as session:
+        told = [
+            keeping.past_age(session, part.ages, now=IN_A_WEEK, limit=1, may_go=may_go)
+            for may_go in (None, True, False)
+        ]
+    assert [[one.key for one in found] for found in told] == [[held], [machines.key], [held]]
+
+    foreseen = part.foresee(IN_A_WEEK)
+    removed = part.run(IN_A_WEEK)
+    assert foreseen.studies == (machines.key,)
+    assert foreseen.quarantined == 1
+    assert removed == Removed(studies=1, bytes=foreseen.bytes, quarantined=1)
 
 
 def test_the_quarantine_has_an_age_of_its_own(machines: Machines) -> None:
