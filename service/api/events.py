@@ -24,7 +24,8 @@ from service.engine import DATABASE_AWAY
 from service.store import Store, changes
 from service.store.changes import Change
 
-HEARTBEAT_S = 15.0  # shorter than the idle time of usual proxies
+HEARTBEAT_S = 15.0  # shorter than the idle time of usual proxies, and than the patience of our page
+STALE_S = 10.0  # since the last look at the database; some looks of the hub's
 SEND_S = 20.0  # whoever takes nothing for so long is let go
 ASK_EVERY_S = 15.0  # whether who watches still may: signed out, ended or revoked, it is told no more
 LONGEST_S = 900.0  # then the browser connects anew
@@ -54,6 +55,8 @@ async def read_events(
 ) -> Response:
     """Which studies of the list changed: `event: study` with its key, or `event: reload` after a gap.
 
+    Where nothing changes, `event: here` says so every 15 s, or `event: stale` that the database was not read
+    for `for_s` seconds. Whoever hears nothing for longer has lost the connection.
     `Last-Event-ID`, or the worklist's `event` as `since`, names the last notice that was seen.
     """
     after = since if last_event_id is None else last_event_id
@@ -120,12 +123,15 @@ class Stream(Response):
             await _send(send, b"", is_last=True)
 
     async def _next(self) -> bytes:
-        """Return the next event, or a sign of life."""
+        """Return the next event, or a sign of life: one that a page can hear, so no comment."""
         try:
             async with asyncio.timeout(HEARTBEAT_S):
                 change = await self._watcher.queue.get()
         except TimeoutError:
-            return b": here\n\n"
+            unread_s = self._hub.unread_s
+            if unread_s > STALE_S:
+                return f'event: stale\ndata: {{"for_s": {unread_s:.0f}}}\n\n'.encode()
+            return b"event: here\ndata: {}\n\n"
         return _reload(None) if change is None else _event(change)
 
 

@@ -71,6 +71,12 @@ class Hub:
         self._lock = threading.Lock()
         self._watchers: set[Watcher] = set()
         self._thread: threading.Thread | None = None
+        self._looked_at = time.monotonic()
+
+    @property
+    def unread_s(self) -> float:
+        """Seconds since the database was last looked at: there may be changes that nobody is told of."""
+        return time.monotonic() - self._looked_at
 
     def join(self, watcher: Watcher) -> None:
         """Tell somebody from now on; waits for the database.
@@ -87,6 +93,7 @@ class Hub:
                 raise too_many_watchers()
             self._watchers.add(watcher)
             if self._thread is None:
+                self._looked_at = time.monotonic()
                 self._thread = threading.Thread(target=self._run, args=(told,), name=THREAD, daemon=True)
                 self._thread.start()
 
@@ -131,6 +138,7 @@ class Hub:
                 break
             self._tell(_merged(found))
             told = found[-1].number
+        self._looked_at = time.monotonic()
         return newest
 
     def _tell(self, told: Sequence[Change | None]) -> None:

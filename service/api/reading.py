@@ -16,6 +16,7 @@ from service.api.once import ActOf, Versions, refuse_idempotency_key, tag
 from service.api.schemas import Body
 from service.store import feedback, identities, looks, marks
 from service.store.people import LONGEST_NAME
+from service.store.shown import PATTERN
 from service.study import Conspicuity, State, Verdict
 
 router = APIRouter(
@@ -50,6 +51,9 @@ class Look(Body):
 
     revision: Annotated[int, Field(ge=1, le=LARGEST)] | None = Field(
         None, description="The one on the screen; refused with 409 where another counts now."
+    )
+    score: Annotated[str, Field(pattern=PATTERN)] | None = Field(
+        None, description="Of the row on the screen; refused with 409 where it says something else now."
     )
 
 
@@ -104,12 +108,8 @@ class Judge(Body):
         )
 
 
-class Give(Judge):
+class Give(Judge, Look):
     """What a reader says of a study that they look at."""
-
-    revision: Annotated[int, Field(ge=1, le=LARGEST)] | None = Field(
-        None, description="The one on the screen; refused with 409 where another counts now."
-    )
 
 
 class Feedback(Body):
@@ -126,6 +126,7 @@ class Feedback(Body):
     by: str
     at: datetime
     state: State = Field(description="Of the study when it was judged.")
+    is_current: bool = Field(description="What it judged still counts; false: scored again since.")
     revision: int | None
     model_hash: str | None
     calibration_hash: str | None
@@ -142,11 +143,11 @@ def shown_to(caller: Caller, found: feedback.Feedback) -> Feedback:
 @router.post("/{key}/seen")
 def mark_seen(act: ActOf, key: Key, looked: Look | None = None) -> Seen:
     """Note that the caller looked. Seen before, it stays whose it was."""
-    revision = looked.revision if looked else None
+    seen = looked or Look()
     return act.once(
         Seen,
         lambda session: Seen.model_validate(
-            marks.mark_seen(session, key, actor=act.caller.name, revision=revision)
+            marks.mark_seen(session, key, actor=act.caller.name, revision=seen.revision, score=seen.score)
         ),
     )
 
@@ -185,7 +186,14 @@ def give_feedback(act: ActOf, key: Key, said: Give) -> Feedback:
     given = act.once(
         Feedback,
         lambda session: Feedback.model_validate(
-            feedback.give(session, key, said.opinion(), actor=act.caller.name, revision=said.revision)
+            feedback.give(
+                session,
+                key,
+                said.opinion(),
+                actor=act.caller.name,
+                revision=said.revision,
+                score=said.score,
+            )
         ),
     )
     tag(act.response, given.version)

@@ -104,6 +104,9 @@ class StudyRow(Body):
     flag: str | None = Field(description="Code of what a person must look at, whatever the state.")
     is_parked: bool = Field(description="A person put it aside; nobody scores it.")
     revision: int | None = Field(description="Whose score it is; name it when you say what you saw.")
+    score: str = Field(
+        description="Names what the row says, and nothing else; give it back when you say what you saw."
+    )
     bytes_are: Whereabouts = Field(description="Images and result objects; the row stays without them.")
     results: list[ResultStatus]
     priority: Annotated[str, BeforeValidator(_name)] = Field(

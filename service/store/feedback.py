@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.errors import ConflictError, TriageError
-from service.store import audit, studies
+from service.store import audit, shown, studies
 from service.store.among import among
 from service.store.paging import Page, Place, read_page
 from service.store.tables import FeedbackRow, RevisionRow, ScoreRow, StudyRow
@@ -76,6 +76,8 @@ class Feedback:
         Of this version.
     state : State
         Of the study when it was judged.
+    is_current : bool
+        What it judged still counts.
     revision : int or None
     model_hash, calibration_hash : str or None
     study_score, percentile : float or None
@@ -93,6 +95,7 @@ class Feedback:
     by: str
     at: datetime
     state: State
+    is_current: bool
     revision: int | None
     model_hash: str | None
     calibration_hash: str | None
@@ -101,34 +104,40 @@ class Feedback:
 
 
 def give(
-    session: Session, key: str, opinion: Opinion, *, actor: str, revision: int | None = None
+    session: Session,
+    key: str,
+    opinion: Opinion,
+    *,
+    actor: str,
+    revision: int | None = None,
+    score: str | None = None,
 ) -> Feedback:
     """Store what a reader says of a study as it stands.
 
     Parameters
     ----------
-    revision : int, optional
-        The one that was on the screen.
+    revision, score : optional
+        What was on the screen (`service.store.shown.require`).
 
     Raises
     ------
     UnknownStudyError
         If nobody knows the key.
-    RevisionChangedError
-        If another revision counts now.
+    RevisionChangedError, ScoreChangedError
+        If something else counts now.
     NoSuchPlaceError
         If the score has no such region or slice.
     TooMuchFeedbackError
         If the study has `MOST_OF_A_STUDY` already.
     """
     study = studies.locked(session, key)
-    score = _judged(session, study)
-    current = studies.require_revision(session, study, revision)
-    _require_place(opinion, score)
+    current = shown.require(session, study, revision=revision, score=score)
+    judged = _judged(session, study)
+    _require_place(opinion, judged)
     last = session.scalar(select(func.max(FeedbackRow.number)).where(FeedbackRow.study_id == study.id)) or 0
     if last >= MOST_OF_A_STUDY:
         raise TooMuchFeedbackError(TooMuchFeedbackError.__doc__)
-    is_scored = score is not None and score.state is State.SCORED and study.state is State.SCORED
+    is_scored = judged is not None and judged.state is State.SCORED and study.state is State.SCORED
     row = FeedbackRow(
         study_id=study.id,
         number=last + 1,
@@ -140,13 +149,13 @@ def give(
         conspicuity=opinion.conspicuity,
         by=actor,
         at=datetime.now(UTC),
-        score_id=score.id if score else None,
+        score_id=judged.id if judged else None,
         revision=current,
         state=study.state,
-        model_hash=score.model_hash if score else None,
-        calibration_hash=score.calibration_hash if score and is_scored else None,
-        study_score=score.study_score if score and is_scored else None,
-        percentile=100.0 * score.p_value if score and is_scored and score.p_value is not None else None,
+        model_hash=judged.model_hash if judged else None,
+        calibration_hash=judged.calibration_hash if judged and is_scored else None,
+        study_score=judged.study_score if judged and is_scored else None,
+        percentile=100.0 * judged.p_value if judged and is_scored and judged.p_value is not None else None,
     )
     return _stored(session, key, row, "feedback.given")
 
@@ -209,7 +218,7 @@ def one(session: Session, key: str, number: int) -> Feedback:
     UnknownStudyError, UnknownFeedbackError
         If there is no such study, or no such feedback of it.
     """
-    return _feedback(key, _newest(session, studies.id_of(session, key), number))
+    return _feedback(session, _newest(session, studies.id_of(session, key), number))
 
 
 def of_study(session: Session, key: str) -> tuple[Feedback, ...]:
@@ -225,7 +234,7 @@ def of_study(session: Session, key: str) -> tuple[Feedback, ...]:
         .where(FeedbackRow.study_id == studies.id_of(session, key), is_newest_version(FeedbackRow))
         .order_by(FeedbackRow.number.desc())
     )
-    return tuple(_feedback(key, row) for row in rows)
+    return tuple(_feedback(session, row) for row in rows)
 
 
 def listed(
@@ -251,7 +260,7 @@ def listed(
         (FeedbackRow.model_hash, model),
     )
     query = (
-        select(FeedbackRow, StudyRow.key, FeedbackRow.id)
+        select(FeedbackRow, StudyRow, FeedbackRow.id)
         .join(StudyRow, StudyRow.id == FeedbackRow.study_id)
         .where(
             is_newest_version(FeedbackRow),
@@ -259,7 +268,7 @@ def listed(
         )
     )
     page = read_page(session, query, [FeedbackRow.id], place)
-    items = tuple(_feedback(key, row) for row, key, _ in page.items)
+    items = tuple(_feedback(session, row) for row, _, _ in page.items)
     return Page(items=items, next=page.next, previous=page.previous)
 
 
@@ -322,12 +331,13 @@ def _stored(session: Session, key: str, row: FeedbackRow, action: str) -> Feedba
         model_hash=row.model_hash,
         percentile=row.percentile,
     )
-    return _feedback(key, row)
+    return _feedback(session, row)
 
 
-def _feedback(key: str, row: FeedbackRow) -> Feedback:
+def _feedback(session: Session, row: FeedbackRow) -> Feedback:
+    study = session.get_one(StudyRow, row.study_id)  # of a whole list they are read with it
     return Feedback(
-        key=key,
+        key=study.key,
         number=row.number,
         version=row.version,
         verdict=row.verdict,
@@ -338,6 +348,7 @@ def _feedback(key: str, row: FeedbackRow) -> Feedback:
         by=row.by,
         at=row.at.astimezone(UTC),
         state=row.state,
+        is_current=(row.score_id, row.state) == (study.score_id, study.state),
         revision=row.revision,
         model_hash=row.model_hash,
         calibration_hash=row.calibration_hash,

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service.access import GRANTS, Permission
 from service.errors import ConflictError, TriageError, UnknownStudyError
-from service.store import audit, people, studies
+from service.store import audit, people, shown, studies
 from service.store.tables import StudyRow
 
 
@@ -52,23 +52,25 @@ class Assignment:
     version: int
 
 
-def mark_seen(session: Session, key: str, *, actor: str, revision: int | None = None) -> Seen:
+def mark_seen(
+    session: Session, key: str, *, actor: str, revision: int | None = None, score: str | None = None
+) -> Seen:
     """Note that somebody looked. Seen before, it stays whose it was.
 
     Parameters
     ----------
-    revision : int, optional
-        The one that was on the screen.
+    revision, score : optional
+        What was on the screen (`service.store.shown.require`).
 
     Raises
     ------
     UnknownStudyError
         If nobody knows the key.
-    RevisionChangedError
-        If another revision counts now.
+    RevisionChangedError, ScoreChangedError
+        If something else counts now.
     """
     study = studies.locked(session, key)
-    studies.require_revision(session, study, revision)
+    shown.require(session, study, revision=revision, score=score)
     if study.seen_at is None:
         study.seen_at, study.seen_by = datetime.now(UTC), actor
         audit.append(session, "study.seen", actor=actor, study_key=key)

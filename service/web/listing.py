@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, time
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from models.scores import ModelIdentity
 from service.access import Caller, Masking, Permission, ShownIdentity, mask
 from service.calibrations import Calibrations
-from service.errors import UnknownStudyError
+from service.errors import RevisionChangedError, ScoreChangedError, UnknownStudyError
 from service.filters import NO_NUL, asked, read_filters
 from service.replay import replay
 from service.settings import Settings
@@ -22,8 +23,9 @@ from service.store.order import Sort, WorklistQuery
 from service.store.pulse import take_pulse
 from service.store.rows import WorklistRow
 from service.store.score_counts import count_scores
+from service.store.shown import PATTERN
 from service.store.thumbnails import thumbnails
-from service.store.worklist import KEY_PATTERN, Worklist, worklist, worklist_row
+from service.store.worklist import KEY_PATTERN, Worklist, unjudged, worklist, worklist_row
 from service.study import Band, Priority, State
 from service.web import present, words
 from service.web.histogram import Histogram, edges_of, histogram
@@ -33,6 +35,7 @@ PAGE_LENGTH = 100
 MOST_UPDATED = 50  # rows asked for at once, to be changed in place
 SEE_OTHER = 303
 LARGEST = 2**31 - 1
+SCRIPT = "hx-request"  # header of what the script of the page asks for
 
 Page = Callable[..., HTMLResponse]
 Text = Annotated[str, Form(max_length=saved_filters.LONGEST_QUERY)]
@@ -135,6 +138,7 @@ class Listing:
                 masking=self.settings.masking,
             )
             context = {
+                "unjudged": unjudged(session),
                 "pulse": take_pulse(
                     session,
                     stalled_s=self.settings.stalled_s,
@@ -152,6 +156,7 @@ class Listing:
             **self._row_context(caller, address(given)),
             **context,
             found=found,
+            is_narrowed=not query.is_everything,
             bands={band: [row for row in found.rows if row.band is band] for band in Band},
             common=present.common_basis(found.rows),
             links=_links(given, found),
@@ -207,11 +212,19 @@ class Listing:
         request: Request,
         key: Key,
         back: Text = "/",
-        revision: Annotated[int, Form(ge=1, le=LARGEST)] | None = None,
+        revision: Annotated[int | None, Form(ge=1, le=LARGEST)] = None,
+        score: Annotated[str | None, Form(pattern=PATTERN)] = None,
     ) -> Response:
         """Note that the caller has looked at a study as it stood on the page."""
-        with self.store.transaction() as session:
-            marks.mark_seen(session, key, actor=request.state.caller.name, revision=revision)
+        try:
+            with self.store.transaction() as session:
+                marks.mark_seen(session, key, actor=request.state.caller.name, revision=revision, score=score)
+        except (RevisionChangedError, ScoreChangedError):
+            if SCRIPT not in request.headers:
+                raise
+            changed = self._shown(request, key, back)
+            changed.status_code = HTTPStatus.CONFLICT
+            return changed
         return self._done(request, key, back)
 
     def reveal(self, request: Request, key: Key, back: Text = "/") -> Response:
@@ -228,7 +241,7 @@ class Listing:
 
     def _done(self, request: Request, key: str, back: str) -> Response:
         """Answer the changed row to a script, and the page that the form was on to a browser without one."""
-        if "hx-request" not in request.headers:
+        if SCRIPT not in request.headers:
             return RedirectResponse(inside(back), SEE_OTHER)
         return self._shown(request, key, back)
 
@@ -241,7 +254,7 @@ class Listing:
         if row is None:
             raise UnknownStudyError(UnknownStudyError.__doc__)
         return self.page(
-            "row.html" if "hx-request" in request.headers else "one.html",
+            "row.html" if SCRIPT in request.headers else "one.html",
             **self._row_context(request.state.caller, inside(back)),
             row=replace(row, identity=identity) if identity else row,
             thumbnails=pictures,
@@ -299,7 +312,7 @@ class Listing:
             session,
             model_sha256=model.sha256,
             calibration_sha256=calibrated.sha256,
-            since=datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0),
+            since=datetime.combine(datetime.now().astimezone().date(), time()).astimezone(),
             edges=edges_of(calibrated.scores),
         )
         return histogram(calibrated.scores, counts)

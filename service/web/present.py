@@ -18,6 +18,7 @@ _WORST_FIRST = (
     DeliveryStatus.WAITING,
     DeliveryStatus.DELIVERED,
     DeliveryStatus.STORED,
+    DeliveryStatus.WITHDRAWN,
 )
 
 

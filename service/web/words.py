@@ -8,6 +8,7 @@ from service.study import (
     COMMITMENT_TIMEOUT,
     CONFIRMATION_NOT_OFFERED,
     CONFIRMATION_TIMEOUT,
+    CONTENT_CONFLICT,
     MISSING_AT_DESTINATION,
     PATIENT_CONFLICT,
     SOP_CLASS_REFUSED,
@@ -47,6 +48,7 @@ STATUSES: dict[DeliveryStatus, str] = {
     DeliveryStatus.DELIVERED: "delivered",
     DeliveryStatus.STORED: "stored",
     DeliveryStatus.UNDELIVERED: "not delivered",
+    DeliveryStatus.WITHDRAWN: "withdrawn",
 }
 
 MARKS: dict[DeliveryStatus, str] = {
@@ -54,6 +56,7 @@ MARKS: dict[DeliveryStatus, str] = {
     DeliveryStatus.DELIVERED: "✓",
     DeliveryStatus.STORED: "✓",
     DeliveryStatus.UNDELIVERED: "✗",
+    DeliveryStatus.WITHDRAWN: "↷",
 }
 
 WHEREABOUTS: dict[Whereabouts, str] = {
@@ -64,6 +67,8 @@ WHEREABOUTS: dict[Whereabouts, str] = {
 
 FLAGS: dict[str, str] = {
     PATIENT_CONFLICT: "Its images do not agree on who the patient is. Check them before you use any result.",
+    CONTENT_CONFLICT: "An image came twice with different content: the first is used, the other is in "
+    "quarantine. Check both before you use any result.",
 }
 
 FALLBACKS: dict[str, str] = {
@@ -80,6 +85,8 @@ KINDS: dict[str, str] = {
     "seg": "Segmentation of the anomaly bands",
     "sc": "Heatmap pictures",
     "sr": "Structured report",
+    "sc_retraction": "Picture that takes earlier results back",
+    "sr_retraction": "Report that takes earlier results back",
     "seg_fractional": "Graded segmentation",
     "seg_labelmap": "Label map",
     "pm": "Parametric map",
@@ -129,6 +136,10 @@ ACTIONS: dict[str, str] = {
     "identity.revealed": "Identity revealed to a reader",
     "result.delivered": "Result delivered",
     "result.undelivered": "Result not delivered",
+    "result.withdrawn": "Result not sent any more: a newer one takes its place",
+    "result.retracted": "Earlier results taken back at the archives",
+    "result.retraction_failed": "Earlier results could not be taken back: tell the archive",
+    "result.taken_up": "Results that had been withdrawn count again",
     "study.viewed": "Shown",
     "list.queried": "List asked for",
     "person.invited": "One-time link made",

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.served import served
+
+# The first page of a checkout compiles what it needs, beside three other workers on two processors.
+expect.set_options(timeout=30_000)
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = (
@@ -17,6 +20,7 @@ ARGUMENTS = (
     "--use-angle=swiftshader",  # WebGL without a graphics card
     "--enable-unsafe-swiftshader",
     "--disable-quic",
+    "--host-resolver-rules=MAP vigil.lan 127.0.0.1",  # plain http to it is no safe place for a browser
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",

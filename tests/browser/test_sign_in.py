@@ -1,6 +1,7 @@
 """The first administrator's way in, with the distribution's browser: link, password, people, audit trail."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -41,6 +42,24 @@ def page(chromium: Browser, address: str) -> Iterator[Page]:
     yield page
     context.close()
     assert said == []
+
+
+def test_by_plain_http_in_the_house_one_comes_in_too(
+    chromium: Browser, serve: Serve, store: Store, tmp_path: Path
+) -> None:
+    with store.transaction() as session:
+        secret = people.invite(session, Role.READER, actor="test")
+        people.accept(session, secret, name="ada", password=PASSWORD)
+    settings = Settings(data=tmp_path, api_host="0.0.0.0")
+    with serve(create_app(store=store, settings=settings, model=MODEL)) as address:
+        context = chromium.new_context(base_url=address.replace("127.0.0.1", "vigil.lan"))
+        page = context.new_page()
+        page.goto("/")
+        page.get_by_label("Name").fill("ada")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="Worklist")).to_be_visible()
+        context.close()
 
 
 def breaks_no_rule(page: Page) -> None:

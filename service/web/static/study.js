@@ -2,13 +2,13 @@
 // Everything it does goes by the API, as any other client's requests do. The viewer is volume.js.
 
 const page = document.querySelector("#study");
-const { key, caller, csrf, revision } = page.dataset;
+const { key, caller, csrf, revision, score } = page.dataset;
 const one = (selector) => page.querySelector(selector);
 const all = (selector) => [...page.querySelectorAll(selector)];
 const PAGE = 200; // rows of the list asked for at once
 const MOST_PAGES = 10; // of the list looked through for a neighbour
 const here = { slice: Number(one("#volume")?.dataset.frame ?? shownFrame()), isLive: false };
-let mine = null; // feedback of this caller on this revision, as the server has it
+let mine = null; // feedback of this caller on this score, as the server has it
 
 // Asking the server
 
@@ -25,8 +25,33 @@ async function ask(path, method = "GET", { body, match, isOnce = method === "POS
   const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
   if (answer.status === 401) location.reload(); // signed out meanwhile: the form comes, and then this page again
   const said = await answer.json();
+  if (CHANGED.has(said.type)) showAnew();
   if (!answer.ok) throw new Error(`${said.detail ?? "That did not work."} ${said.remedy ?? ""}`);
   return said;
+}
+
+// What the server answers where the page shows what does not count any more: nothing was stored, and the page
+// is read again. It says so afterwards.
+const CHANGED = new Set(["urn:vigil:problem:score-changed", "urn:vigil:problem:revision-changed"]);
+const AGAIN = "vigil-changed";
+
+function showAnew() {
+  try {
+    sessionStorage.setItem(AGAIN, key);
+  } catch {
+    // It is read again without a word then.
+  }
+  location.reload();
+}
+
+function isShownAnew() {
+  try {
+    const isAgain = sessionStorage.getItem(AGAIN) === key;
+    if (isAgain) sessionStorage.removeItem(AGAIN);
+    return isAgain;
+  } catch {
+    return false;
+  }
 }
 
 function tell(text, isBad = false) {
@@ -50,6 +75,7 @@ async function act(doing) {
   }
 }
 
+const looked = () => ({ revision: revision ? Number(revision) : null, score });
 const address = (what) => `/api/v1/studies/${key}/${what}`;
 
 // Feedback
@@ -87,7 +113,7 @@ function showFeedback(others = []) {
 
 async function readFeedback() {
   const given = await ask(address("feedback"));
-  const current = given.filter((one) => String(one.revision) === revision);
+  const current = given.filter((one) => one.is_current);
   mine ??= current.find((one) => one.by === caller) ?? null; // a key may have been quicker than this answer
   showFeedback(current.filter((one) => one.by !== caller));
 }
@@ -100,7 +126,7 @@ async function judge(verdict, conspicuity = null) {
   const isCorrection = mine !== null;
   mine = isCorrection
     ? await ask(address(`feedback/${mine.number}`), "PUT", { body: { verdict, conspicuity }, match: mine.version })
-    : await ask(address("feedback"), "POST", { body: { verdict, conspicuity, revision: revision ? Number(revision) : null } });
+    : await ask(address("feedback"), "POST", { body: { verdict, conspicuity, ...looked() } });
   showFeedback();
   tell(`${isCorrection ? "Corrected to" : "Stored"}: ${saying(mine)}.`);
 }
@@ -116,8 +142,7 @@ const seen = one("#seen");
 
 async function toggleSeen() {
   const wasSeen = seen.getAttribute("aria-pressed") === "true";
-  const looked = { body: { revision: revision ? Number(revision) : null } };
-  const now = await (wasSeen ? ask(address("seen"), "DELETE") : ask(address("seen"), "POST", looked));
+  const now = await (wasSeen ? ask(address("seen"), "DELETE") : ask(address("seen"), "POST", { body: looked() }));
   seen.setAttribute("aria-pressed", String(now.seen_at !== null));
   tell(now.seen_at === null ? "No longer marked as seen." : `Seen by ${now.seen_by}.`);
 }
@@ -315,4 +340,5 @@ show.addEventListener("click", () => document.querySelector("#keys").showModal()
 const toggle = document.querySelector("#keys-on");
 toggle.checked = areKeysOn();
 toggle.addEventListener("change", () => store("vigil-keys", toggle.checked ? "on" : "off"));
+if (isShownAnew()) tell("It was scored again meanwhile: nothing was stored. This is what it says now.", true);
 if (verdicts.length) readFeedback().catch((error) => tell(error.message, true));

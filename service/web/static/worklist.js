@@ -1,5 +1,6 @@
 // The list, live. A row never moves while somebody reads: changes are announced, and the list is read again by
-// the key r, or by itself when nothing in it has focus, nothing is selected and nobody has scrolled.
+// the key r, or by itself when nothing in it has focus, nothing is selected and nobody has scrolled. It says
+// "Live" only while the server says every few seconds that it is there and can read its database.
 "use strict";
 
 const GATHER_MS = 400; // changes come in bursts
@@ -7,6 +8,10 @@ const LEAST_MS = 2000; // between two readings of the list by itself
 const STILL_MS = 4000; // a pointer that moved over the list since then may be about to press
 const NEAR_TOP_PX = 8;
 const LOST_MS = 4000;
+const LOST = "Connection lost, trying again";
+const WATCH_MS = 1000;
+const ANSWER_MS = 20_000; // a request that takes longer has failed
+const CONFLICT = 409;
 const MOST_ROWS = 50; // asked for at once, to be changed in place
 
 const one = (selector) => document.querySelector(selector);
@@ -15,6 +20,9 @@ const told = { fresh: new Set(), changed: new Set(), stale: false };
 let timer = null;
 let losing = null;
 let readAt = performance.now();
+let askedAt = readAt; // a quiet list is read now and then all the same
+let heardAt = readAt;
+let source = null; // of the notices
 let pointedAt = -STILL_MS;
 let reading = null; // key of the study that had focus when the list was asked for
 
@@ -71,6 +79,17 @@ function reload() {
 function updateInPlace(keys) {
   const query = new URLSearchParams(keys.map((key) => ["key", key]));
   htmx.ajax("GET", `/rows?${query}`, { target: "#events", swap: "none" });
+}
+
+// Time alone changes a list too: who waits too long, whether workers answer.
+function readQuietly() {
+  if (isAtRest()) {
+    reload();
+    return;
+  }
+  htmx.ajax("GET", one("#reload").href, { target: "#pulse", select: "#pulse", swap: "outerHTML" });
+  const keys = [...list().querySelectorAll("tr[data-key]")].map((row) => row.dataset.key);
+  if (keys.length) updateInPlace(keys.slice(0, MOST_ROWS));
 }
 
 function look() {
@@ -137,28 +156,67 @@ function pressed(event) {
 
 // What htmx and the server say
 
-// The server ends a stream now and then to ask anew who it is for, and resumes it: that is no loss.
-addEventListener("htmx:sseOpen", () => {
+htmx.config.timeout = ANSWER_MS;
+const createSource = htmx.createEventSource;
+htmx.createEventSource = (address) => {
+  source = createSource(address);
+  return source;
+};
+
+function heard(state, words) {
   clearTimeout(losing);
   losing = null;
-  connection("live", "Live");
-});
+  heardAt = performance.now();
+  connection(state, words);
+}
+
+// A path that swallows everything ends no connection: only the silence tells.
+function watch() {
+  const { silentS, rereadS } = one("#events").dataset;
+  const now = performance.now();
+  if (now - heardAt > silentS * 1000) {
+    heardAt = now;
+    connection("lost", LOST);
+    source?.close();
+    source?.onerror(new Event("error")); // the extension opens another one
+  }
+  if (now - Math.max(readAt, askedAt) > rereadS * 1000) {
+    askedAt = now;
+    readQuietly();
+  }
+}
+
+// The server ends a stream now and then to ask anew who it is for, and resumes it: that is no loss.
+addEventListener("htmx:sseOpen", () => heard("live", "Live"));
 
 addEventListener("htmx:sseError", () => {
-  losing ??= setTimeout(() => connection("lost", "Connection lost, trying again"), LOST_MS);
+  losing ??= setTimeout(() => connection("lost", LOST), LOST_MS);
 });
+
+function clock(at) {
+  return at.toLocaleTimeString([], { hour12: false });
+}
 
 addEventListener("htmx:sseBeforeMessage", (event) => {
   event.preventDefault(); // it carries a notice, not a piece of the page
-  if (event.detail.type === "reload") {
-    told.stale = true; // too much was missed to tell it one by one
-    soon();
-    return;
-  }
+  const { type, data, lastEventId } = event.detail;
+  if (lastEventId) one("#events").setAttribute("sse-connect", `/api/v1/events?since=${lastEventId}`);
   let notice;
   try {
-    notice = JSON.parse(event.detail.data);
+    notice = JSON.parse(data);
   } catch {
+    return;
+  }
+  if (type === "stale") {
+    const since = clock(new Date(Date.now() - notice.for_s * 1000));
+    heard("lost", `The database does not answer: the list may be old, since ${since}`);
+    return;
+  }
+  heard("live", "Live");
+  if (type === "here") return;
+  if (type === "reload") {
+    told.stale = true; // too much was missed to tell it one by one
+    soon();
     return;
   }
   const isNew = !rowOf(notice.key) && list().dataset.whole === "yes"; // else it may be of another page
@@ -167,6 +225,11 @@ addEventListener("htmx:sseBeforeMessage", (event) => {
 });
 
 addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.xhr.status === CONFLICT && event.detail.target.id.startsWith("row-")) {
+    event.detail.shouldSwap = true; // what the row shows did not count any more: this is what it says now
+    event.detail.isError = false;
+    one("#news").textContent = "It was scored again meanwhile: nothing was marked. Its row says what counts now.";
+  }
   if (event.detail.target.id !== "list" || event.detail.xhr.responseText.includes('id="list"')) return;
   event.detail.shouldSwap = false; // signed out, or an error: the page says which
   if (event.detail.xhr.status < 500) location.reload();
@@ -188,7 +251,7 @@ addEventListener("htmx:afterSwap", (event) => {
 });
 
 function failed(event) {
-  const isReading = event.detail.elt.id === "reload";
+  const isReading = event.detail.requestConfig?.verb === "get";
   one("#news").textContent = isReading
     ? `The list could not be read again; this is how it was: ${one("#read-at").textContent}.`
     : "That did not work. Nothing was changed.";
@@ -196,6 +259,7 @@ function failed(event) {
 
 addEventListener("htmx:responseError", failed);
 addEventListener("htmx:sendError", failed);
+addEventListener("htmx:timeout", failed);
 
 addEventListener("pointermove", (event) => {
   if (list()?.contains(event.target)) pointedAt = performance.now();
@@ -224,6 +288,7 @@ function remember() {
 
 addEventListener("DOMContentLoaded", () => {
   remember();
+  if (one("#events")) setInterval(watch, WATCH_MS);
   document.addEventListener("keydown", pressed);
   const show = one("#show-keys");
   show.hidden = false;

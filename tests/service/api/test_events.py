@@ -12,6 +12,7 @@ import httpx
 import pytest
 import uvicorn
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from starlette.types import Message
 
 from service.access import Role
@@ -49,13 +50,15 @@ class Event:
     change: str | None
 
 
-def read(lines: Iterator[str]) -> Iterator[Event | None]:
-    """Events of a stream; None for a sign of life."""
+HERE = Event(None, "here", None, None)
+STALE = Event(None, "stale", None, None)
+
+
+def read(lines: Iterator[str]) -> Iterator[Event]:
+    """Events of a stream."""
     fields: dict[str, str] = {}
     for line in lines:
-        if line.startswith(":"):
-            yield None
-        elif line:
+        if line:
             name, _, value = line.partition(": ")
             fields[name] = value
         elif "event" in fields:
@@ -87,7 +90,7 @@ def served(store: Store, settings: Settings) -> Iterator[str]:
 
 
 @contextmanager
-def watching(address: str, **headers: str) -> Iterator[Iterator[Event | None]]:
+def watching(address: str, **headers: str) -> Iterator[Iterator[Event]]:
     with httpx.stream("GET", f"{address}{URL}", headers=headers, timeout=TIMEOUT_S) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-store"
@@ -102,13 +105,12 @@ def plant_one(store: Store, name: str) -> str:
     return Seed(name=name).key
 
 
-def until(found: Iterator[Event | None], key: str, change: str) -> list[Event]:
+def until(found: Iterator[Event], key: str, change: str) -> list[Event]:
     told = []
     for event in found:
-        if event is not None:
-            told.append(event)
-            if (event.key, event.change) == (key, change):
-                break
+        told.append(event)
+        if (event.key, event.change) == (key, change):
+            break
     return told
 
 
@@ -148,7 +150,28 @@ def test_a_quiet_list_gives_signs_of_life_and_a_long_stream_ends(
     with watching(served) as found:
         told = list(found)
     assert told
-    assert set(told) == {None}
+    assert set(told) == {HERE}
+
+
+def test_a_quiet_stream_says_when_the_database_was_not_read(
+    served: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(events, "STALE_S", 0.6)
+    with watching(served) as found:
+        assert next(found) == HERE
+        with monkeypatch.context() as away:
+            away.setattr(changes, "settle", refused)
+            assert next(event for event in found if event != HERE) == STALE
+        monkeypatch.setattr(hub, "POLL_S", 0.1)
+        assert next(event for event in found if event != STALE) == HERE
+        key = plant_one(store, "a")
+        assert until(found, key, "scored")
+
+
+def refused(_: object) -> int:
+    """What a database that does not answer does to whoever looks."""
+    raise OperationalError("SELECT", {}, OSError("no answer"))
 
 
 def test_a_stream_ends_for_whom_may_watch_no_more(
@@ -162,7 +185,7 @@ def test_a_stream_ends_for_whom_may_watch_no_more(
         serving(store, settings.model_copy(update={"access": "sign-in"})) as address,
         watching(address, Authorization=f"Bearer {secret}") as found,
     ):
-        assert next(found) is None
+        assert next(found) == HERE
         with store.transaction() as session:
             people.revoke_token(session, token.id, actor="test")
         plant_one(store, "a")
@@ -215,7 +238,7 @@ def test_a_watcher_that_takes_nothing_is_let_go_without_holding_up_anybody(
     assert not told._watchers
 
 
-def missed(client: TestClient, since: int) -> list[Event | None]:
+def missed(client: TestClient, since: int) -> list[Event]:
     answer = client.get(URL, params={"wait": "false", "since": since})
     assert answer.status_code == 200
     return list(read(iter(answer.text.splitlines())))
@@ -226,7 +249,7 @@ def test_a_gap_says_to_read_the_list_again(
 ) -> None:
     key = plant_one(store, "a")
     newest = client.get("/api/v1/worklist").json()["event"]
-    assert {event.key for event in missed(client, 0) if event} == {key}
+    assert {event.key for event in missed(client, 0)} == {key}
     assert missed(client, newest) == []
     reload = [Event(newest, "reload", None, None)]
     assert missed(client, newest + 1) == reload  # of a database that was put back

@@ -1,4 +1,6 @@
+import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -6,9 +8,11 @@ import pytest
 from service.access import Identity, Masking, Role
 from service.api import create_app
 from service.api.callers import COOKIE
+from service.replay import replay
 from service.settings import Settings
 from service.store import Store, identities, people
 from service.study import State
+from service.web import listing
 from tests.seeds import MODEL, Seed, plant
 from tests.web_client import TestClient
 
@@ -85,6 +89,33 @@ def test_saved_filters_are_a_persons_own(sign_in: SignIn) -> None:
     assert answer.headers["location"] == "/?text=brain&priority=stat"
     assert '<a href="/?text=brain&amp;priority=stat">&lt;b&gt;mine</a>' in ada.get("/").text
     assert "mine" not in bob.get("/").text
+
+
+def test_a_filter_that_hides_who_needs_a_person_says_so(
+    sign_in: SignIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = sign_in("ada", Role.READER)
+    hint = '<a href="/?band=unjudged">1 study that needs a person</a>'
+    assert f"This filter hides {hint}" in client.get("/?percentile_below=5").text
+    assert f"This filter hides {hint}" in client.get("/?band=ranked").text
+    for whole in ("/", "/?text=broken", "/?band=unjudged"):
+        assert hint not in client.get(whole).text
+    monkeypatch.setattr(listing, "PAGE_LENGTH", 1)
+    first = client.get("/").text
+    assert hint not in first
+    second = re.search(r'rel="next" href="([^"]+)"', first)
+    assert second is not None
+    page = client.get(unescape(second.group(1))).text
+    assert f"Other pages hold {hint}" in page
+    assert "No study waits for a person" not in page
+
+
+def test_a_list_without_such_studies_says_that_nobody_waits(sign_in: SignIn, store: Store) -> None:
+    client = sign_in("ada", Role.READER)
+    with store.transaction() as session:
+        replay(session, BROKEN.key, actor="t")
+    for asked in ("/", "/?percentile_below=5"):
+        assert "No study waits for a person" in client.get(asked).text
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def planted(store: Store, *seeds: Seed) -> None:
 
 def test_an_empty_list_says_so(browser: TestClient) -> None:
     text = opened(browser, "/").text
-    assert "No study on this page waits for a person." in text
+    assert "No study waits for a person." in text
     assert "Nothing is pending on this page." in text
 
 
