@@ -8,6 +8,22 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
+# Whom the trail names beside people: what runs, who sits at the machine, and whom nobody knows.
+ACTORS = frozenset(
+    {
+        "anybody on this machine",
+        "cli",
+        "delivery",
+        "first start",
+        "inference",
+        "node",
+        "nobody",
+        "operator",
+        "retention",
+        "vigil",
+    }
+)
+
 
 class Permission(StrEnum):
     """One thing that somebody may do."""
@@ -162,3 +178,8 @@ def _components(name: str) -> tuple[str, str]:
         if family or given:
             return family, given
     return "", ""
+
+
+def is_name_of_another(name: str) -> bool:
+    """Whether the audit trail could take a person of this name for a token or for Vigil itself."""
+    return ":" in name or not name.isprintable() or name.casefold() in ACTORS

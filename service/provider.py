@@ -25,11 +25,11 @@ from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
-from dicom_node.peer import is_loopback
 from service.access import Role
 from service.errors import SettingsError, TriageError
+from service.provider_file import ProviderFile
 
 # Signatures of a private key alone: `none` proves nothing, and with HS256 the client's secret would forge.
 ALGORITHMS = [
@@ -61,40 +61,6 @@ class NoRoleError(ProviderError):
     """The identity provider knows you, but none of your groups may use Vigil. Ask an administrator."""
 
     code = "no_role"
-
-
-class ProviderFile(BaseModel):
-    """What `VIGIL_OIDC` names: the identity provider, and what its groups may do."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    issuer: str = Field(description="As the provider writes it in its tokens.")
-    client_id: str = Field(min_length=1)
-    client_secret_file: Path | None = Field(None, description="Unset: a public client, with PKCE alone.")
-    address: str = Field(description="Of Vigil, as browsers see it; the provider sends them back there.")
-    name: str = Field("Hospital account", min_length=1, max_length=80, description="On the button.")
-    scopes: str = "openid profile"
-    groups: str = Field("groups", description="Claim with the groups; dots lead into an object.")
-    account: str = Field("preferred_username", description="Claim that names the account in lists.")
-    roles: dict[str, Role] = Field(min_length=1, description="Group to role; the first that fits counts.")
-    passwords: bool = Field(True, description="Whether local accounts may sign in with a password.")
-    clock_skew_s: int = Field(60, ge=0, le=300)
-    authorities: Path | None = Field(None, description="PEM file; unset: those of the system.")
-
-    @field_validator("issuer", "address")
-    @classmethod
-    def _is_safe(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
-            raise ValueError("must be an https address")
-        return value
-
-    @field_validator("roles")
-    @classmethod
-    def _are_for_people(cls, value: dict[str, Role]) -> dict[str, Role]:
-        if Role.SERVICE in value.values():
-            raise ValueError("`service` is for tokens of other systems, not for people")
-        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +128,14 @@ class Provider:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def open(cls, path: Path) -> "Provider":
+    def open(cls, path: Path, address: str | None) -> "Provider":
         """Provider that a file describes; asks it nothing yet.
+
+        Parameters
+        ----------
+        path : Path
+        address : str or None
+            Of the pages, by the settings; the file need not say it again.
 
         Raises
         ------
@@ -171,7 +143,7 @@ class Provider:
             If the file or one it names cannot be read, or says something else than it should.
         """
         try:
-            file = ProviderFile.model_validate(yaml.safe_load(path.read_text("utf-8")))
+            file = ProviderFile.read(path, address)
             kept = file.client_secret_file
             secret = None if kept is None else kept.read_text("utf-8").strip()
             verify = ssl.create_default_context(cafile=file.authorities)
@@ -182,12 +154,28 @@ class Provider:
             raise SettingsError(f"VIGIL_OIDC: {told}. See docs/access.md.") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise SettingsError(f"VIGIL_OIDC: {type(error).__name__}. See docs/access.md.") from error
+        if address is not None and file.home != address.rstrip("/"):
+            raise SettingsError("VIGIL_OIDC: address: is another than VIGIL_ADDRESS. Leave it out here.")
         return cls(file, secret, verify)
+
+    def check(self) -> None:
+        """Ask the provider for its description and its keys.
+
+        Raises
+        ------
+        ProviderAwayError
+            If it does not answer.
+        ProviderError
+            If it calls itself otherwise than its file does.
+        """
+        self._described_address("authorization_endpoint")
+        self._described_address("token_endpoint")
+        self._key_set()
 
     @property
     def redirect(self) -> str:
         """Where the provider sends people back to."""
-        return self.file.address.rstrip("/") + RETURN_PATH
+        return f"{self.file.home}{RETURN_PATH}"
 
     def start(self, errand: Errand) -> str:
         """Address at the provider where a person proves who they are.
@@ -256,7 +244,7 @@ class Provider:
             return None
         if not isinstance(ends, str) or urlsplit(ends).scheme not in {"https", "http"}:
             return None
-        back = f"{self.file.address.rstrip('/')}/sign-in"
+        back = f"{self.file.home}/sign-in"
         return f"{ends}?{urlencode({'client_id': self.file.client_id, 'post_logout_redirect_uri': back})}"
 
     def _role(self, claims: Mapping[str, Any]) -> Role:

@@ -46,12 +46,14 @@ from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
 from service.api.guard import Guard
 from service.api.hub import Hub
+from service.api.names import KnownNames
 from service.calibrations import Calibrations
 from service.cards import Cards
 from service.holdings import Holdings
 from service.provider import Provider
 from service.provision import Provision
 from service.settings import Settings
+from service.site_address import public_address
 from service.store import Store
 from service.store.objects import LocalObjects, Unchecked
 from service.volumes import Volumes
@@ -66,7 +68,8 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Put the guard around everything, so that the answer to a defect carries its headers too."""
         parts: Parts = self.state.parts
-        return Guard(Entry(super().build_middleware_stack()), parts.settings.api_host)
+        known = KnownNames.of(parts.settings.api_host, parts.address)
+        return Guard(Entry(super().build_middleware_stack(), self.state.answer, known), known)
 
     def openapi(self) -> dict[str, Any]:
         """Description of the API (OpenAPI 3.1)."""
@@ -133,7 +136,8 @@ def create_app(
         card_of=card_of,
         destinations=destinations,
         pictures=shown,
-        provider=Provider.open(settings.oidc) if settings.oidc else None,
+        address=public_address(settings),
+        provider=Provider.open(settings.oidc, settings.address) if settings.oidc else None,
         holdings=holdings or Holdings(spool_folder=settings.spool_folder, results=shown),
         volumes=volumes
         or Volumes(provision=Provision(spool_folder=settings.spool_folder), folder=settings.scratch_folder),

@@ -1,7 +1,7 @@
 """Pages for administrators: people, one-time links, tokens, the audit trail. Plain forms, no script."""
 
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -54,7 +54,8 @@ def _people(routes: APIRouter, page: Page) -> None:
         """Make a one-time link, and tell it this once."""
         with parts.store.transaction() as session:
             secret = people.invite(session, role, actor=caller.name, name=name.strip() or None)
-        address = str(request.base_url).rstrip("/") + people.welcome_path(secret)
+        home = parts.address or str(request.base_url).rstrip("/")
+        address = home + people.welcome_path(secret)
         return _show(page, parts, caller, told=("One-time link, for a day", address))
 
     @routes.post("/people/role")
@@ -129,7 +130,11 @@ def _audit(routes: APIRouter, page: Page) -> None:
 
 def _show(page: Page, parts: Parts, caller: Caller, *, told: tuple[str, str] | None = None) -> HTMLResponse:
     with parts.store.transaction() as session:
-        found: dict[str, Any] = {"accounts": people.accounts(session), "tokens": people.tokens(session)}
+        found: dict[str, Any] = {
+            "accounts": people.accounts(session),
+            "tokens": people.tokens(session),
+            "now": datetime.now(UTC),
+        }
     return page("people.html", caller=caller, told=told, roles=list(Role), grants=GRANTS, **found)
 
 
@@ -142,7 +147,9 @@ def _day(told: str) -> tuple[datetime | None, datetime | None, str | None]:
     if not told:
         return None, None, None
     try:
-        begins = datetime.combine(date.fromisoformat(told), time()).astimezone()
-        return begins, begins + timedelta(days=1), None
+        day = date.fromisoformat(told)
+        # Not 24 hours on: a day on which the clocks change has 23 or 25.
+        begins, ends = (datetime.combine(one, time()).astimezone() for one in (day, day + timedelta(days=1)))
     except (ValueError, OverflowError):
         return None, None, "Write the day as 2026-03-31."
+    return begins, ends, None

@@ -26,6 +26,7 @@ BOUND = "__Host-"  # a browser takes such a cookie by https alone, from this hos
 CSRF_HEADER = "X-CSRF-Token"
 CSRF_FIELD = "csrf"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+FORWARDED = ("X-Forwarded-For", "Forwarded")
 ANYBODY = Caller(name="anybody on this machine", role=Role.OPERATOR)
 FORM = "application/x-www-form-urlencoded"
 
@@ -87,6 +88,25 @@ Viewer = Annotated[Caller, Depends(require(Permission.VIEW))]
 
 def open_to_all() -> None:
     """Dependency of a route that asks nobody: it says so where others name their permission."""
+
+
+def ask_directly(request: Request) -> None:
+    """Dependency of a route that asks for no name, and is for whoever looks after the process alone.
+
+    Every proxy that carries people's requests says for whom (RFC 7239, or the header before it).
+
+    Raises
+    ------
+    ProblemError
+        404 where a proxy has forwarded the request.
+    """
+    if any(header in request.headers for header in FORWARDED):
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND,
+            "behind-a-proxy",
+            "This is not answered to anybody behind a proxy.",
+            "Ask the process itself, at its own address and port.",
+        )
 
 
 async def _check_form(request: Request, expected: str) -> None:

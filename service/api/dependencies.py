@@ -44,6 +44,8 @@ class Parts:
         What is in force besides the model; without it nothing is scored from here.
     destinations : callable
         Names of the peers that are sent results.
+    address : str or None
+        Under which browsers know this server, where the site named one.
     provider : Provider or None
         Where people sign in, besides here.
     """
@@ -58,6 +60,7 @@ class Parts:
     follow: Callable[[], ModelIdentity] | None = None
     calibrations: Calibrations | None = None
     destinations: Callable[[], Sequence[str]] = tuple
+    address: str | None = None
     provider: Provider | None = None
 
     @property

@@ -6,14 +6,14 @@ token.
 """
 
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
-from fastapi.responses import JSONResponse
+from fastapi import Request
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import MEDIA_TYPE, problem
+from service.api.names import KnownNames
+from service.api.problems import Answer, Problem, problem
 
 MOST_BYTES = 256 * 1024  # of a body; the largest we take, a note with its verdict, is a few thousand
 INSTANCES = "/dicom-web/studies"  # takes instances as they come and bounds each (STOW-RS)
@@ -27,10 +27,13 @@ class Entry:
     Parameters
     ----------
     app : ASGIApp
+    answer : callable
+        A page that says a problem to a browser, or the problem document.
+    known : KnownNames
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, answer: Answer, known: KnownNames) -> None:
+        self._app, self._answer, self._known = app, answer, known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -39,16 +42,24 @@ class Entry:
             return
         headers = Headers(scope=scope)
         is_instances = scope["method"] == "POST" and scope["path"].startswith(INSTANCES)
-        if scope["method"] not in SAFE and _is_foreign(headers):
-            await _FOREIGN(scope, receive, send)
+        if scope["method"] not in SAFE and self._is_foreign(headers):
+            await self._refuse(_FOREIGN, scope, receive, send)
         elif is_instances:
             await self._app(scope, receive, send)
         elif _length(headers) > MOST_BYTES:
-            await _TOO_LARGE(scope, receive, send)
+            await self._refuse(_TOO_LARGE, scope, receive, send)
         elif scope["path"].startswith("/api/") and _has_body(headers) and not _is_json(headers):
-            await _NOT_JSON(scope, receive, send)
+            await self._refuse(_NOT_JSON, scope, receive, send)
         else:
             await self._app(scope, _bounded(receive), send)
+
+    def _is_foreign(self, headers: Headers) -> bool:
+        """Whether a browser says that another site's page sends it (Fetch Metadata, or Origin)."""
+        site = headers.get("sec-fetch-site")
+        return self._known.is_foreign(headers) if site is None else site not in OWN
+
+    async def _refuse(self, told: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._answer(Request(scope), told)(scope, receive, send)
 
 
 def _bounded(receive: Receive) -> Receive:
@@ -66,15 +77,6 @@ def _bounded(receive: Receive) -> Receive:
     return receive_bounded
 
 
-def _is_foreign(headers: Headers) -> bool:
-    """Whether a browser says that another site's page sends it (Fetch Metadata; RFC 6454 for older ones)."""
-    site = headers.get("sec-fetch-site")
-    if site is not None:
-        return site not in OWN
-    origin = headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
-
-
 def _length(headers: Headers) -> int:
     """Length of the body as told; 0 where nothing is told: HTTP servers refuse what is no number."""
     told = headers.get("content-length", "")
@@ -90,24 +92,19 @@ def _is_json(headers: Headers) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
-def _refusal(status: HTTPStatus, code: str, detail: str, remedy: str) -> JSONResponse:
-    content = problem(status, code, detail, remedy).model_dump(exclude_defaults=True)
-    return JSONResponse(content, status, media_type=MEDIA_TYPE)
-
-
-_FOREIGN = _refusal(
+_FOREIGN = problem(
     HTTPStatus.FORBIDDEN,
     "cross-site",
     "Another site's page sent this request.",
     "Open Vigil's own page and do it there; programs send no Origin.",
 )
-_TOO_LARGE = _refusal(
+_TOO_LARGE = problem(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "too-large",
     "The body is larger than anything this address takes.",
     f"Send at most {MOST_BYTES} bytes.",
 )
-_NOT_JSON = _refusal(
+_NOT_JSON = problem(
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "not-json",
     "The body is not JSON by its Content-Type.",

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Depends
 
 from service import __version__
-from service.api.callers import open_to_all
+from service.api.callers import ask_directly, open_to_all
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.api.problems import ProblemError
 from service.api.schemas import Health, Readiness
@@ -24,7 +24,7 @@ def read_health() -> Health:
     return Health(status="alive", version=__version__)
 
 
-@router.get("/readyz")
+@router.get("/readyz", dependencies=[Depends(ask_directly)])
 def read_readiness(parts: PartsOf) -> Readiness:
     """The database answers and has the schema of this version; 503 with the reason otherwise."""
     parts.store.check()
@@ -40,4 +40,4 @@ def read_readiness(parts: PartsOf) -> Readiness:
         ) from error
     with parts.store.transaction() as session:
         workers = live_workers(session, stalled_s=parts.settings.stalled_s)
-    return Readiness(status="ready", version=__version__, workers=workers)
+    return Readiness(status="ready", version=__version__, workers=workers.processes)

@@ -1,18 +1,15 @@
 """``GET /metrics`` for Prometheus, read from the database at each scrape. No label holds a study (I9)."""
 
-import shutil
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypeVar
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -20,18 +17,26 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from dicom_node.quota import read_used
-from dicom_node.spool import QUARANTINE
 from service import __version__, engine
-from service.api.callers import open_to_all
+from service.api.callers import ask_directly, open_to_all
 from service.api.dependencies import Parts, PartsOf, refuse_unknown_parameters
 from service.audit_export import NAME
-from service.store import calibrations, harm, outbox, packs, referrals, shadows, trail, watch_lists
+from service.meters import gauge, scratch_metrics, spool_metrics, urgency_name
+from service.store import (
+    calibrations,
+    deliveries,
+    harm,
+    outbox,
+    packs,
+    referrals,
+    shadows,
+    trail,
+    watch_lists,
+)
 from service.store.census import beats, live_workers, take_census
 from service.store.watch_lists import ListedWatch
+from service.study import Priority
 
-_LabelsT = TypeVar("_LabelsT", bound=tuple[str, ...])
-
-MB = 1024 * 1024
 MOST_SCANNERS = 200  # headers name them, and anybody may write those
 MEASURED_S = 60.0  # a measurement of the order serves for so long
 
@@ -57,7 +62,7 @@ class RecentHarm:
             return self._found
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, dependencies=[Depends(ask_directly)])
 def read_metrics(parts: PartsOf, request: Request) -> Response:
     """Metrics in the text format of Prometheus; while the database is down, those that do not need it."""
     registry = CollectorRegistry(auto_describe=False)
@@ -79,54 +84,34 @@ class _Census(Collector):
     def collect(self) -> Iterator[Metric]:
         """One scrape."""
         yield self._build()
-        yield self._free()
-        yield from self._used()
-        yield self._quarantined()
+        if read_used(self._parts.settings.spool_folder) is not None:
+            yield from spool_metrics(self._parts.settings)  # a node looks after it; elsewhere it tells alone
+        yield from scratch_metrics(self._parts.settings)
         try:
             found = list(self._counted())
         except (OperationalError, InterfaceError, PoolTimeoutError):
             found = []
-        yield _gauge("vigil_database_up", "1 if the database answered this scrape.", {(): float(bool(found))})
+        yield gauge("vigil_database_up", "1 if the database answered this scrape.", {(): float(bool(found))})
         yield from found
 
     def _build(self) -> Metric:
         model = self._parts.model_now
         facts = {"version": __version__}
         if model is not None:
-            facts |= {"model": model.name, "model_version": model.version, "model_sha256": model.sha256}
-        return InfoMetricFamily("vigil_build", "Software, and the model in service.", facts)
-
-    def _free(self) -> Metric:
-        folder = self._parts.settings.spool_folder
-        # Before the first instance the spool is not made yet; its disk is the one of the folder above.
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        free = shutil.disk_usage(existing).free
-        return _gauge("vigil_spool_free_bytes", "Free bytes on the disk of the spool.", {(): float(free)})
-
-    def _used(self) -> Iterator[Metric]:
-        """What a node on this machine, or on the same folder, counted."""
-        settings = self._parts.settings
-        used = read_used(settings.spool_folder)
-        if used is not None:
-            yield _gauge("vigil_spool_used_bytes", "Bytes of received studies.", {(): float(used)})
-        if settings.spool_quota_mb is not None:
-            quota = float(settings.spool_quota_mb * MB)
-            yield _gauge("vigil_spool_quota_bytes", "Bytes above which senders are refused.", {(): quota})
-        if settings.scratch_folder.exists():
-            free = float(shutil.disk_usage(settings.scratch_folder).free)
-            yield _gauge("vigil_scratch_free_bytes", "Free bytes on the disk of the scratch.", {(): free})
-
-    def _quarantined(self) -> Metric:
-        """Second data sets under a known UID among them: somebody should look."""
-        folder = self._parts.settings.spool_folder.parent / QUARANTINE
-        reasons = Counter(path.name.split(".")[1] for path in folder.glob("*.*.dcm"))
-        counts = {(reason,): float(count) for reason, count in reasons.items()}
-        return _gauge("vigil_quarantine_files", "Files in quarantine by reason.", counts, "reason")
+            facts |= {
+                "model": model.name,
+                "model_version": model.version,
+                "model_sha256": model.sha256,
+                "calibration_sha256": model.calibration_sha256,
+            }
+        return InfoMetricFamily("vigil_build", "Software, model and calibration in service.", facts)
 
     def _counted(self) -> Iterator[Metric]:
         with self._parts.store.transaction() as session:
             census = take_census(session)
             depth = engine.depth(session)
+            queues = engine.depth_by_priority(session)
+            outstanding = deliveries.outstanding(session)
             packing = packs.waiting(session)
             workers = live_workers(session, stalled_s=self._parts.settings.stalled_s)
             seen = beats(session)
@@ -134,66 +119,69 @@ class _Census(Collector):
             messages, oldest_messages = outbox.count(session), outbox.oldest_s(session)
             trust = list(self._trust(session))
             order = self._recent_harm.read(session, longest_unread_s=self._parts.settings.longest_unread_s)
-        yield _gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
-        yield _gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
+        yield gauge("vigil_studies", "Studies by state.", _by(census.studies.items()), "state")
+        yield gauge("vigil_scores", "Scores by state.", _by(census.scores.items()), "state")
         reasons = {(reason,): float(count) for reason, count in census.not_assessable.items()}
-        yield _gauge("vigil_not_assessable", "Studies that are not assessable, by reason.", reasons, "reason")
-        yield _gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
+        yield gauge("vigil_not_assessable", "Studies that are not assessable, by reason.", reasons, "reason")
+        yield gauge("vigil_deliveries", "Deliveries by status.", _by(census.deliveries.items()), "status")
+        meaning = "Studies whose earlier results hold no longer and could not be taken back."
+        yield gauge("vigil_results_not_retracted", meaning, {(): float(census.not_retracted)})
         jobs = {
             (pool.value, status): float(count)
             for pool, found in depth.items()
             for status, count in (("waiting", found.waiting), ("running", found.running))
         }
-        yield _gauge("vigil_jobs", "Jobs by pool and status.", jobs, "pool", "status")
+        yield gauge("vigil_jobs", "Jobs by pool and status.", jobs, "pool", "status")
         oldest = {(pool.value,): found.oldest_s for pool, found in depth.items()}
-        yield _gauge("vigil_oldest_job_seconds", "Age of the oldest job that is due.", oldest, "pool")
-        yield _gauge(
-            "vigil_packs_waiting", "Complete studies whose pack is to be made.", {(): float(packing)}
-        )
+        yield gauge("vigil_oldest_job_seconds", "Age of the oldest job that is due.", oldest, "pool")
+        yield from _queues(queues)
+        yield from _outstanding(outstanding)
+        yield gauge("vigil_packs_waiting", "Complete studies whose pack is to be made.", {(): float(packing)})
         where = _by(census.bytes_are.items())
-        yield _gauge("vigil_studies_kept", "Studies by where their bytes are.", where, "bytes_are")
+        yield gauge("vigil_studies_kept", "Studies by where their bytes are.", where, "bytes_are")
         longest = {(pool.value,): found.longest_run_s for pool, found in depth.items()}
-        yield _gauge("vigil_longest_run_seconds", "Age of the job that runs longest.", longest, "pool")
-        yield _gauge("vigil_parked_studies", "Studies that a person put aside.", {(): float(census.parked)})
+        yield gauge("vigil_longest_run_seconds", "Age of the job that runs longest.", longest, "pool")
+        yield gauge("vigil_parked_studies", "Studies that a person put aside.", {(): float(census.parked)})
         aside = {(): float(census.parked_destinations)}
-        yield _gauge("vigil_parked_destinations", "Destinations that a person put aside.", aside)
+        yield gauge("vigil_parked_destinations", "Destinations that a person put aside.", aside)
         looked = {(name,): age_s for name, age_s in seen.items()}
-        yield _gauge("vigil_loop_age_seconds", "Seconds since a loop looked last.", looked, "loop")
-        yield _gauge("vigil_workers", "Worker processes with a fresh heartbeat.", {(): float(workers)})
+        yield gauge("vigil_loop_age_seconds", "Seconds since a loop looked last.", looked, "loop")
+        live = {(pool,): float(count) for pool, count in workers.by_pool.items()}
+        yield gauge("vigil_workers", "Worker processes with a fresh heartbeat, by pool.", live, "pool")
         yield from self._untold(untold)
         told = {(channel, status.value): float(count) for (channel, status), count in messages.items()}
-        yield _gauge("vigil_messages", "Messages by channel and status.", told, "channel", "status")
+        yield gauge("vigil_messages", "Messages by channel and status.", told, "channel", "status")
         ages = {(channel,): age_s for channel, age_s in oldest_messages.items()}
         meaning = "Age of the oldest message that waits, by channel."
-        yield _gauge("vigil_oldest_message_seconds", meaning, ages, "channel")
-        yield _gauge(
+        yield gauge("vigil_oldest_message_seconds", meaning, ages, "channel")
+        yield gauge(
             "vigil_delayed_studies",
             "Studies of the last 30 days that waited past the age limit while a later one was seen first.",
             {(): float(order.delayed)},
         )
         overdue = {(): float(order.overdue)}
-        yield _gauge("vigil_overdue_studies", "Studies that no reader saw within the age limit.", overdue)
+        yield gauge("vigil_overdue_studies", "Studies that no reader saw within the age limit.", overdue)
         yield from trust
         head = {(): float(census.audit_number)}
-        yield _gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
+        yield gauge("vigil_audit_number", "Newest row of the audit trail; it never falls.", head)
 
     def _trust(self, session: Session) -> Iterator[Metric]:
         """What percentiles rest on: scanners under watch, models that only watch, findings referred."""
         model = self._parts.model_now
         groups = calibrations.groups_in_force(session, model.sha256) if model else 0
         meaning = "Groups of the site's own calibration of the model in service; 0: the model's own serves."
-        yield _gauge("vigil_calibration_groups", meaning, {(): float(groups)})
+        yield gauge("vigil_calibration_groups", meaning, {(): float(groups)})
         scanners = self._watched(session)
         watched = _by(shadows.count(session).items())
-        yield _gauge("vigil_shadow_scores", "Studies of models that only watch, by state.", watched, "state")
+        yield gauge("vigil_shadow_scores", "Studies of models that only watch, by state.", watched, "state")
         late = referrals.count_overdue(session, datetime.now(UTC).astimezone().date())
         evidence = {(one.group,): one.evidence for one in scanners}
         meaning = "How near a scanner is to a drift alarm: 1 raises it."
-        yield _gauge("vigil_drift_evidence", meaning, evidence, "group")
+        yield gauge("vigil_drift_evidence", meaning, evidence, "group")
         alarms = {(one.group,): float(one.alarmed_at is not None) for one in scanners}
         meaning = "1 if a scanner's percentile is withdrawn, for its images have changed."
-        yield _gauge("vigil_drift_alarm", meaning, alarms, "group")
-        yield _gauge("vigil_referrals_overdue", "Open referrals past their day.", {(): float(late)})
+        yield gauge("vigil_drift_alarm", meaning, alarms, "group")
+        yield gauge("vigil_referrals_overdue", "Open referrals past their day.", {(): float(late)})
 
     def _watched(self, session: Session) -> tuple[ListedWatch, ...]:
         """Scanners under watch by what is in force now."""
@@ -207,15 +195,31 @@ class _Census(Collector):
         """What the audit repository has not got, where there is one."""
         if lag is not None:
             rows, age_s = {(): float(lag.rows)}, {(): lag.age_s}
-            yield _gauge("vigil_audit_untold", "Audit rows that the audit repository has not got.", rows)
-            yield _gauge("vigil_audit_untold_seconds", "Age of the oldest of them.", age_s)
+            yield gauge("vigil_audit_untold", "Audit rows that the audit repository has not got.", rows)
+            yield gauge("vigil_audit_untold_seconds", "Age of the oldest of them.", age_s)
 
 
-def _gauge(name: str, meaning: str, values: dict[_LabelsT, float], *labels: str) -> Metric:
-    family = GaugeMetricFamily(name, meaning, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+def _queues(found: Sequence[engine.Queue]) -> Iterator[Metric]:
+    """What is due by urgency, every urgency of each pool named, so that a series never vanishes."""
+    names = [(pool.value, level.name.lower()) for pool in engine.Pool for level in Priority]
+    jobs, oldest = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    for queue in found:
+        name = (queue.pool.value, urgency_name(queue.priority))
+        jobs[name] += queue.due
+        oldest[name] = max(oldest[name], queue.oldest_s)
+    yield gauge("vigil_queue_jobs", "Jobs that are due, by pool and urgency.", jobs, "pool", "priority")
+    meaning = "Age of the oldest job that is due, by pool and urgency."
+    yield gauge("vigil_queue_oldest_seconds", meaning, oldest, "pool", "priority")
+
+
+def _outstanding(found: Sequence[deliveries.Outstanding]) -> Iterator[Metric]:
+    """What destinations have not got."""
+    labels = ("destination", "status")
+    counts = {(one.destination, one.status.value): float(one.count) for one in found}
+    yield gauge("vigil_outstanding_deliveries", "Results that a destination has not got.", counts, *labels)
+    ages = {(one.destination, one.status.value): one.oldest_s for one in found}
+    meaning = "Age of the oldest result that a destination has not got."
+    yield gauge("vigil_outstanding_delivery_seconds", meaning, ages, *labels)
 
 
 def _by(counts: Iterable[tuple[StrEnum, int]]) -> dict[tuple[str, ...], float]:

@@ -22,6 +22,7 @@ from service.errors import (
     DatabaseError,
     ForgedCursorError,
     RevisionChangedError,
+    ScoreChangedError,
     StaleCursorError,
     StudyDeletedError,
     TriageError,
@@ -119,6 +120,7 @@ _TOLD: Mapping[type[TriageError], tuple[HTTPStatus, str]] = {
     NoSuchPlaceError: (HTTPStatus.UNPROCESSABLE_ENTITY, "no-such-place"),
     ReferralMoveError: (HTTPStatus.CONFLICT, "referral-move"),
     RevisionChangedError: (HTTPStatus.CONFLICT, "revision-changed"),
+    ScoreChangedError: (HTTPStatus.CONFLICT, "score-changed"),
     StudyDeletedError: (HTTPStatus.GONE, "study-deleted"),
     StaleCursorError: (HTTPStatus.BAD_REQUEST, "stale-cursor"),
     TooManyKeysError: (HTTPStatus.TOO_MANY_REQUESTS, "too-many-idempotency-keys"),
@@ -241,6 +243,8 @@ def install(
             return page(found)
         content = found.model_dump(exclude_defaults=True)
         return JSONResponse(content, found.status, dict(headers or {}), media_type=MEDIA_TYPE)
+
+    app.state.answer = answer  # for what is refused before it comes here
 
     @app.exception_handler(ProblemError)
     def _own(request: Request, error: ProblemError) -> Response:

@@ -19,14 +19,16 @@ from service.api.callers import (
 )
 from service.api.dependencies import Parts, PartsOf
 from service.api.problems import ProblemError
-from service.api.tries import address_of, count_account, count_address
+from service.api.tries import address_of, count_address, note_right, note_wrong, require_tries
 from service.errors import AccountError
 from service.filters import NO_NUL
 from service.store import people, sign_ins
 from service.web.links import inside
 
 Text = Annotated[str, Form(max_length=4 * people.LONGEST_PASSWORD, pattern=NO_NUL)]
-Target = Annotated[str, Query(max_length=300)]
+LONGEST_TARGET = 2000  # a list with every filter and a cursor
+Target = Annotated[str, Query(max_length=LONGEST_TARGET)]
+Told = Annotated[str, Form(max_length=LONGEST_TARGET, pattern=NO_NUL)]
 Page = Callable[..., HTMLResponse]
 COUNTED = [Depends(open_to_all), Depends(count_address)]
 
@@ -54,7 +56,7 @@ def _sessions(routes: APIRouter, page: Page) -> None:
         return form(page, parts, to=inside(to))
 
     @routes.post("/sign-in", dependencies=COUNTED)
-    def enter(request: Request, parts: PartsOf, name: Text, password: Text, to: Text = "/") -> Response:
+    def enter(request: Request, parts: PartsOf, name: Text, password: Text, to: Told = "/") -> Response:
         """Begin a session."""
         if parts.provider is not None and not parts.provider.file.passwords:
             raise ProblemError(
@@ -63,15 +65,17 @@ def _sessions(routes: APIRouter, page: Page) -> None:
                 "This server takes no passwords.",
                 "Sign in at the identity provider.",
             )
-        count_account(name)
+        require_tries(name, request)
         address = address_of(request)
         try:
             with parts.store.transaction() as session:
                 secret = people.sign_in(session, name, password, address=address)
         except people.SignInError as error:
+            note_wrong(name, request)
             with parts.store.transaction() as session:
                 sign_ins.refused(session, reason="password", address=address, name=name)
             return form(page, parts, to=inside(to), problem=str(error))
+        note_right(name, request)
         return begin(request, secret, inside(to))
 
     @routes.post("/sign-out")
@@ -117,6 +121,8 @@ def _invitations(routes: APIRouter, page: Page) -> None:
 def sign_in_first(request: Request) -> Response:
     """Answer of a page to somebody who is not signed in: the form, and back here afterwards."""
     target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if len(target) > LONGEST_TARGET:
+        target = request.url.path
     return RedirectResponse(f"/sign-in?to={quote(target, safe='')}", HTTPStatus.SEE_OTHER)
 
 

@@ -60,6 +60,18 @@ def lacking(session: Session, keys: Sequence[str]) -> frozenset[str]:
     return frozenset(session.scalars(select(StudyRow.key).where(among(StudyRow.key, keys), ~is_noted)))
 
 
+def newest(session: Session) -> tuple[str, str] | None:
+    """Key and UID of the newest study of which both are known."""
+    row = session.execute(
+        select(StudyRow.key, IdentityRow.study_uid)
+        .join(IdentityRow, IdentityRow.study_id == StudyRow.id)
+        .where(IdentityRow.study_uid != "")
+        .order_by(StudyRow.id.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else (row.key, row.study_uid)
+
+
 def of_studies(session: Session, keys: Sequence[str]) -> dict[str, Identity]:
     """Whom studies are about, by key; those that nothing is known of are left out."""
     rows = session.execute(

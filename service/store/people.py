@@ -8,6 +8,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -15,7 +16,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.access import Caller, Role
+from service.access import Caller, Role, is_name_of_another
 from service.errors import AccountError, TriageError
 from service.store import audit
 from service.store.tables import InvitationRow, PersonRow, SessionRow, TokenRow
@@ -29,8 +30,6 @@ LONGEST_NAME = 80
 TOKEN_PREFIX = "vigil_"  # noqa: S105 - lets a secret scanner find a token that was committed somewhere
 
 _HASHER = PasswordHasher()
-# Somebody without an account waits as long as somebody with one.
-_NOBODY = _HASHER.hash(secrets.token_urlsafe())
 
 
 class SignInError(TriageError):
@@ -140,6 +139,8 @@ def accept(session: Session, secret: str, *, name: str, password: str) -> str:
     chosen = name.strip()
     if not 1 <= len(chosen) <= LONGEST_NAME:
         raise AccountError(f"Choose a name of 1 to {LONGEST_NAME} characters.")
+    if is_name_of_another(chosen):
+        raise AccountError("Choose another name: without a colon, and none that Vigil itself acts under.")
     made = session.scalar(
         insert(PersonRow)
         .values(name=chosen, role=invitation.role, password_hash=hashed)
@@ -152,6 +153,12 @@ def accept(session: Session, secret: str, *, name: str, password: str) -> str:
     return chosen
 
 
+@cache
+def _nobody() -> str:
+    """Hash of a password that nobody has: somebody without an account waits as long as somebody with one."""
+    return _HASHER.hash(secrets.token_urlsafe())  # not at import: it is as slow as it is meant to be
+
+
 def sign_in(session: Session, name: str, password: str, *, address: str = "") -> str:
     """Return the secret of a new session.
 
@@ -161,7 +168,7 @@ def sign_in(session: Session, name: str, password: str, *, address: str = "") ->
         Whatever was wrong, in the same words and after the same time.
     """
     person = _active(session, name.strip())
-    stored = person.password_hash if person and person.password_hash else _NOBODY
+    stored = person.password_hash if person and person.password_hash else _nobody()
     try:
         _HASHER.verify(stored, password[:LONGEST_PASSWORD])
     except (VerificationError, InvalidHashError) as error:
@@ -179,16 +186,16 @@ def sign_in_subject(session: Session, subject: str, *, name: str, role: Role, ad
     subject : str
         Issuer and subject, which name a person for good.
     name : str
-        As shown; another account's name gets the subject's number after it.
+        As shown; one that is another account's, or looks like another's, gets the subject's number after it.
     role : Role
         What the provider's groups grant now.
     """
     person = session.scalar(select(PersonRow).where(PersonRow.subject == subject).with_for_update())
     if person is None:
         taken = session.scalar(select(func.count()).select_from(PersonRow).where(PersonRow.name == name))
-        person = PersonRow(
-            name=f"{name} ({digest(subject)[:6]})" if taken else name, role=role.value, subject=subject
-        )
+        if taken or is_name_of_another(name):
+            name = f"{name.replace(':', ' ')} ({digest(subject)[:6]})"
+        person = PersonRow(name=name, role=role.value, subject=subject)
         session.add(person)
         session.flush()
         audit.append(session, "person.added", actor=person.name, role=role.value)

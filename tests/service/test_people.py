@@ -182,3 +182,16 @@ def test_every_change_is_in_the_audit_trail(store: Store) -> None:
         "token.made",
         "token.revoked",
     ]
+
+
+@pytest.mark.parametrize("name", ["token:pacs", "Operator", "nobody", "first start", "ada\x1b[2J"])
+def test_nobody_takes_a_name_that_the_trail_has_for_something_else(store: Store, name: str) -> None:
+    with store.transaction() as session:
+        secret = people.invite(session, Role.READER, actor="ada")
+    with store.transaction() as session, pytest.raises(AccountError, match="another name"):
+        people.accept(session, secret, name=name, password=PASSWORD)
+    with store.transaction() as session:
+        people.sign_in_subject(session, "https://idp s9", name=name, role=Role.READER)
+        (account,) = people.accounts(session)
+    assert account.name.endswith(")")
+    assert ":" not in account.name

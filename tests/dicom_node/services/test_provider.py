@@ -38,6 +38,7 @@ from dicom_node.services.commitment_provider import CommitmentProvider
 from dicom_node.services.provider import Provider
 from dicom_node.signals import Signal, SignalKind, Signals
 from dicom_node.spool import Spool
+from dicom_node.withdrawn import Withdrawn
 from tests.phantoms import Phantom, write
 
 SECRET = b"s" * 32
@@ -384,6 +385,25 @@ def test_commitment_is_reported_on_the_association_of_its_request(tmp_path: Path
     assert report.reason("1.2.4") == 0x0112
     assert signal.kind is SignalKind.COMMITMENT_REQUEST
     assert not list((tmp_path / "signals" / "requests").iterdir())
+
+
+def test_what_came_with_two_contents_or_is_being_deleted_is_not_committed_to(tmp_path: Path) -> None:
+    images = Phantom().datasets()[:3]
+    with running(tmp_path, Peers((peer(),)), offers_commitment=True) as node:
+        for path, image in zip(write(tmp_path / "sent", images), images, strict=True):
+            stored = node.spool.store(image.StudyInstanceUID, image.SOPInstanceUID, [path.read_bytes()])
+        images[0].StudyDescription = "another content"
+        (path,) = write(tmp_path / "again", images[:1])
+        node.spool.store(images[0].StudyInstanceUID, images[0].SOPInstanceUID, [path.read_bytes()])
+        Withdrawn(node.spool).take_out(stored.study_key, [instance_file_name(images[1].SOPInstanceUID)])
+        references = [
+            Reference(sop_class_uid=MRImageStorage, sop_instance_uid=image.SOPInstanceUID) for image in images
+        ]
+        report = ask(node, tmp_path, *references).report("1.2.99")
+
+    assert report is not None
+    assert [report.reason(image.SOPInstanceUID) for image in images[:2]] == [0x0110, 0x0112]
+    assert report.held == {instance_file_name(images[2].SOPInstanceUID)}
 
 
 def test_commitment_waits_for_what_is_still_in_the_log(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from limits import RateLimitItemPerMinute
@@ -213,6 +214,21 @@ def test_guessing_is_slowed_down(app_client: TestClient, monkeypatch: pytest.Mon
     assert int(answers[-1].headers["retry-after"]) > 0
 
 
+def test_wrong_passwords_of_a_stranger_keep_nobody_out_of_where_they_work(
+    app_client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def status(client: TestClient, password: str) -> int:
+        sent = {"name": "ada", "password": password}
+        return client.post("/sign-in", data=sent, follow_redirects=False).status_code
+
+    monkeypatch.setattr(tries, "OF_ACCOUNT", RateLimitItemPerMinute(1))
+    signed_in(app_client, store)
+    stranger = TestClient(app_client.app, base_url=str(app_client.base_url), client=("198.51.100.1", 1))
+    assert [status(app_client, PASSWORD) for _ in range(2)] == [303, 303]
+    assert [status(stranger, "wrong") for _ in range(2)] == [401, 429]
+    assert status(app_client, PASSWORD) == 303
+
+
 def test_changes_are_counted_and_instances_are_not(
     app_client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,3 +250,19 @@ def test_with_open_access_anybody_may_view_and_nobody_administers(store: Store, 
     client = TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False)
     assert client.get("/api/v1/worklist").status_code == 200
     assert client.get("/api/v1/tokens").status_code == 403
+
+
+def test_a_long_address_leads_to_the_form_and_back_and_one_too_long_to_its_page(
+    app_client: TestClient,
+) -> None:
+    asked = {"Accept": "text/html"}
+    long, too_long = ("/?" + "&".join(f"description={n:040}" for n in range(count)) for count in (20, 60))
+
+    kept, cut = (
+        app_client.get(address, headers=asked, follow_redirects=False).headers["location"]
+        for address in (long, too_long)
+    )
+
+    assert app_client.get(kept, headers=asked).status_code == 200
+    assert unquote(kept.partition("to=")[2]) == long
+    assert unquote(cut.partition("to=")[2]) == "/"

@@ -1,10 +1,13 @@
+import time
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from service.access import Role
 from service.api import create_app, tries
+from service.api.administration import _day
 from service.settings import Settings
 from service.store import Store, audit, people
 from tests.seeds import MODEL
@@ -108,3 +111,30 @@ def test_the_trail_is_read_by_who_what_and_which(
 @pytest.mark.parametrize("day", ["yesterday", "2026-13-01", "9999-12-31"])
 def test_a_day_that_is_none_is_told(admin: TestClient, day: str) -> None:
     assert admin.get(f"/admin/audit?day={day}").status_code == 200
+
+
+@pytest.mark.parametrize("day", [date(2026, 10, 25), date(2026, 3, 29)])
+def test_a_day_on_which_the_clocks_change_is_whole(monkeypatch: pytest.MonkeyPatch, day: date) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        begins, ends, _ = _day(day.isoformat())
+        following, *_ = _day((day + timedelta(days=1)).isoformat())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert begins is not None
+    assert ends == following
+    assert ends - begins == timedelta(hours=25 if day.month == 10 else 23)
+
+
+def test_a_token_without_an_end_is_not_shown_as_one_that_has_ended(admin: TestClient, store: Store) -> None:
+    with store.transaction() as session:
+        people.make_token(session, "ris", Role.READER, actor="ada")
+        people.make_token(session, "old", Role.READER, actor="ada", life=timedelta(seconds=-1))
+
+    table = admin.get("/admin/people").text.partition('id="tokens"')[2].partition("</table>")[0]
+
+    assert "no end: until it is revoked" in table
+    assert table.count("(over)") == 1

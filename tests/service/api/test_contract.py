@@ -39,7 +39,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 HOST = {"Host": "127.0.0.1"}
-USUAL, LONG = 4, 150  # examples of each operation and way
+USUAL, LONG = 2, 150  # examples of each operation and way
 FAULTS_OF_THE_PLACE = {503}  # STOW-RS is off here; said so with what to set
 
 

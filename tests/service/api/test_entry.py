@@ -86,6 +86,22 @@ def test_our_own_pages_and_programs_are_let_in(reader: TestClient, headers: dict
     assert reader.post(f"{STUDY}/seen", headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("url", "headers", "status", "said"),
+    [
+        ("/sign-in", {"Origin": "null"}, 403, "Another site&#39;s page sent this request."),
+        (f"/studies/{study_key('a')}/seen", {"Content-Length": "999999"}, 413, "larger than anything"),
+    ],
+)
+def test_a_browser_is_refused_by_a_page(
+    reader: TestClient, url: str, headers: dict[str, str], status: int, said: str
+) -> None:
+    answer = reader.post(url, headers=headers | {"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert said in answer.text
+    assert "Back to the worklist" in answer.text
+
+
 def test_looking_is_left_to_links_from_anywhere(reader: TestClient) -> None:
     assert reader.get(STUDY, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200
 

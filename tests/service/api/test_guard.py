@@ -1,8 +1,13 @@
+from pathlib import Path
+
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from service.api import create_app
+from service.errors import SettingsError
+from service.provider import Provider
 from service.settings import Settings
+from service.site_address import page_address
 from service.store import Store
 from tests.web_client import TestClient
 
@@ -31,6 +36,72 @@ def test_an_api_that_listens_for_others_answers_under_any_name(settings: Setting
     assert client(opened, "http://vigil.hospital.example").get("/healthz").status_code == 200
 
 
+PUBLIC = "https://vigil.hospital.example"
+
+
+@pytest.fixture
+def behind_a_proxy(settings: Settings) -> TestClient:
+    """Client of an API on loopback whose site has named its public address."""
+    return client(settings.model_copy(update={"address": PUBLIC}), "http://127.0.0.1")
+
+
+@pytest.mark.parametrize("host", ["vigil.hospital.example", "VIGIL.hospital.example:443", "127.0.0.1:8080"])
+def test_the_public_name_of_a_site_is_answered_besides_this_machines(
+    behind_a_proxy: TestClient, host: str
+) -> None:
+    assert behind_a_proxy.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["hospital.example", "evil.example", "vigil.hospital.example.evil.example"])
+def test_with_a_public_name_a_strangers_is_refused_all_the_same(
+    behind_a_proxy: TestClient, host: str
+) -> None:
+    assert behind_a_proxy.get("/healthz", headers={"Host": host}).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (PUBLIC, 405),  # let in: nothing there takes a POST
+        (f"{PUBLIC}:443", 405),
+        ("http://vigil.hospital.example", 403),
+        (f"{PUBLIC}:8443", 403),
+        ("http://[::1", 403),
+    ],
+)
+def test_a_page_of_the_public_address_is_our_own_however_the_proxy_calls_us(
+    behind_a_proxy: TestClient, origin: str, status: int
+) -> None:
+    assert behind_a_proxy.post("/healthz", headers={"Origin": origin}).status_code == status
+
+
+def test_the_address_in_the_file_of_the_identity_provider_counts_where_the_settings_name_none(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "oidc.yaml"
+    file.write_text(f"{{issuer: {PUBLIC}, client_id: v, address: {PUBLIC}, roles: {{a: reader}}}}")
+    named = client(settings.model_copy(update={"oidc": file}), "http://127.0.0.1")
+
+    assert named.get("/healthz", headers={"Host": "vigil.hospital.example"}).status_code == 200
+
+
+def test_links_begin_with_the_public_address(settings: Settings) -> None:
+    assert page_address(settings) == f"http://{settings.api_host}:{settings.api_port}"
+    assert page_address(settings.model_copy(update={"address": f"{PUBLIC}/"})) == PUBLIC
+
+
+def test_an_address_that_is_said_twice_and_otherwise_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "oidc.yaml"
+    said = f"issuer: {PUBLIC}, client_id: v, roles: {{a: reader}}"
+    file.write_text(f"{{{said}}}")
+    assert Provider.open(file, PUBLIC).redirect.startswith(f"{PUBLIC}/sign-in/")
+    with pytest.raises(SettingsError, match="VIGIL_ADDRESS"):
+        Provider.open(file, None)
+    file.write_text(f"{{{said}, address: 'https://other.example'}}")
+    with pytest.raises(SettingsError, match="VIGIL_ADDRESS"):
+        Provider.open(file, PUBLIC)
+
+
 @pytest.mark.parametrize("url", ["/", "/healthz", "/nowhere", "/static/vigil.css", "/api/v1/worklist"])
 def test_every_answer_carries_the_security_headers(settings: Settings, url: str) -> None:
     headers = client(settings, "http://127.0.0.1").get(url).headers
@@ -39,7 +110,7 @@ def test_every_answer_carries_the_security_headers(settings: Settings, url: str)
     assert "frame-ancestors 'none'" in policy
     assert "unsafe-inline" not in policy
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
     assert "camera=()" in headers["permissions-policy"]
     assert headers["cross-origin-opener-policy"] == "same-origin"
     assert headers["cross-origin-resource-policy"] == "same-origin"

@@ -25,6 +25,20 @@ def test_a_process_with_its_schema_is_ready_and_counts_the_workers(client: TestC
     assert client.get("/readyz").json() == {"status": "ready", "version": __version__, "workers": 1}
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+@pytest.mark.parametrize("path", ["/readyz", "/metrics"])
+def test_what_the_monitor_asks_is_answered_to_nobody_behind_a_proxy(
+    stranded: TestClient, path: str, header: str
+) -> None:
+    """It asks for no name: a proxy that forwards every path must not show it to the world."""
+    answer = stranded.get(path, headers={header: "203.0.113.7"})
+
+    assert answer.status_code == 404
+    assert answer.json()["type"] == "urn:vigil:problem:behind-a-proxy"
+    assert stranded.get("/healthz", headers={header: "203.0.113.7"}).status_code == 200
+    assert stranded.get(path).status_code != 404
+
+
 @pytest.mark.postgres
 def test_another_schema_is_not_ready_and_says_what_to_run(client: TestClient, store: Store) -> None:
     with store.engine.begin() as connection:

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from dicom_node.quota import Quota
 from dicom_node.spool import Spool
 from models.groups import Group
 from service import __version__, engine, orders
@@ -45,9 +46,19 @@ def test_everything_that_waits_or_ended_is_counted(client: TestClient, store: St
     assert found["vigil_jobs", ("infer", "waiting")] == 1
     assert found["vigil_jobs", ("deliver", "waiting")] == 0
     assert found["vigil_oldest_job_seconds", ("infer",)] >= 0
+    assert found["vigil_queue_jobs", ("infer", "routine")] == 1
+    assert found["vigil_queue_jobs", ("infer", "stat")] == 0
+    assert found["vigil_queue_oldest_seconds", ("infer", "routine")] >= 0
+    assert found["vigil_outstanding_deliveries", ("viewer", "undelivered")] == 1
+    assert found["vigil_outstanding_delivery_seconds", ("viewer", "undelivered")] > 0
+    assert not [
+        labels for name, labels in found if name.startswith("vigil_outstanding") and "archive" in labels
+    ]
     assert found["vigil_audit_number", ()] == 3 + 2 + 3
     assert found["vigil_database_up", ()] == 1
-    assert found["vigil_workers", ()] == 0
+    assert {pool: found["vigil_workers", (pool,)] for pool in (*Pool, "unknown")} == dict.fromkeys(
+        (*Pool, "unknown"), 0
+    )
 
 
 @pytest.mark.postgres
@@ -99,11 +110,22 @@ def test_no_label_holds_anything_of_a_study(client: TestClient, store: Store) ->
     with store.transaction() as session:
         plant(session, seed)
     text = client.get("/metrics").text
-    for identity in (seed.key, "DOE", "1.2.840", "SCANNER", "archive"):
+    assert 'destination="archive"' in text  # a name of the peers file
+    for identity in (seed.key, "DOE", "1.2.840", "SCANNER"):
         assert identity not in text
 
 
-def test_a_scrape_without_a_database_says_so_and_keeps_the_rest(stranded: TestClient) -> None:
+@pytest.fixture
+def spool(settings: Settings) -> Spool:
+    """The spool of a node that shares the API's folder, and looks after it."""
+    made = Spool(settings.spool_folder, b"s" * 32, free_mark_bytes=1)
+    settings.spool_folder.mkdir(parents=True, exist_ok=True)
+    Quota(settings.spool_folder, limit_bytes=None).measure()
+    return made
+
+
+def test_a_scrape_without_a_database_says_so_and_keeps_the_rest(stranded: TestClient, spool: Spool) -> None:
+    del spool
     found = scraped(stranded)
     assert found["vigil_database_up", ()] == 0
     assert found["vigil_spool_free_bytes", ()] > 0
@@ -113,11 +135,21 @@ def test_a_scrape_without_a_database_says_so_and_keeps_the_rest(stranded: TestCl
 def test_the_build_names_the_model_in_service(stranded: TestClient, settings: Settings) -> None:
     assert not settings.spool_folder.exists()
     builds = [labels for name, labels in scraped(stranded) if name == "vigil_build_info"]
-    assert set(builds[0]) == {__version__, MODEL.name, MODEL.version, MODEL_SHA256}
+    assert set(builds[0]) == {
+        __version__,
+        MODEL.name,
+        MODEL.version,
+        MODEL_SHA256,
+        MODEL.calibration_sha256,
+    }
 
 
-def test_files_in_quarantine_are_counted_by_reason(stranded: TestClient, settings: Settings) -> None:
-    spool = Spool(settings.spool_folder, b"s" * 32, free_mark_bytes=1)
+def test_an_api_that_shares_no_folder_with_a_node_tells_nothing_of_a_spool(stranded: TestClient) -> None:
+    """As where studies go to the workers by a bucket: its own disk says nothing of the node's."""
+    assert not [name for name, _ in scraped(stranded) if name.startswith(("vigil_spool", "vigil_quarantine"))]
+
+
+def test_files_in_quarantine_are_counted_by_reason(stranded: TestClient, spool: Spool) -> None:
     for content, reason in ((b"a", "uid_conflict"), (b"b", "uid_conflict"), (b"c", "unreadable")):
         spool.quarantine([content], reason)
 
@@ -125,6 +157,20 @@ def test_files_in_quarantine_are_counted_by_reason(stranded: TestClient, setting
 
     assert found["vigil_quarantine_files", ("uid_conflict",)] == 2
     assert found["vigil_quarantine_files", ("unreadable",)] == 1
+
+
+@pytest.mark.usefixtures("spool")
+def test_what_waits_in_the_log_and_what_was_put_by_there_is_told(
+    stranded: TestClient, settings: Settings
+) -> None:
+    settings.log_folder.mkdir(parents=True)
+    for state in ("sealed", "damaged.sealed"):
+        (settings.log_folder / f"{state}.1.4096.{'0' * 32}").write_bytes(b"")
+
+    found = scraped(stranded)
+
+    assert found["vigil_log_damaged_segments", ()] == 1
+    assert 0 < found["vigil_log_oldest_seconds", ()] < 60
 
 
 @pytest.mark.postgres

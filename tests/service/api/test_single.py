@@ -347,5 +347,5 @@ def test_a_file_that_says_something_wrong_is_refused_at_the_start(
     file = configuration(tmp_path, **{name: value})
 
     with pytest.raises(SettingsError, match="VIGIL_OIDC") as refused:
-        Provider.open(file)
+        Provider.open(file, None)
     assert SECRET not in str(refused.value)
