@@ -4,14 +4,20 @@ import hashlib
 import hmac
 import socket
 import ssl
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from dicom_node.peer import Certificate
 
 # Forward secrecy and authenticated encryption alone (RFC 9325 4.2); TLS 1.3 has nothing else.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
+
+log = structlog.get_logger(__name__)
 
 
 def serving_context(certificate: Path, authorities: Path, key: Path | None = None) -> ssl.SSLContext:
@@ -56,6 +62,59 @@ def _context(
     context.load_cert_chain(certificate, key)
     context.load_verify_locations(authorities)
     return context
+
+
+class Followed:
+    """TLS of files that are renewed while we run: every connection gets what they hold then.
+
+    What cannot be used, as a certificate whose key is not written yet, changes nothing: connections go on
+    with what was read before. An authority that is taken out of its file is believed no more.
+
+    Parameters
+    ----------
+    read : callable
+        Reads the files; raises OSError where they cannot be used.
+    *files : Path
+
+    Raises
+    ------
+    OSError
+        If they cannot be used now; ``ssl.SSLError`` is one.
+    """
+
+    def __init__(self, read: Callable[[], ssl.SSLContext], *files: Path) -> None:
+        self._read = read
+        self._files = files
+        self._lock = threading.Lock()
+        self._stamps = self._look()
+        self._context = read()
+
+    def __call__(self) -> ssl.SSLContext:
+        """Context of the next connection."""
+        with self._lock:
+            stamps = self._look()  # before they are read: what changes meanwhile is seen at the next look
+            if stamps != self._stamps:
+                self._stamps = stamps
+                try:
+                    self._context = self._read()
+                except OSError as error:  # ssl.SSLError is one
+                    reason = getattr(error, "reason", None) or type(error).__name__
+                    log.error("certificate not taken over, the one before goes on", reason=reason)  # noqa: TRY400 - not a defect
+                else:
+                    log.info("certificate read again")
+            return self._context
+
+    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(_stamp(path) for path in self._files)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What of a file is another when it was written again, or another put in its place."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 def fingerprint_of(connection: Any) -> str | None:

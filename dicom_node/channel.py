@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from dicom_node.address import Url, checked_host
 from dicom_node.peer import Certificate, Name, Profile, Timeouts, is_loopback
 
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]{1,500}$")]
 Hd = Annotated[str, StringConstraints(strip_whitespace=True, max_length=180)]  # name of a system in MSH
 
 
@@ -161,7 +161,11 @@ class Hl7Channel(_Channel):
 
     protocol: Literal["hl7"]
     roles: Annotated[frozenset[Hl7Role], Field(min_length=1)] = frozenset({Hl7Role.RESULTS})
-    host: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=253)]
+    host: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=253),
+        AfterValidator(checked_host),
+    ]
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     events: frozenset[Event] = OF_STUDIES
     facility: Hd = ""

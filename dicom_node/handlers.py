@@ -27,7 +27,9 @@ from dicom_node.errors import SpoolFullError, UnreadableInstanceError
 from dicom_node.keys import Keys, read_keys
 from dicom_node.part10 import file_head
 from dicom_node.peers import Peers
+from dicom_node.quarantine import Quarantined
 from dicom_node.spool import CHUNK, StoreKind, StoreOutcome
+from dicom_node.tallies import Tally
 from dicom_node.wire import LONGEST_COMMENT
 
 SUCCESS = 0x0000
@@ -83,16 +85,25 @@ class Answer:
 
 
 class Counters:
-    """How often each thing happened since the start; any thread may count and read."""
+    """How often each thing happened since the start; any thread may count and read.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    tally : Tally, optional
+        Where it is counted too, for all processes of the node.
+    """
+
+    def __init__(self, tally: Tally | None = None) -> None:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._tally = tally
 
     def add(self, name: str) -> None:
         """Count one more."""
         with self._lock:
             self._counts[name] += 1
+        if self._tally is not None:
+            self._tally.add(name)
 
     def snapshot(self) -> dict[str, int]:
         """Counts by name: ``stored``, ``duplicate``, ``conflict``, ``refused_<code>``, ``association_*``."""
@@ -174,10 +185,10 @@ def admit(instance: Incoming, counters: Counters) -> Answer:
     try:
         keys = instance.keys()
     except UnreadableInstanceError as error:
-        instance.set_aside("unreadable")
+        instance.set_aside(Quarantined.UNREADABLE)
         return refuse(counters, "unreadable", CANNOT_UNDERSTAND, str(error))
     if instance.announced != (keys.sop_class_uid, keys.sop_instance_uid):
-        instance.set_aside("mismatch")
+        instance.set_aside(Quarantined.MISMATCH)
         return refuse(counters, "mismatch", CLASS_MISMATCH, "data set does not match the request")
     outcome = instance.keep(keys)
     counters.add(outcome.kind.value)

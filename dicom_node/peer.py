@@ -15,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from dicom_node.address import Url, checked_host
+
 AeTitle = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^[\x20-\x5b\x5d-\x7e]{0,16}$")
 ]  # PS3.5 table 6.2-1: no backslash, no control characters
@@ -158,7 +160,7 @@ class Peer(Profile):
     ] = ""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     quiet_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s?#@]{1,500}$")] | None = None
+    url: Url | None = None
     authorization: Path | None = None
     confirm: Confirm = Confirm.NONE
     pull: Pull | None = None
@@ -175,6 +177,11 @@ class Peer(Profile):
         if not value and (not is_web or Role.SENDER in info.data.get("roles", ())):
             raise ValueError("needed by whoever speaks DICOM to us")
         return value
+
+    @field_validator("host")
+    @classmethod
+    def _leads_somewhere(cls, value: str) -> str:
+        return checked_host(value) if value else value
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -28,14 +28,15 @@ class BoundedHandshake:
 
     Parameters
     ----------
-    tls : ssl.SSLContext
+    tls : callable
+        Gives the context of a connection, as `dicom_node.certificates.Followed`.
     handshake_timeout_s : float
     """
 
     def __init__(
         self,
         *args: Any,
-        tls: ssl.SSLContext,
+        tls: Callable[[], ssl.SSLContext],
         handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
         **named: Any,
     ) -> None:
@@ -74,7 +75,7 @@ class BoundedHandshake:
     def _shake_hands(self, request: socket.socket) -> ssl.SSLSocket | None:
         request.settimeout(self._handshake_timeout_s)  # of the whole handshake, not of each read
         try:
-            connection = self._tls.wrap_socket(request, server_side=True)
+            connection = self._tls().wrap_socket(request, server_side=True)
         except (OSError, ValueError) as error:  # ssl.SSLError and TimeoutError are OSErrors
             # The reason is OpenSSL's word; certificates are not quoted (I9).
             log.warning("TLS handshake failed", reason=getattr(error, "reason", None) or type(error).__name__)

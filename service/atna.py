@@ -81,6 +81,8 @@ EVENTS: Mapping[str, Event] = {
     "person.signed_out": Event(AUTHENTICATION, "E", LOGOUT),
     "person.role_changed": Event(ALERT, "E", ROLES_CHANGED),
     "configuration.changed": Event(ALERT, "E", SECURITY_CONFIGURATION),
+    "backup.made": Event(ALERT, "R", SOFTWARE_CONFIGURATION),
+    "backup.restored": Event(ALERT, "E", SOFTWARE_CONFIGURATION),
     "model.activated": Event(ALERT, "E", SOFTWARE_CONFIGURATION),
     "list.queried": Event(QUERIED, "E"),
     "dicomweb.searched": Event(QUERIED, "E"),

@@ -12,12 +12,13 @@ import ssl
 import struct
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from dicom_node.certificates import Followed
 from service.errors import SettingsError, TriageError
 
 PRIORITY = 10 * 8 + 5  # security messages, notice: as DICOM asks (PS3.15 A.6)
@@ -41,12 +42,13 @@ class Receiver:
     ----------
     host : str
     port : int
-    tls : ssl.SSLContext
+    tls : callable
+        Gives the context of a connection: certificates are renewed while we run.
     """
 
     host: str
     port: int
-    tls: ssl.SSLContext
+    tls: Callable[[], ssl.SSLContext]
 
     @classmethod
     def open(cls, address: str, *, authorities: Path | None, certificate: Path | None) -> "Receiver":
@@ -58,11 +60,16 @@ class Receiver:
             If a certificate cannot be read.
         """
         host, _, port = address.rpartition(":")
-        try:
+
+        def read() -> ssl.SSLContext:
             tls = ssl.create_default_context(cafile=authorities)
             if certificate is not None:
                 tls.load_cert_chain(certificate)
-        except (OSError, ssl.SSLError) as error:
+            return tls
+
+        try:
+            tls = Followed(read, *(path for path in (authorities, certificate) if path is not None))
+        except OSError as error:  # ssl.SSLError is one
             raise SettingsError(
                 f"VIGIL_AUDIT_SYSLOG: a certificate cannot be read ({type(error).__name__})."
             ) from error
@@ -79,7 +86,7 @@ class Receiver:
         deadline = time.monotonic() + SEND_S
         try:
             plain = socket.create_connection((self.host, self.port), timeout=CONNECT_S)
-            with plain, self.tls.wrap_socket(plain, server_hostname=self.host) as channel:
+            with plain, self.tls().wrap_socket(plain, server_hostname=self.host) as channel:
                 for sent in messages:
                     channel.settimeout(max(deadline - time.monotonic(), 0.001))
                     channel.sendall(frame(sent))

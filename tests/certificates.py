@@ -27,15 +27,25 @@ def make(folder: Path) -> Certificates:
             "-subj", f"/CN={certificate.stem}", "-addext", "basicConstraints=critical,CA:TRUE",
         )  # fmt: skip
     for certificate in (made.node, made.peer):
-        request = certificate.with_suffix(".csr")
-        _run("req", *_new_key(certificate), "-out", request, "-subj", f"/CN={certificate.stem}")
-        names = certificate.with_suffix(".ext")
-        names.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-        _run(
-            "x509", "-req", "-in", request, "-CA", made.authority, "-CAkey", made.key(made.authority),
-            "-days", "2", "-extfile", names, "-out", certificate,
-        )  # fmt: skip
+        renew(made, certificate)
     return made
+
+
+def renew(made: Certificates, certificate: Path) -> None:
+    """Let the authority sign a new key for a name, in the files of the certificate."""
+    request = certificate.with_suffix(".csr")
+    _run("req", *_new_key(certificate), "-out", request, "-subj", f"/CN={certificate.stem}")
+    names = certificate.with_suffix(".ext")
+    names.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    _run(
+        "x509", "-req", "-in", request, "-CA", made.authority, "-CAkey", made.key(made.authority),
+        "-days", "2", "-extfile", names, "-out", certificate,
+    )  # fmt: skip
+
+
+def both(certificate: Path) -> bytes:
+    """Certificate and key as one file holds them."""
+    return certificate.read_bytes() + Certificates.key(certificate).read_bytes()
 
 
 def _new_key(certificate: Path) -> tuple[object, ...]:

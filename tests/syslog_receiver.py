@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,10 +38,17 @@ def _length(first: bytes, read: Callable[[int], bytes]) -> int:
 
 
 @contextmanager
-def receiving(certificates: Certificates, *, port: int = 0, asks: bool = False) -> Iterator[SyslogReceiver]:
-    """Run a receiver; with `asks` it wants a certificate of the authority's."""
+def receiving(
+    certificates: Certificates, *, port: int = 0, asks: bool = False, is_old: bool = False
+) -> Iterator[SyslogReceiver]:
+    """Run a receiver; with `asks` it wants a certificate of the authority's, an old one speaks TLS 1.1."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificates.node, Certificates.key(certificates.node))
+    if is_old:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            tls.minimum_version, tls.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+        tls.set_ciphers("ALL:@SECLEVEL=0")
     if asks:
         tls.verify_mode = ssl.CERT_REQUIRED
         tls.load_verify_locations(certificates.authority)

@@ -1,5 +1,6 @@
 """One association with a peer, as a context: opened, used, released, its socket closed."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from dicom_node.line import Line
 
 SUCCESS = 0x0000
 IDLE_S = 60.0  # an association nobody speaks on
+PAUSE_S = 2.0  # pynetdicom's own thread pauses within milliseconds
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def association(
             yield opened
         finally:
             if opened.is_established:
-                opened.release()
+                _release(opened)
     except OSError as error:  # a host name that cannot be resolved
         raise DestinationBusyError("The peer's host cannot be reached.") from error
     except RuntimeError as error:  # pynetdicom: the association is gone
@@ -72,6 +74,21 @@ def association(
     finally:
         for connection in sockets:
             connection.close()
+
+
+def _release(opened: Any) -> None:
+    """Release as pynetdicom's `Association.release` does, which waits without limit for its thread to pause.
+
+    A thread that has served an event report of the peer says that this one runs, also where it has paused
+    meanwhile: both would wait for ever. pynetdicom is pinned below its next minor version.
+    """
+    checkpoint = opened._reactor_checkpoint  # noqa: SLF001 - as above
+    checkpoint.clear()
+    deadline = time.monotonic() + PAUSE_S
+    while not opened._is_paused and time.monotonic() < deadline:  # noqa: SLF001 - as above
+        time.sleep(0.001)
+    opened.acse.negotiate_release()
+    checkpoint.set()
 
 
 def _rejection(opened: Any) -> DeliveryError | None:

@@ -7,6 +7,7 @@ the delivery finds it: the receiver needs nothing but its disk.
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -160,7 +161,10 @@ def request_commitment(
     wanted.TransactionUID = transaction_uid
     wanted.ReferencedSOPSequence = DicomSequence([_item(reference) for reference in references])
 
+    served: list[threading.Thread] = []
+
     def take(event: Any) -> tuple[int, None]:
+        served.append(threading.current_thread())  # pynetdicom serves event reports beside its own thread
         return take_report(event, mailbox, peers=(peer,)), None
 
     with association(
@@ -177,8 +181,10 @@ def request_commitment(
         deadline = time.monotonic() + SAME_ASSOCIATION_S
         while opened.is_established and time.monotonic() < deadline:
             if mailbox.report(transaction_uid) is not None:
-                return
+                break
             time.sleep(POLL_S)
+        for thread in served:  # after a release no answer may go out (PS3.8 section 7.2.2)
+            thread.join(SAME_ASSOCIATION_S)
 
 
 def take_report(event: Any, mailbox: Mailbox, *, peers: Iterable[str]) -> int:

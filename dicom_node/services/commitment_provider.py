@@ -28,6 +28,7 @@ from dicom_node.errors import DeliveryError, UnreadableInstanceError
 from dicom_node.identity import instance_file_name, is_uid
 from dicom_node.line import line_to
 from dicom_node.peers import Peer, Peers
+from dicom_node.quarantine import conflicts
 from dicom_node.services.association import SUCCESS, association
 from dicom_node.services.commitment import (
     ALL_HELD,
@@ -40,7 +41,7 @@ from dicom_node.signals import Signal, SignalKind, Signals
 from dicom_node.spool import Spool, SpooledInstance
 
 # Failure Reason (PS3.3 C.14.1.1).
-NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0112, 0x0119
+PROCESSING_FAILURE, NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0110, 0x0112, 0x0119
 # Statuses of our answer (PS3.7 annex C).
 INVALID_ARGUMENT, NO_SUCH_ACTION, NOT_AUTHORISED, TOO_MANY = 0x0115, 0x0123, 0x0124, 0x0213
 MOST_REQUESTS = 1000  # that wait for their report
@@ -195,11 +196,14 @@ class CommitmentProvider:
     def _answer(self, transaction_uid: str, references: Sequence[tuple[str, str]]) -> Dataset:
         """What we hold of what was asked for."""
         held = self._find({instance_file_name(uid) for _, uid in references})
+        twofold = conflicts(self._spool.quarantined)
         failures = {}
         for sop_class, uid in references:
             instance = held.get(instance_file_name(uid))
             if instance is None:
                 failures[uid] = NO_SUCH_INSTANCE
+            elif (instance.path.parent.name, instance.file_name) in twofold:
+                failures[uid] = PROCESSING_FAILURE  # which of the two is asked about nobody can tell
             elif _sop_class(instance) != sop_class:
                 failures[uid] = CLASS_CONFLICT
         information = Dataset()

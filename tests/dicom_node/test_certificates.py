@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_node.certificates import serving_context
+from dicom_node.certificates import Followed, context_for, fingerprint_of, serving_context
 from dicom_node.errors import DeliveryError, DestinationBusyError, DestinationRefusedError
 from dicom_node.line import Line
 from dicom_node.peer import Certificate, Peer
@@ -19,7 +20,7 @@ from dicom_node.scp import Receiver
 from dicom_node.scu import send_files, verify
 from dicom_node.services.dicomweb import WebPeer
 from dicom_node.spool import Spool
-from tests.certificates import Certificates, make
+from tests.certificates import Certificates, both, make, renew
 from tests.phantoms import Phantom, write
 
 AET = "VIGIL"
@@ -37,15 +38,15 @@ def fingerprint(certificate: Path) -> str:
 
 
 def with_key(certificate: Path) -> Path:
-    both = certificate.with_suffix(".both")
-    both.write_bytes(certificate.read_bytes() + Certificates.key(certificate).read_bytes())
-    return both
+    file = certificate.with_suffix(".both")
+    file.write_bytes(both(certificate))
+    return file
 
 
 def receiver(folder: Path, certificates: Certificates, peers: Peers) -> Receiver:
     spool = Spool(folder / "spool", b"s" * 32, free_mark_bytes=1)
     tls = serving_context(certificates.node, certificates.authority, Certificates.key(certificates.node))
-    return Receiver(spool, aet=AET, host="127.0.0.1", port=0, peers=peers, tls=tls)
+    return Receiver(spool, aet=AET, host="127.0.0.1", port=0, peers=peers, tls=lambda: tls)
 
 
 @pytest.fixture
@@ -204,3 +205,60 @@ def test_a_web_peer_with_another_certificate_is_asked_nothing(web: Web, certific
         with pytest.raises(DestinationRefusedError, match="another certificate"):
             wrong.check()
     assert web.asked == 1
+
+
+def seen(ours: ssl.SSLContext, theirs: ssl.SSLContext) -> tuple[str | None, str | None]:
+    """Fingerprints that the called and the calling side of a connection saw."""
+    ends = socket.socketpair()
+    found: list[str | None] = []
+
+    def answer() -> None:
+        with ours.wrap_socket(ends[0], server_side=True) as called:
+            found.append(fingerprint_of(called))
+            called.recv(1)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with theirs.wrap_socket(ends[1], server_hostname="localhost") as calling:
+        shown = fingerprint_of(calling)
+        calling.send(b".")
+    thread.join()
+    return found[0], shown
+
+
+def test_a_renewed_certificate_is_shown_to_the_next_who_calls_and_is_called(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    node, peer = (made.node.with_suffix(".both"), made.peer.with_suffix(".both"))
+    node.write_bytes(both(made.node))
+    peer.write_bytes(both(made.peer))
+    followed = Followed(lambda: serving_context(node, made.authority), node, made.authority)
+    profile = Certificate(own=peer, ca=made.authority)
+    old = fingerprint(made.node)
+
+    renew(made, made.node)
+    node.write_bytes(made.node.read_bytes())  # its key is not written yet
+    calling = context_for(profile)
+    assert calling is not None
+    assert seen(followed(), calling) == (fingerprint(made.peer), old)
+    node.write_bytes(both(made.node))
+    renew(made, made.peer)
+    peer.write_bytes(both(made.peer))
+    calling = context_for(profile)
+    assert calling is not None
+
+    assert seen(followed(), calling) == (fingerprint(made.peer), fingerprint(made.node))
+    assert fingerprint(made.node) != old
+    assert followed() is followed()  # read once
+
+
+def test_an_authority_that_was_taken_out_is_believed_no_more(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    node, believed = tmp_path / "node.both", tmp_path / "believed.pem"
+    node.write_bytes(both(made.node))
+    believed.write_bytes(made.authority.read_bytes() + made.stranger.read_bytes())
+    followed = Followed(lambda: serving_context(node, believed), node, believed)
+    assert len(followed().get_ca_certs()) == 2
+
+    believed.write_bytes(made.stranger.read_bytes())
+
+    assert len(followed().get_ca_certs()) == 1

@@ -218,3 +218,20 @@ def test_a_file_that_appears_ends_the_rule_for_none(tmp_path: Path) -> None:
 
     assert before
     assert not peers.accepts("ANYONE", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "{name: pacs, aet: PACS, host: pacs..local, port: 104, roles: [destination]}",
+        "{name: pacs, protocol: dicomweb, url: 'https://h:99999/x', roles: [destination]}",
+        "{name: pacs, protocol: dicomweb, url: 'http://[::1/x', roles: [destination]}",
+    ],
+)
+def test_a_peer_whose_address_leads_nowhere_is_refused_with_what_it_should_be(
+    tmp_path: Path, entry: str
+) -> None:
+    (tmp_path / "peers.yaml").write_text(f"peers:\n- {entry}\n")
+
+    with pytest.raises(PeersError, match=r"host name or address|\[:PORT\]"):
+        Peers.load(tmp_path / "peers.yaml")

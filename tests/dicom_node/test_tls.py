@@ -35,7 +35,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def receiver(tmp_path: Path, certificates: Certificates) -> Iterator[Receiver]:
     spool = Spool(tmp_path / "data" / "spool", b"s" * 32, free_mark_bytes=1)
     tls = serving_context(certificates.node, certificates.authority, Certificates.key(certificates.node))
-    with Receiver(spool, aet=AET, host="127.0.0.1", port=0, peers=Peers(), tls=tls) as running:
+    with Receiver(spool, aet=AET, host="127.0.0.1", port=0, peers=Peers(), tls=lambda: tls) as running:
         yield running
 
 

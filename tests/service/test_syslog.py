@@ -9,7 +9,7 @@ import pytest
 
 from service.errors import SettingsError
 from service.syslog import Receiver, RepositoryAwayError, frame, syslog_message
-from tests.certificates import Certificates, make
+from tests.certificates import Certificates, both, make, renew
 from tests.syslog_receiver import SyslogReceiver, receiving
 
 MESSAGES = [b"<85>1 one", "<85>1 zwei äöü".encode(), b"x" * 300_000]
@@ -24,10 +24,10 @@ def to(port: int, certificates: Certificates, *, shows: Path | None = None) -> R
     return Receiver.open(f"127.0.0.1:{port}", authorities=certificates.authority, certificate=shows)
 
 
-def both(certificates: Certificates, folder: Path) -> Path:
+def shown(certificates: Certificates, folder: Path) -> Path:
     """One file with certificate and key."""
     file = folder / "both.pem"
-    file.write_bytes(certificates.peer.read_bytes() + Certificates.key(certificates.peer).read_bytes())
+    file.write_bytes(both(certificates.peer))
     return file
 
 
@@ -53,7 +53,7 @@ def test_a_header_says_what_dicom_asks_for() -> None:
 
 def test_a_receiver_may_ask_who_sends(certificates: Certificates, tmp_path: Path) -> None:
     with receiving(certificates, asks=True) as receiver:
-        to(receiver.port, certificates, shows=both(certificates, tmp_path)).send(MESSAGES)
+        to(receiver.port, certificates, shows=shown(certificates, tmp_path)).send(MESSAGES)
         with pytest.raises(RepositoryAwayError):
             to(receiver.port, certificates).send(MESSAGES)
 
@@ -118,6 +118,25 @@ def test_a_receiver_of_a_strange_authority_gets_nothing(certificates: Certificat
     assert receiver.received == []
 
 
+def test_a_receiver_of_an_old_protocol_gets_nothing(certificates: Certificates) -> None:
+    with receiving(certificates, is_old=True) as receiver, pytest.raises(RepositoryAwayError):
+        to(receiver.port, certificates).send(MESSAGES)
+
+    assert receiver.received == []
+
+
 def test_an_unreadable_certificate_is_told_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="VIGIL_AUDIT_SYSLOG"):
         Receiver.open("127.0.0.1:1", authorities=tmp_path / "none.pem", certificate=None)
+
+
+def test_a_renewed_certificate_is_shown_with_the_next_batch(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    repository = to(1, made, shows=shown(made, tmp_path))
+    before = repository.tls()
+    assert repository.tls() is before
+
+    renew(made, made.peer)
+    shown(made, tmp_path)
+
+    assert repository.tls() is not before

@@ -138,7 +138,7 @@ def serving(
     *,
     answer: Answer,
     is_welcome: Callable[[str], bool],
-    tls: ssl.SSLContext | None = None,
+    tls: Callable[[], ssl.SSLContext] | None = None,
 ) -> Iterator[int]:
     """Serve on a thread until the block ends; the value is the port.
 

@@ -138,7 +138,7 @@ def test_behind_tls_only_who_shows_a_certificate_and_has_an_address_is_answered(
         return frame
 
     ours = calling_context(made.peer, made.authority, made.key(made.peer))
-    with server.serving("127.0.0.1", 0, answer=note, is_welcome=lambda _: True, tls=tls) as port:
+    with server.serving("127.0.0.1", 0, answer=note, is_welcome=lambda _: True, tls=lambda: tls) as port:
         with caller(port) as (plain, _):
             secured = ours.wrap_socket(plain, server_hostname="127.0.0.1")
             secured.sendall(framed(b"1"))
@@ -148,7 +148,7 @@ def test_behind_tls_only_who_shows_a_certificate_and_has_an_address_is_answered(
             plain.sendall(framed(b"plain where TLS is due"))
             assert is_closed(plain)
     with (
-        server.serving("127.0.0.1", 0, answer=note, is_welcome=lambda _: False, tls=tls) as port,
+        server.serving("127.0.0.1", 0, answer=note, is_welcome=lambda _: False, tls=lambda: tls) as port,
         caller(port) as (plain, _),
         pytest.raises(OSError, match=r"reset|EOF|closed|SSL"),
     ):
