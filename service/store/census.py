@@ -8,7 +8,9 @@ from sqlalchemy.orm import Session
 
 from models.errors import Reason
 from service.store.tables import AuditRow, DeliveryRow, HeartbeatRow, ParkedDestinationRow, ScoreRow, StudyRow
-from service.study import DeliveryStatus, State, Whereabouts
+from service.study import DeliveryStatus, Pool, RetractionState, State, Whereabouts
+
+UNKNOWN = "unknown"  # pool of a worker whose release does not say it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +28,8 @@ class Census:
         Destinations to which nothing is sent until a person lets them go.
     not_assessable : dict of str to int
         Studies by the code of why; every code is named.
+    not_retracted : int
+        Studies whose earlier results hold no longer and could not be taken back; a person tells the archive.
     audit_number : int
         Number of the newest audit row. Kept elsewhere, it shows a cut tail.
     """
@@ -37,11 +41,12 @@ class Census:
     parked: int
     parked_destinations: int
     not_assessable: dict[str, int]
+    not_retracted: int
     audit_number: int
 
 
 def take_census(session: Session) -> Census:
-    """Count, in eight queries."""
+    """Count, in nine queries."""
     studies = session.execute(select(StudyRow.state, func.count()).group_by(StudyRow.state))
     scores = session.execute(select(ScoreRow.state, func.count()).group_by(ScoreRow.state))
     deliveries = session.execute(select(DeliveryRow.status, func.count()).group_by(DeliveryRow.status))
@@ -60,6 +65,12 @@ def take_census(session: Session) -> Census:
         parked_destinations=session.scalar(select(func.count()).select_from(ParkedDestinationRow)) or 0,
         not_assessable={reason.value: 0 for reason in Reason}
         | {str(reason): number for reason, number in reasons},
+        not_retracted=session.scalar(
+            select(func.count())
+            .join_from(StudyRow, ScoreRow, ScoreRow.id == StudyRow.score_id)
+            .where(ScoreRow.retraction == RetractionState.FAILED)
+        )
+        or 0,
         audit_number=session.scalar(select(func.max(AuditRow.number))) or 0,
     )
 
@@ -79,13 +90,38 @@ def beats(session: Session) -> dict[str, float]:
     return {name: float(age) for name, age in session.execute(select(HeartbeatRow.name, age_s))}
 
 
-def live_workers(session: Session, *, stalled_s: float) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Worker processes with a fresh heartbeat.
+
+    Attributes
+    ----------
+    processes : int
+        All of them.
+    by_pool : dict of str to int
+        By what they work for, every pool named; one that serves two counts in both. `UNKNOWN`: of a release
+        that does not say.
+    """
+
+    processes: int
+    by_pool: dict[str, int]
+
+    def of(self, pool: Pool) -> int:
+        """How many may work for a pool: of one that does not say, nobody knows better."""
+        return self.by_pool[pool.value] + self.by_pool[UNKNOWN]
+
+
+def live_workers(session: Session, *, stalled_s: float) -> Workers:
     """Worker processes whose heartbeat is younger than `stalled_s` seconds."""
-    found = session.scalar(
+    rows = session.scalars(
         text(
-            "SELECT count(*) FROM procrastinate_workers"
+            "SELECT vigil_pools FROM procrastinate_workers"
             " WHERE last_heartbeat > now() - make_interval(secs => :stalled)"
         ),
         {"stalled": stalled_s},
-    )
-    return int(found or 0)
+    ).all()
+    by_pool = dict.fromkeys([*(pool.value for pool in Pool), UNKNOWN], 0)
+    for pools in rows:
+        for pool in (pools or UNKNOWN).split(","):
+            by_pool[pool] = by_pool.get(pool, 0) + 1
+    return Workers(processes=len(rows), by_pool=by_pool)

@@ -9,21 +9,14 @@ from sqlalchemy import exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from dicom_node.web.listing import Listing
-from service.store import dicom_index, maps
+from dicom_node.kinds import ResultKind
+from service.store import deliveries, maps, packs, results, supersession
 from service.store.maps import StoredMap
-from service.store.tables import DeliveryRow, FeedbackRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import PARKED, DeliveryStatus, PackState, State, Whereabouts, move
-
-SUPERSEDED = "superseded"  # reason of a score that a newer revision or model made pointless
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackFacts:
-    """What a confirmed pack must be: a worker believes nothing else."""
-
-    sha256: str
-    bytes: int
+from service.store.packs import PackFacts
+from service.store.results import StoredResult
+from service.store.supersession import SUPERSEDED
+from service.store.tables import FeedbackRow, RevisionRow, ScoreRow, StudyRow
+from service.study import PARKED, PackState, State, Whereabouts, move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +39,13 @@ class InferenceJob:
         Stored run time; all clock-derived fields of the results take it (I4).
     priority, attempt : int
     predecessor : tuple of str, optional
-        SOP class and instance UID of the report of the revision before.
+        SOP class and instance UID of the newest report on the study before this score.
+    shown_as : str, optional
+        SOP class of the pictures that an earlier score of the study left; None where there are none.
     hashes : mapping of str to str
         SHA-256 of each instance's data set by its file name; empty where it was damaged on arrival.
+    series : mapping of str to str
+        Pseudonym of each instance's series, as received, by its file name.
     pack : PackFacts, optional
         None where the study is read from the spool.
     is_deleted : bool
@@ -67,7 +64,9 @@ class InferenceJob:
     priority: int
     attempt: int
     predecessor: tuple[str, str] | None
+    shown_as: str | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
+    series: Mapping[str, str] = field(default_factory=dict)
     pack: PackFacts | None = None
     is_deleted: bool = False
 
@@ -85,19 +84,6 @@ class Standing:
 
     priority: int
     was_cut_off: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredResult:
-    """One result object on disk, ready to be delivered."""
-
-    kind: str
-    sop_class_uid: str
-    sop_instance_uid: str
-    path: str
-    sha256: str
-    bytes: int
-    listing: Listing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +147,7 @@ def begin(session: Session, score_id: int) -> InferenceJob | None:
     score = session.scalar(select(ScoreRow).where(ScoreRow.id == score_id).with_for_update())
     if score is None or score.state is not State.QUEUED or score.revision.study.parked_at is not None:
         return None
-    if not is_newest(session, score.revision_id):
+    if not supersession.is_current(session, score):
         _supersede(score)
         return None
     if score.revision.pack is PackState.WANTED:  # its job comes back with the pack
@@ -186,6 +172,7 @@ def as_read(session: Session, score_id: int) -> InferenceJob:
 def _inference_job(session: Session, score: ScoreRow) -> InferenceJob:
     revision = score.revision
     study = revision.study
+    before = supersession.earlier(session, score)
     instances = [
         instance
         for instance in study.instances
@@ -206,17 +193,13 @@ def _inference_job(session: Session, score: ScoreRow) -> InferenceJob:
         run_at=score.run_at.astimezone(UTC),
         priority=study.priority,
         attempt=score.attempts,
-        predecessor=_report_before(session, revision),
+        predecessor=before.report,
+        shown_as=before.shown_as,
         hashes={instance.file_name: instance.sha256 for instance in instances},
-        pack=_pack_facts(revision),
+        series={instance.file_name: instance.series for instance in instances},
+        pack=packs.facts(revision),
         is_deleted=study.bytes_are is not Whereabouts.HERE,
     )
-
-
-def _pack_facts(revision: RevisionRow) -> PackFacts | None:
-    if revision.pack is None or revision.pack_sha256 is None or revision.pack_bytes is None:
-        return None
-    return PackFacts(sha256=revision.pack_sha256, bytes=revision.pack_bytes)
 
 
 def excuse(session: Session, score_id: int, detail: str, *, counts: bool) -> None:
@@ -245,7 +228,7 @@ def rename(session: Session, job: InferenceJob, *, model_hash: str, config_diges
     -------
     bool
         Whether there was something to rename; False where the score has ended, or this revision has a score
-        of that model and configuration already.
+        of that model and configuration already. One that waits has its job, or gets one from the reaper.
     """
     study = _study_of(session, job.revision_id)
     score = session.scalar(select(ScoreRow).where(ScoreRow.id == job.score_id).with_for_update())
@@ -262,7 +245,11 @@ def rename(session: Session, job: InferenceJob, *, model_hash: str, config_diges
     if twin is None:
         score.model_hash, score.config_digest = model_hash, config_digest
         return True
-    if twin.state is State.QUEUED or session.scalar(select(exists().where(FeedbackRow.score_id == score.id))):
+    had_job = twin.state is State.QUEUED
+    if twin.state is State.FAILED and twin.reason == SUPERSEDED:  # no answer: it waits in this one's place
+        twin.state, twin.reason, twin.ended_at = State.QUEUED, None, None
+        twin.attempts, twin.run_at, twin.detail = score.attempts, score.run_at, "taken up again"
+    if had_job or session.scalar(select(exists().where(FeedbackRow.score_id == score.id))):
         _supersede(score)
     else:  # or it would stand before the answer that there is: the newest score is what counts
         session.delete(score)
@@ -270,6 +257,7 @@ def rename(session: Session, job: InferenceJob, *, model_hash: str, config_diges
     if twin.state is not State.QUEUED:
         study.state = move(study.state, twin.state)
         study.reason, study.detail, study.ended_at = twin.reason, twin.detail, twin.ended_at
+        deliveries.take_up(session, twin.id, study_key=study.key)
     return False
 
 
@@ -306,12 +294,16 @@ def record(
     score = session.scalar(select(ScoreRow).where(ScoreRow.id == job.score_id).with_for_update())
     if score is None or score.state is not State.QUEUED:
         return None
-    if (score.model_hash, score.config_digest) != (job.model_hash, job.config_digest):
-        return None  # renamed since: these numbers are of another model
+    if (score.model_hash, score.config_digest, score.run_at) != (
+        job.model_hash,
+        job.config_digest,
+        job.run_at,
+    ):
+        return None  # renamed or taken up anew since: these numbers are of another attempt chain
     if study.parked_at is not None and not while_parked:  # since this attempt began
         score.attempts, score.detail = max(score.attempts - 1, 0), PARKED  # the next one counts in its place
         return None
-    if not is_newest(session, score.revision_id):
+    if not supersession.is_current(session, score):
         _supersede(score)
         return None
     now = datetime.now(UTC)
@@ -326,30 +318,13 @@ def record(
         setattr(score, column, value)
     if outcome.map is not None:
         maps.put(session, score.id, outcome.map)
-    deliveries = []
-    for result in outcome.results:
-        row = ResultRow(
-            score_id=score.id,
-            kind=result.kind,
-            sop_class_uid=result.sop_class_uid,
-            sop_instance_uid=result.sop_instance_uid,
-            path=result.path,
-            sha256=result.sha256,
-            bytes=result.bytes,
-        )
-        row.deliveries = [
-            DeliveryRow(destination=destination, status=DeliveryStatus.WAITING)
-            for destination in destinations(result.kind)
-        ]
-        session.add(row)
-        deliveries += row.deliveries
-        if result.listing is not None:
-            session.flush()
-            dicom_index.note_result(session, study.id, row.id, result.listing)
+    made = results.add(session, study.id, score.id, outcome.results, destinations)
+    if not any(result.kind == ResultKind.REPORT for result in outcome.results):
+        supersession.want_retraction(session, score)
     study.state = move(study.state, outcome.state)
     study.reason, study.detail, study.ended_at = outcome.reason, outcome.detail, now
     session.flush()
-    return [delivery.id for delivery in deliveries]
+    return [delivery.id for delivery in made]
 
 
 def waiting_scores(session: Session) -> dict[int, int]:
@@ -380,20 +355,3 @@ def is_newest(session: Session, revision_id: int) -> bool:
         select(func.max(RevisionRow.number)).where(RevisionRow.study_id == revision.study_id)
     )
     return revision.number == newest
-
-
-def _report_before(session: Session, revision: RevisionRow) -> tuple[str, str] | None:
-    """SOP class and instance UID of the newest structured report of an earlier revision."""
-    row = session.execute(
-        select(ResultRow.sop_class_uid, ResultRow.sop_instance_uid)
-        .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
-        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
-        .where(
-            RevisionRow.study_id == revision.study_id,
-            RevisionRow.number < revision.number,
-            ResultRow.kind == "sr",
-        )
-        .order_by(RevisionRow.number.desc(), ResultRow.id.desc())
-        .limit(1)
-    ).first()
-    return (row.sop_class_uid, row.sop_instance_uid) if row else None

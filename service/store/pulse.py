@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from service.store import calibrations, watches
 from service.store.census import live_workers
 from service.store.tables import ScoreRow, StudyRow
-from service.study import State
+from service.study import Pool, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Pulse:
     Attributes
     ----------
     workers : int
-        Worker processes with a fresh heartbeat.
+        Worker processes with a fresh heartbeat that score.
     queued : int
         Studies that wait for a worker or are with one.
     oldest_at : datetime or None
@@ -57,7 +57,7 @@ def take_pulse(session: Session, *, stalled_s: float, model_sha256: str | None =
     ).one()
     received_at = session.scalar(select(StudyRow.received_at).order_by(StudyRow.id.desc()).limit(1))
     return Pulse(
-        workers=live_workers(session, stalled_s=stalled_s),
+        workers=live_workers(session, stalled_s=stalled_s).of(Pool.INFER),
         queued=queued,
         oldest_at=oldest_at.astimezone(UTC) if oldest_at else None,
         received_at=received_at.astimezone(UTC) if received_at else None,
