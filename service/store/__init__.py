@@ -1,6 +1,6 @@
 """Sessions on PostgreSQL. The schema is made by `service.store.migrations`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -38,13 +38,21 @@ SESSION = {
 OPTIONS = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
 
 
-def conninfo(url: str) -> str:
-    """Connection string for libpq of a database URL, with our search path and our patience."""
+def conninfo(url: str, *, pools: Sequence[str] = ()) -> str:
+    """Connection string for libpq of a database URL, with our search path and our patience.
+
+    Parameters
+    ----------
+    url : str
+    pools : sequence of str
+        What the worker of this connection works for: it stands in the worker's row (`census.live_workers`).
+    """
     parsed = make_url(url).set(drivername="postgresql")
     patience = {"connect_timeout": CONNECT_TIMEOUT_S, **KEEPALIVE}
+    options = f"{OPTIONS} -c vigil.pools={','.join(pools)}" if pools else OPTIONS
     return (
         parsed.update_query_dict(
-            {"options": OPTIONS, **{name: str(value) for name, value in patience.items()}}
+            {"options": options, **{name: str(value) for name, value in patience.items()}}
         )
         .render_as_string(hide_password=False)
         .replace("+", "%20")  # libpq wants %20 where URL encoders write +

@@ -117,6 +117,17 @@ def head(session: Session) -> AuditHead:
     return AuditHead(number=last.number, hash=last.hash) if last else AuditHead(number=0, hash=BEFORE_FIRST)
 
 
+def newest_at(session: Session, *, actor: str, action: str) -> datetime | None:
+    """When somebody did something last."""
+    at = session.scalar(
+        select(AuditRow.at)
+        .where(AuditRow.actor == actor, AuditRow.action == action)
+        .order_by(AuditRow.at.desc())
+        .limit(1)
+    )
+    return None if at is None else at.astimezone(UTC)
+
+
 def holds(session: Session, kept: AuditHead) -> bool:
     """Whether the trail still has the row that was its head once. One look, however long the trail."""
     found = session.scalar(select(AuditRow.hash).where(AuditRow.number == kept.number))

@@ -18,7 +18,7 @@ from dicom_node.web.listing import listing_of
 from service.errors import ObjectDamagedError, ObjectMissingError, ScratchFullError
 from service.storage import CHUNK, ObjectStore, keep
 from service.storage.scratch import Scratch
-from service.store.jobs import StoredResult
+from service.store.results import StoredResult
 
 if TYPE_CHECKING:
     from dicom_node.results import BuiltResult

@@ -7,7 +7,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.store import deliveries, packs, studies
+from service.store import deliveries, packs, studies, supersession
 from service.store.tables import (
     ParkedDestinationRow,
     RevisionRow,
@@ -42,6 +42,8 @@ def cancel(session: Session, key: str) -> Touched:
     scores = _queued(session, study)
     for score in scores:
         score.state, score.reason, score.ended_at = State.FAILED, CANCELLED, now
+        session.flush()
+        supersession.want_retraction(session, score)
     if study.state is State.QUEUED:
         study.state = move(study.state, State.FAILED)
         study.reason, study.detail, study.ended_at = CANCELLED, "", now

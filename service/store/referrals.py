@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import Session
 
 from service.errors import ConflictError, TriageError
@@ -69,6 +69,19 @@ class Referral:
     def is_overdue(self, today: date) -> bool:
         """Whether it should have been closed before today."""
         return self.state is not ReferralState.CLOSED and self.due < today
+
+
+def has_open() -> ColumnElement[bool]:
+    """Build the condition that a finding of the outer query's study is not closed yet."""
+    return (
+        exists(ReferralRow.id)
+        .where(
+            ReferralRow.study_id == StudyRow.id,
+            ReferralRow.state != ReferralState.CLOSED,
+            is_newest_version(ReferralRow),
+        )
+        .correlate(StudyRow)
+    )
 
 
 def report(session: Session, key: str, *, due: date, note: str, actor: str) -> Referral:

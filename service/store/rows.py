@@ -19,6 +19,7 @@ from service.store import feedback, identities, referrals
 from service.store.among import among
 from service.store.order import PERCENTILE, Sort, tier_of
 from service.store.referrals import Referral
+from service.store.shown import standing_of
 from service.store.tables import DeliveryRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import PARKED, Band, DeliveryStatus, Priority, State, Tier, Whereabouts
 from service.why import SORTS, Standing, Why, explain
@@ -119,6 +120,8 @@ class WorklistRow:
         A person put it aside; nobody scores it.
     revision : int or None
         Number of the revision whose score it is.
+    score : str
+        Names what the row says, for who marks or judges it (`service.store.shown`).
     bytes_are : Whereabouts
         Where its images are; what they said of it stays when they are deleted.
     results : tuple of ResultStatus
@@ -159,6 +162,7 @@ class WorklistRow:
     flag: str | None
     is_parked: bool
     revision: int | None
+    score: str
     bytes_are: Whereabouts
     results: tuple[ResultStatus, ...]
     priority: Priority
@@ -294,6 +298,7 @@ def _row(
         flag=study.flag,
         is_parked=study.parked_at is not None,
         revision=None,
+        score=standing_of(study),
         bytes_are=study.bytes_are,
         results=tuple(results),
         priority=Priority(study.priority),

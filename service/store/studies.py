@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.errors import RevisionChangedError, UnknownStudyError
+from service.errors import UnknownStudyError
+from service.store import flags
 from service.store.among import among
 from service.store.tables import InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
 from service.study import PATIENT_CONFLICT, Priority, State, Whereabouts, move
@@ -75,6 +76,7 @@ class PendingStudy:
     """A study with instances that no revision holds yet."""
 
     key: str
+    received_at: datetime
     last_instance_at: datetime
     senders: tuple[str, ...]
 
@@ -174,31 +176,6 @@ def id_of(session: Session, key: str) -> int:
     return study_id
 
 
-def require_revision(session: Session, study: StudyRow, revision: int | None) -> int | None:
-    """Number of the revision whose score counts, or refuse what was said of another.
-
-    Parameters
-    ----------
-    study : StudyRow
-        Locked by this transaction.
-    revision : int or None
-        The one that was on the screen; None: whichever it is.
-
-    Raises
-    ------
-    RevisionChangedError
-        If another one counts now.
-    """
-    current = session.scalar(
-        select(RevisionRow.number)
-        .join(ScoreRow, ScoreRow.revision_id == RevisionRow.id)
-        .where(ScoreRow.id == study.score_id)
-    )
-    if revision is not None and revision != current:
-        raise RevisionChangedError(RevisionChangedError.__doc__)
-    return current
-
-
 def locked(session: Session, key: str) -> StudyRow:
     """Row of a study, for this transaction alone.
 
@@ -264,6 +241,10 @@ def register(
                 "bytes": added.excluded.bytes,
                 "sender": added.excluded.sender,
                 "received_at": added.excluded.received_at,
+                "sop_class_uid": added.excluded.sop_class_uid,
+                "is_own": added.excluded.is_own,
+                "series": added.excluded.series,
+                "patient": added.excluded.patient,
                 "is_deleted": False,
             },
             where=InstanceRow.is_deleted.is_(other=True),  # one that was deleted and came again
@@ -282,7 +263,9 @@ def register(
         if study.modality in _NOT_IMAGED:
             study.modality = imaged.modality
         study.description = study.description or imaged.description
-    is_flagged = study.flag is None and bool(fresh) and _names_two_patients(session, study.id)
+    is_flagged = (
+        study.flag != PATIENT_CONFLICT and bool(fresh) and flags.names_two_patients(session, study.id)
+    )
     if is_flagged:
         study.flag = PATIENT_CONFLICT
     return Registered(is_new=is_new, is_flagged=is_flagged)
@@ -304,26 +287,15 @@ def instance_columns(study_id: int, arrival: Arrival) -> dict[str, Any]:
     }
 
 
-def _names_two_patients(session: Session, study_id: int) -> bool:
-    """Whether two instances state different ids, birth dates or names; what one leaves out says nothing."""
-    marks = session.scalars(
-        select(InstanceRow.patient)
-        .where(InstanceRow.study_id == study_id, ~InstanceRow.is_own, InstanceRow.patient != "")
-        .distinct()
-    )
-    return are_two_patients(marks)
-
-
-def are_two_patients(marks: Iterable[str]) -> bool:
-    """Whether pseudonyms of patients differ where both say something."""
-    stated = [mark.split(".") for mark in marks if mark]
-    return any(len(set(values) - {""}) > 1 for values in zip(*stated, strict=True))
-
-
 def pending(session: Session) -> tuple[PendingStudy, ...]:
     """Studies that wait for their quiet period, oldest first."""
     rows = session.execute(
-        select(StudyRow.key, StudyRow.last_instance_at, func.array_agg(InstanceRow.sender.distinct()))
+        select(
+            StudyRow.key,
+            StudyRow.received_at,
+            StudyRow.last_instance_at,
+            func.array_agg(InstanceRow.sender.distinct()),
+        )
         .join(InstanceRow, InstanceRow.study_id == StudyRow.id)
         .where(
             StudyRow.is_pending,
@@ -334,7 +306,8 @@ def pending(session: Session) -> tuple[PendingStudy, ...]:
         .order_by(StudyRow.last_instance_at)
     )
     return tuple(
-        PendingStudy(key=key, last_instance_at=last, senders=tuple(senders)) for key, last, senders in rows
+        PendingStudy(key=key, received_at=received, last_instance_at=last, senders=tuple(senders))
+        for key, received, last, senders in rows
     )
 
 

@@ -245,12 +245,34 @@ def carry_over(session: Session, model_sha256: str, before: str | None, now: str
     old, new = (None if sha256 is None else document_of(session, sha256) for sha256 in (before, now))
     if old is None or new is None:
         return
-    for row in session.scalars(select(GroupWatchRow).where(*conditions(model_sha256, before))):
+    begun = {
+        row.group_key: row
+        for row in session.scalars(select(GroupWatchRow).where(*conditions(model_sha256, now)))
+    }
+    for row in session.scalars(select(GroupWatchRow).where(*conditions(model_sha256, before))).all():
         scanner = Group.model_validate_json(row.group_key)
         if _own(old, scanner) == _own(new, scanner):
+            if row.group_key in begun:
+                _take_in(session, row, begun[row.group_key])
             state = GroupWatch.model_validate(row.state).model_copy(update={"calibration_sha256": now})
             row.calibration_sha256, row.state = now, state.model_dump(mode="json")
-    session.flush()
+            session.flush()
+
+
+def _take_in(session: Session, row: GroupWatchRow, begun: GroupWatchRow) -> None:
+    """End the watch that studies scored meanwhile began beside one that goes on; its alarm stays.
+
+    They were scored under a document that was in force no more, or not yet, and are its few late ones.
+    """
+    if begun.alarmed_at is not None and row.alarmed_at is None:
+        # Their numbers are of the other watch: all that this one saw is doubtful.
+        row.alarmed_at, row.alarms, row.changed_number = begun.alarmed_at, begun.alarms, 1
+    row.turns += begun.turns
+    session.execute(
+        update(WatchedRow).where(WatchedRow.watch_id == begun.id).values(watch_id=row.id, number=None)
+    )
+    session.delete(begun)
+    session.flush()  # before the other takes its place
 
 
 def _own(document: CalibrationDocument, scanner: Group) -> list[Stratum]:

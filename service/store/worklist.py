@@ -124,6 +124,12 @@ def worklist_row(
     return rows_of(session, [study.id], listing, first_rank=rank)[0]
 
 
+def unjudged(session: Session) -> int:
+    """Return how many studies need a person: no filter changes that."""
+    counted = select(func.count()).select_from(StudyRow).where(StudyRow.band == Band.UNJUDGED)
+    return session.scalar(counted) or 0
+
+
 def _counts(session: Session) -> dict[State, int]:
     counted = session.execute(select(StudyRow.state, func.count()).group_by(StudyRow.state))
     return dict.fromkeys(State, 0) | dict(counted.all())

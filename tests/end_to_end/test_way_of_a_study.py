@@ -11,9 +11,11 @@ import httpx
 import pydicom
 import pytest
 
+from service.traces import traceparent
 from tests.end_to_end.conftest import FullRun
 from tests.end_to_end.machine import QUIET_S, SCANNER, has_ended
 from tests.end_to_end.peers import dciodvfy_errors, echoscu, storescu
+from tests.end_to_end.planted import PLANTED, identities_of
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -142,23 +144,48 @@ def test_the_audit_trail_is_intact_and_tells_every_end(full_run: FullRun) -> Non
     assert actions.count("result.delivered") == len(full_run.rows[-1]["results"])
 
 
-def test_nothing_that_runs_tells_who_the_patient_is(full_run: FullRun) -> None:
-    """No name, id or UID in logs, metrics, page or API (I9)."""
-    told = (full_run.machine.data / "vigil.log").read_text()
-    for path in ("/", "/metrics", "/api/v1/worklist", f"/api/v1/studies/{full_run.rows[0]['key']}"):
-        told += httpx.get(f"{full_run.machine.page}{path}", timeout=30).text
+def test_a_study_has_one_trace_from_node_to_delivery(full_run: FullRun) -> None:
+    key = full_run.rows[-1]["key"]
+    expected = {("vigil-node", "receive"), ("vigil-infer", "infer"), ("vigil-deliver", "deliver")}
+    deadline = time.monotonic() + 15
+    while not expected <= {(span.role, span.name) for span in full_run.collector.spans if span.study == key}:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
-    for study in full_run.studies.values():
-        header = pydicom.dcmread(study.paths[0], stop_before_pixels=True)
-        for value in (
-            str(header.PatientName),
-            header.PatientID,
-            header.StudyInstanceUID,
-            header.SeriesInstanceUID,
-            header.SOPInstanceUID,
-        ):
-            assert value
-            assert value not in told
+    spans = [span for span in full_run.collector.spans if span.study == key]
+    _, trace_id, first, _ = traceparent(key).split("-")
+    assert {span.trace_id for span in spans} == {trace_id}
+    assert {span.parent_id for span in spans if span.name != "receive"} == {first}
+    assert sum(span.name == "deliver" for span in spans) == len(full_run.rows[-1]["results"])
+
+
+def test_nothing_that_runs_tells_who_the_patient_is(full_run: FullRun) -> None:
+    """No name, id or UID in logs at their most talkative, metrics, traces, pages, API or addresses (I9)."""
+    logs = [full_run.machine.data / "vigil.log", *(full_run.machine.data / "logs").glob("*.log")]
+    told = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in logs}
+    told |= {f"metrics of {role}": httpx.get(url, timeout=30).text for role, url in full_run.scrapes.items()}
+    told["traces"] = b"".join(full_run.collector.bodies).decode("latin-1")
+    key = full_run.rows[0]["key"]
+    for path in ("/", f"/studies/{key}", "/api/v1/worklist", f"/api/v1/studies/{key}"):
+        told[path] = httpx.get(f"{full_run.machine.page}{path}", timeout=30, follow_redirects=True).text
+    told["file names"] = "\n".join(str(path) for path in full_run.machine.data.rglob("*"))
+    assert all(told.values()), [place for place, text in told.items() if not text]
+
+    found = [
+        (place, value)
+        for study in full_run.studies.values()
+        for value in identities_of(study.paths[0])
+        for place, text in told.items()
+        if value.encode().decode("latin-1") in text or value in text
+    ]
+
+    assert found == []
+
+
+def test_identities_were_there_to_be_told(full_run: FullRun) -> None:
+    kept = (full_run.machine.data / "spool").rglob("*.dcm")  # results that came back among them
+
+    assert any(set(PLANTED.values()) <= identities_of(path) for path in kept)
 
 
 def test_an_unknown_peer_is_refused_and_a_known_one_answered(full_run: FullRun) -> None:

@@ -2,16 +2,19 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from typer.testing import CliRunner
 
 from models.documents import CalibrationDocument, ReferenceStudy, strata_of
 from models.drift import GroupWatch
 from models.groups import Group
 from service import watching
+from service.cli import app
 from service.store import Store, calibrations, outbox, watch_lists, watches
 from service.store.reports import DriftAlarm
 from service.store.tables import AuditRow, GroupWatchRow, MessageRow, ScoreRow, StudyRow, WatchedRow
@@ -185,6 +188,22 @@ def test_a_false_alarm_is_dismissed_and_the_watch_begins_anew(alarmed: Store) ->
     assert judged == []
 
 
+def test_the_command_dismisses_an_alarm_by_the_number_that_the_list_shows(
+    alarmed: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VIGIL_DATABASE_URL", alarmed.url)
+    monkeypatch.setenv("VIGIL_DATA", str(tmp_path))
+    number = str(the_watch(alarmed).id)
+
+    done = CliRunner().invoke(
+        app, ["drift", "dismiss", number, "--reason", "a new coil"], catch_exceptions=False
+    )
+
+    assert done.exit_code == 0, done.output
+    assert "the percentile holds again" in done.output
+    assert the_watch(alarmed).alarms == ()
+
+
 def test_images_are_compared_with_the_scanner_s_own_reference_and_scores_with_those_before() -> None:
     own = [
         ReferenceStudy(group=SCANNER, score=float(number), looks={"noise": 0.1 * number})
@@ -209,24 +228,26 @@ def test_images_are_compared_with_the_scanner_s_own_reference_and_scores_with_th
     assert set(map(len, reference_of(None, SCANNER.scanner).values())) == {0}
 
 
+def documented(version: int, scores: dict[Group, float]) -> CalibrationDocument:
+    studies = [ReferenceStudy(group=group, score=score) for group, score in scores.items()]
+    return CalibrationDocument(
+        version=version,
+        model_sha256=MODEL_SHA256,
+        made_on=date(2026, 3, version),
+        author="a physicist",
+        reason="test",
+        strata=strata_of(studies),
+    )
+
+
+def accept(store: Store, document: CalibrationDocument) -> int:
+    with store.transaction() as session:
+        kept = calibrations.propose(session, document, origin=Origin.FILE, actor="ada")
+        return calibrations.accept(session, kept.id, actor="ada").id
+
+
 def test_a_watch_goes_on_where_a_new_document_leaves_a_scanner_as_it_was(store: Store) -> None:
     other = SCANNER.model_copy(update={"model_name": "TWO"})
-
-    def documented(version: int, scores: dict[Group, float]) -> CalibrationDocument:
-        studies = [ReferenceStudy(group=group, score=score) for group, score in scores.items()]
-        return CalibrationDocument(
-            version=version,
-            model_sha256=MODEL_SHA256,
-            made_on=date(2026, 3, version),
-            author="a physicist",
-            reason="test",
-            strata=strata_of(studies),
-        )
-
-    def accept(document: CalibrationDocument) -> int:
-        with store.transaction() as session:
-            kept = calibrations.propose(session, document, origin=Origin.FILE, actor="ada")
-            return calibrations.accept(session, kept.id, actor="ada").id
 
     def gone(document: CalibrationDocument) -> set[str | None]:
         with store.transaction() as session:
@@ -234,7 +255,7 @@ def test_a_watch_goes_on_where_a_new_document_leaves_a_scanner_as_it_was(store: 
         return {group.model_name for group in (SCANNER, other) if found.holds(group)}
 
     first = documented(1, {SCANNER: 1.0, other: 2.0})
-    accept(first)
+    accept(store, first)
     with store.transaction() as session:
         for group in (SCANNER, other):
             row = session.get_one(GroupWatchRow, plant_watch(session, group, alarmed_at=MORNING))
@@ -242,9 +263,38 @@ def test_a_watch_goes_on_where_a_new_document_leaves_a_scanner_as_it_was(store: 
     assert gone(first) == {"ONE", "TWO"}
 
     second = documented(2, {SCANNER: 1.5, other: 2.0})  # ONE was commissioned
-    decided = accept(second)
+    decided = accept(store, second)
     assert gone(second) == {"TWO"}
 
     with store.transaction() as session:
         calibrations.retire(session, decided, actor="ada")
     assert gone(first) == {"ONE", "TWO"}
+
+
+@pytest.mark.parametrize("late_alarm", [None, MORNING])
+def test_a_watch_that_late_studies_began_does_not_keep_a_document_in_force(
+    store: Store, late_alarm: datetime | None
+) -> None:
+    """A study scored under the document before may be watched after another came into force."""
+    other = SCANNER.model_copy(update={"model_name": "TWO"})
+    first, second = documented(1, {SCANNER: 1.0}), documented(2, {SCANNER: 1.0, other: 2.0})
+    accept(store, first)
+    with store.transaction() as session:
+        row = session.get_one(GroupWatchRow, plant_watch(session, SCANNER))
+        row.calibration_sha256, kept = first.sha256, row.id
+    decided = accept(store, second)
+    with store.transaction() as session:
+        late = session.get_one(GroupWatchRow, plant_watch(session, SCANNER, alarmed_at=late_alarm))
+        late.calibration_sha256 = first.sha256
+        plant(session, Seed(name="late", group_key=SCANNER.key))
+        score = session.scalars(select(ScoreRow)).one()
+        session.add(WatchedRow(score_id=score.id, is_waiting=False, watch_id=late.id, number=1))
+
+    with store.transaction() as session:
+        calibrations.retire(session, decided, actor="ada")
+
+    with store.transaction() as session:
+        (watch,) = watch_lists.listed(session)
+        assert watch.id == kept
+        assert session.scalars(select(WatchedRow.watch_id)).all() == [kept]
+        assert watches.withdrawn(session, MODEL_SHA256, first.sha256).holds(SCANNER) == bool(late_alarm)

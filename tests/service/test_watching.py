@@ -35,7 +35,7 @@ from service.watching import Watching
 from tests.fakes import FixedModel
 from tests.phantoms import Phantom, set_pixels, write
 from tests.picture_models import write_artefact
-from tests.service.test_studies import NOON, arrival
+from tests.service.test_studies import NOON, arrival_of
 
 pytestmark = pytest.mark.postgres
 
@@ -134,8 +134,8 @@ class Hospital:
         ):
             kept = spool.store(dataset.StudyInstanceUID, dataset.SOPInstanceUID, [path.read_bytes()])
         with self.store.transaction() as session:
-            files = [file.file_name.removesuffix(".dcm") for file in spool.instances(kept.study_key)]
-            studies.register(session, kept.study_key, [arrival(name) for name in files])
+            arrivals = [arrival_of(file) for file in spool.instances(kept.study_key)]
+            studies.register(session, kept.study_key, arrivals)
             revision = studies.complete(session, kept.study_key, completed_by="quiet_period", now=NOON)
             assert revision is not None
             self.admission.admit(session, kept.study_key, revision, completed_by="quiet_period", now=NOON)
