@@ -1,15 +1,16 @@
 """``vigil simulate``: time to read under three orders, before anybody's list is touched."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.simulation.comparison import Comparison, Figure, compare
-from service.simulation.studies import Department, Scores
 from service.terminal import out_json, say
+
+if TYPE_CHECKING:
+    from service.simulation.comparison import Comparison, Figure
 
 
 def simulate(
@@ -36,6 +37,10 @@ def simulate(
     ] = False,
 ) -> None:
     """Play a reading room through first-come, severity-oracle and Vigil orders: who waits how long."""
+    # scipy's statistics take longer to load than every other command to run.
+    from service.simulation.comparison import compare
+    from service.simulation.studies import Department, Scores
+
     department = Department(
         per_hour=per_hour,
         swing=swing,
@@ -57,7 +62,7 @@ def simulate(
     Console().print(_table(found))
 
 
-def _table(found: Comparison) -> Table:
+def _table(found: "Comparison") -> Table:
     table = Table(
         "studies",
         "order",
@@ -82,5 +87,5 @@ def _table(found: Comparison) -> Table:
     return table
 
 
-def _interval(figure: Figure) -> str:
+def _interval(figure: "Figure") -> str:
     return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"

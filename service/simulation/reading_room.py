@@ -5,7 +5,6 @@ heap of readers. What the order says of a study changes while it waits (it is sc
 the priority queues of libraries do not offer.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
@@ -17,6 +16,9 @@ from numpy.typing import NDArray
 from service.study import Priority
 
 Rank = tuple[float, ...]
+# Bands of the list, top first. None is uncalibrated here: every score has its percentile.
+UNJUDGED, RANKED, PENDING = range(3)
+TAKEN = -1  # not here: to come, or read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +51,27 @@ class Day:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """How the list is ordered. STAT is first in every order, in that of arrival.
+    """How the list is ordered: by bands, which never change places, and within each by tiers.
+
+    The tiers are those of the worklist (`service.store.order`): STAT that is overdue, other STAT, what else
+    is overdue, the rest. The overdue are read as they arrived, the others by their ranks. Screening never is
+    overdue.
 
     Attributes
     ----------
     name : str
+    bands : sequence of int
+        Of each study, below `PENDING`; the lowest is read first.
     ranks : sequence of tuple
         Of each study; lower is read first, equal ones as they arrived.
     known_h : float64, shape (studies,)
-        From when on the rank is known; before, a study waits at the end, as it arrived.
+        From when on band and rank are known; before, a study is pending: below all bands, by priority.
     longest_h : float
-        A study that waited longer passes all but STAT; among themselves the oldest first (I12).
+        A study that waited longer is overdue.
     """
 
     name: str
+    bands: Sequence[int]
     ranks: Sequence[Rank]
     known_h: NDArray[np.float64]
     longest_h: float = inf
@@ -70,17 +79,18 @@ class Order:
 
 def first_come(day: Day) -> Order:
     """Urgent before routine, else as they arrived: a list without Vigil."""
-    return Order(name="first-come", ranks=[(-float(p),) for p in day.priority], known_h=day.arrival_h)
+    ranks = [(-float(p),) for p in day.priority]
+    return Order(name="first-come", bands=[RANKED] * len(ranks), ranks=ranks, known_h=day.arrival_h)
 
 
 def oracle(day: Day) -> Order:
-    """Every abnormal study before every normal one: no list can do better for the abnormal."""
+    """STAT, then every abnormal study before every normal one: no list can do better for the abnormal."""
     ranks = [(0.0 if is_abnormal else 1.0,) for is_abnormal in day.is_abnormal]
-    return Order(name="severity-oracle", ranks=ranks, known_h=day.arrival_h)
+    return Order(name="severity-oracle", bands=[RANKED] * len(ranks), ranks=ranks, known_h=day.arrival_h)
 
 
 def vigil(day: Day, longest_h: float) -> Order:
-    """The worklist's own order: overdue, then by priority what could not be judged, percentile and score.
+    """The worklist's own order: what could not be judged, what was ranked, what is not scored yet.
 
     Parameters
     ----------
@@ -88,12 +98,12 @@ def vigil(day: Day, longest_h: float) -> Order:
     longest_h : float
         Hours after which a study is overdue.
     """
-    ranks: list[Rank] = []
+    bands, ranks = [], list[Rank]()
     for priority, p, score in zip(day.priority, day.p_value, day.score, strict=True):
-        # A study without a score is never behind one with (I7).
-        judged = (0.0, 0.0, 0.0) if np.isnan(p) else (1.0, float(p), -float(score))
-        ranks.append((-float(priority), *judged))
-    return Order(name="vigil", ranks=ranks, known_h=day.scored_h, longest_h=longest_h)
+        is_judged = not np.isnan(p)
+        bands.append(RANKED if is_judged else UNJUDGED)
+        ranks.append((-float(priority), *((float(p), -float(score)) if is_judged else ())))
+    return Order(name="vigil", bands=bands, ranks=ranks, known_h=day.scored_h, longest_h=longest_h)
 
 
 def waits(day: Day, order: Order, readers: int) -> NDArray[np.float64]:
@@ -118,20 +128,42 @@ def waits(day: Day, order: Order, readers: int) -> NDArray[np.float64]:
     return waited
 
 
+class _Tier:
+    """Part of a band: what is overdue as it arrived, then the rest by rank. A study stands in both queues."""
+
+    def __init__(self) -> None:
+        self._by_age: list[int] = []  # a study's number is its place in the order of arrival
+        self._ranked: list[tuple[Rank, int]] = []
+
+    def add(self, study: int, rank: Rank, *, may_be_overdue: bool) -> None:
+        if may_be_overdue:
+            heappush(self._by_age, study)
+        heappush(self._ranked, (rank, study))
+
+    def first(self, bands: Sequence[int], band: int, overdue_until: int) -> int | None:
+        """The study that is read first of those that are in the band still; below a number all are late."""
+        while self._by_age and bands[self._by_age[0]] != band:
+            heappop(self._by_age)
+        if self._by_age and self._by_age[0] < overdue_until:
+            return self._by_age[0]
+        while self._ranked and bands[self._ranked[0][1]] != band:
+            heappop(self._ranked)
+        return self._ranked[0][1] if self._ranked else None
+
+
 class _List:
-    """What waits. A study stands in several queues; the first that gives it away wins."""
+    """What waits, by band and tier."""
 
     def __init__(self, day: Day, order: Order) -> None:
         self._arrival = day.arrival_h.tolist()
         self._known = order.known_h.tolist()
-        self._is_stat = (day.priority >= Priority.STAT).tolist()
+        self._priority = day.priority.tolist()
         self._order = order
         self._coming = 0  # the first that has not arrived
-        self._is_taken = [False] * len(self._arrival)
-        self._stat: deque[int] = deque()
-        self._by_age: deque[int] = deque()
+        self._overdue_until = 0  # the first that is not overdue
+        self._band = [TAKEN] * len(self._arrival)
+        self._tiers = {band: (_Tier(), _Tier()) for band in (UNJUDGED, RANKED, PENDING)}
         self._unknown: list[tuple[float, int]] = []
-        self._ranked: list[tuple[Rank, int]] = []
         self._waiting = 0
 
     def next_moment(self, free_h: float) -> float:
@@ -144,35 +176,38 @@ class _List:
     def take(self, now: float) -> int:
         """The study that is first on the list now."""
         self._admit(now)
-        chosen = next(self._candidates(now))
-        self._is_taken[chosen] = True
+        chosen = next(self._candidates())
+        self._band[chosen] = TAKEN
         self._waiting -= 1
         return chosen
 
     def _admit(self, now: float) -> None:
         while self._coming < len(self._arrival) and self._arrival[self._coming] <= now:
             study = self._coming
-            if self._is_stat[study]:
-                self._stat.append(study)
-            else:
-                self._by_age.append(study)
-                heappush(self._unknown, (self._known[study], study))
+            self._put(study, PENDING, (-float(self._priority[study]),))
+            heappush(self._unknown, (self._known[study], study))
             self._waiting += 1
             self._coming += 1
         while self._unknown and self._unknown[0][0] <= now:
             _, study = heappop(self._unknown)
-            heappush(self._ranked, (self._order.ranks[study], study))
+            if self._band[study] != TAKEN:
+                self._put(study, self._order.bands[study], self._order.ranks[study])
+        while self._overdue_until < self._coming and self._is_overdue(self._overdue_until, now):
+            self._overdue_until += 1
 
-    def _candidates(self, now: float) -> Iterator[int]:
-        """Studies that wait, in the order of the rules."""
-        if self._stat:
-            yield self._stat.popleft()
-        while self._by_age and self._is_taken[self._by_age[0]]:
-            self._by_age.popleft()
-        if self._by_age and now - self._arrival[self._by_age[0]] > self._order.longest_h:
-            yield self._by_age.popleft()
-        while self._ranked:
-            _, study = heappop(self._ranked)
-            if not self._is_taken[study]:
-                yield study
-        yield self._by_age.popleft()
+    def _is_overdue(self, study: int, now: float) -> bool:
+        return bool(now - self._arrival[study] > self._order.longest_h)
+
+    def _put(self, study: int, band: int, rank: Rank) -> None:
+        self._band[study] = band
+        priority = self._priority[study]
+        tier = self._tiers[band][0 if priority >= Priority.STAT else 1]
+        tier.add(study, rank, may_be_overdue=priority > Priority.SCREENING)
+
+    def _candidates(self) -> Iterator[int]:
+        """Studies that wait, in the order of the list."""
+        for band, tiers in self._tiers.items():
+            for tier in tiers:
+                found = tier.first(self._band, band, self._overdue_until)
+                if found is not None:
+                    yield found

@@ -26,7 +26,8 @@ from service import engine
 from service.engine import Pool
 from service.reaper import Reaper
 from service.store import Store, deliveries, jobs
-from service.store.jobs import Outcome, StoredResult
+from service.store.jobs import Outcome
+from service.store.results import StoredResult
 from service.study import DeliveryStatus, State
 from service.worker import run_worker
 

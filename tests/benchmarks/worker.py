@@ -38,7 +38,7 @@ from service.settings import Settings
 from service.store import Store, jobs, studies
 from service.store.embedded import EmbeddedDatabase
 from service.store.migrations import upgrade
-from tests.service.test_studies import NOON, arrival
+from tests.service.test_studies import NOON, arrival_of
 from tests.streamed import write_brain
 
 SLICES, EDGE = 160, 256  # of a made study
@@ -132,7 +132,7 @@ def spool_studies(store: Store, data: Path, count: int) -> list[int]:
     for number in range(count):
         for index, content in enumerate(contents):
             stored = spool.store(f"2.25.{number + 1}", f"2.25.{number + 1}.{index + 1}", [content])
-        found = [arrival(one.file_name.removesuffix(".dcm")) for one in spool.instances(stored.study_key)]
+        found = [arrival_of(one) for one in spool.instances(stored.study_key)]
         with store.transaction() as session:
             studies.register(session, stored.study_key, found)
         with store.transaction() as session:

@@ -107,15 +107,41 @@ def test_first_come_reads_as_they_came() -> None:
     assert read_order(day, first_come(day)) == [0, 1, 2, 3]
 
 
-def test_stat_is_first_in_every_order_in_that_of_arrival() -> None:
+def test_stat_is_first_of_what_is_alike_in_every_order() -> None:
     day = day_of(
         [0, 0.1, 0.2, 0.3, 0.4],
         p_value=[1, 0.01, 0.9, 0.8, 0.02],
         priority={2: Priority.STAT, 3: Priority.STAT},
     )
 
-    for order in (first_come(day), oracle(day), vigil(day, 100.0)):
+    for order in (first_come(day), oracle(day)):
         assert read_order(day, order)[:3] == [0, 2, 3]
+    # On the list the more unusual of two STAT studies is first, while neither is overdue.
+    assert read_order(day, vigil(day, 100.0))[:3] == [0, 3, 2]
+    assert read_order(day, vigil(day, 0.5))[:3] == [0, 2, 3]
+
+
+def test_no_priority_takes_a_study_out_of_its_band() -> None:
+    """What could not be judged is above every ranked study, what is not scored yet below all (I7)."""
+    unjudged, late = float("nan"), 50.0
+    day = day_of(
+        [0, 0.1, 0.2, 0.3, 0.4],
+        p_value=[1, 0.9, unjudged, 0.01, 0.5],
+        priority={1: Priority.STAT, 3: Priority.STAT, 4: Priority.URGENT},
+    )
+    day = replace(day, scored_h=np.array([0, 0.1, 0.2, late, 0.4]))
+
+    # Routine that could not be judged, STAT and urgent of the ranked, STAT that waits for its score.
+    assert read_order(day, vigil(day, 100.0)) == [0, 2, 1, 4, 3]
+    # An overdue one leaves its band no more than a STAT one does.
+    assert read_order(day, vigil(day, 0.2)) == [0, 2, 1, 4, 3]
+
+
+def test_screening_never_grows_overdue() -> None:
+    arrival = [0, 0.1, 0.2, 0.3]
+    day = day_of(arrival, p_value=[1, 1, 0.5, 0.4], priority={1: Priority.SCREENING})
+
+    assert read_order(day, vigil(day, 0.5)) == [0, 2, 3, 1]
 
 
 def test_vigil_reads_the_most_unusual_first_then_by_score_then_as_they_came() -> None:
