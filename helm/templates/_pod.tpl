@@ -28,6 +28,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "vigil.pod" -}}
 serviceAccountName: {{ include "vigil.serviceAccount" .root }}
 automountServiceAccountToken: false
+# More than a role takes to stop: a worker gives its jobs in hand a minute, and says what it gave back.
+terminationGracePeriodSeconds: 100
 # Kubernetes would set VIGIL_API_PORT for a service named vigil-api, and overrule the setting of that name.
 enableServiceLinks: false
 securityContext:
@@ -52,6 +54,11 @@ volumes:
     {{- end }}
   - name: peers
     configMap: {name: {{ .root.Release.Name }}-peers}
+  - name: database
+    secret:
+      secretName: {{ .root.Values.database.secretName }}
+      defaultMode: 0440
+      items: [{key: {{ .root.Values.database.secretKey }}, path: url}]
   - name: site-key
     secret:
       secretName: {{ .root.Values.siteKey.secretName }}
@@ -66,13 +73,42 @@ volumes:
         - {key: {{ .root.Values.store.accessKey }}, path: access-key}
         - {key: {{ .root.Values.store.secretKey }}, path: secret-key}
   {{- end }}
+  {{- if and .root.Values.tls.secretName (eq .role "node") }}
+  - name: tls
+    secret:
+      secretName: {{ .root.Values.tls.secretName }}
+      defaultMode: 0440
+      items:
+        - {key: {{ .root.Values.tls.certificateKey }}, path: node.pem}
+        - {key: {{ .root.Values.tls.authoritiesKey }}, path: authorities.pem}
+  {{- end }}
+  {{- with .root.Values.files.secretName }}
+  - name: files
+    secret: {secretName: {{ . }}, defaultMode: 0440}
+  {{- end }}
   - name: scratch
     emptyDir: {}
 {{- end }}
 
+{{/* A digest, where the release gave one, decides over the tag. */}}
+{{- define "vigil.image" -}}
+{{- $name := printf "%s-%s" .root.Values.image.repository .image }}
+{{- $digest := index .root.Values.image.digests .image }}
+{{- if $digest -}}
+{{ printf "%s@%s" $name $digest | quote }}
+{{- else -}}
+{{ printf "%s:%s" $name (.root.Values.image.tag | default .root.Chart.AppVersion) | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Pools of workers that the values ask for. */}}
+{{- define "vigil.pools" -}}
+infer deliver{{ if int .Values.worker.shadow.replicas }} shadow{{ end }}
+{{- end }}
+
 {{/* What every container of Vigil is. */}}
 {{- define "vigil.container" -}}
-image: {{ printf "%s-%s:%s" .root.Values.image.repository .image (.root.Values.image.tag | default .root.Chart.AppVersion) | quote }}
+image: {{ include "vigil.image" . }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
@@ -85,11 +121,11 @@ env:
     value: /etc/vigil/peers/peers.yaml
   - name: VIGIL_KEY_FILE
     value: /etc/vigil/key/site.key
-  - name: VIGIL_DATABASE_URL
-    valueFrom:
-      secretKeyRef:
-        name: {{ .root.Values.database.secretName }}
-        key: {{ .root.Values.database.secretKey }}
+  - name: VIGIL_DATABASE_URL_FILE
+    value: /etc/vigil/database/url
+  # Work in hand lies on a disk of the machine, not on the shared folder.
+  - name: VIGIL_SCRATCH
+    value: /tmp/scratch
   {{- if .root.Values.store.url }}
   - name: VIGIL_STORE
     value: {{ .root.Values.store.url | quote }}
@@ -104,24 +140,60 @@ env:
     value: /etc/vigil/store/secret-key
   {{- end }}
   {{- end }}
+  # One role a pod: each takes the port that is its own.
+  - name: VIGIL_METRICS_HOST
+    value: 0.0.0.0
+  - name: VIGIL_NODE_METRICS_PORT
+    value: {{ .root.Values.metrics.port | quote }}
+  - name: VIGIL_WORKER_METRICS_PORT
+    value: {{ .root.Values.metrics.port | quote }}
+  - name: VIGIL_DELIVER_METRICS_PORT
+    value: {{ .root.Values.metrics.port | quote }}
+  {{- if and .root.Values.tls.secretName (eq .role "node") }}
+  - name: VIGIL_TLS_CERTIFICATE
+    value: /etc/vigil/tls/node.pem
+  - name: VIGIL_TLS_AUTHORITIES
+    value: /etc/vigil/tls/authorities.pem
+  {{- end }}
   {{- range $name, $value := .root.Values.settings }}
   - name: VIGIL_{{ upper $name }}
-    {{- /* Helm reads whole numbers as floats: 536870912 must not become 5.36870912e+08. */}}
-    value: {{ ternary (int64 $value) $value (and (kindIs "float64" $value) (eq (floor $value) $value)) | toString | quote }}
+    {{- /* Helm reads whole numbers as floats: as JSON, 536870912 does not become 5.36870912e+08. */}}
+    value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
   {{- end }}
 volumeMounts:
   - {name: data, mountPath: /var/lib/vigil}
   - {name: peers, mountPath: /etc/vigil/peers, readOnly: true}
+  - {name: database, mountPath: /etc/vigil/database, readOnly: true}
   - {name: site-key, mountPath: /etc/vigil/key, readOnly: true}
+  {{- if .root.Values.files.secretName }}
+  - {name: files, mountPath: /etc/vigil/files, readOnly: true}
+  {{- end }}
   {{- if .root.Values.store.secretName }}
   - {name: store-keys, mountPath: /etc/vigil/store, readOnly: true}
+  {{- end }}
+  {{- if and .root.Values.tls.secretName (eq .role "node") }}
+  - {name: tls, mountPath: /etc/vigil/tls, readOnly: true}
   {{- end }}
   - {name: scratch, mountPath: /tmp}
 {{- end }}
 
-{{/* Brings the database to this version's schema; safe in several pods at once. */}}
-{{- define "vigil.migration" -}}
-- name: migrate
-  args: [db, upgrade]
-  {{- include "vigil.container" . | nindent 2 }}
+{{/* Pods of a role on machines and zones of their own where there are enough. */}}
+{{- define "vigil.spread" -}}
+topologySpreadConstraints:
+  {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+  - maxSkew: 1
+    topologyKey: {{ $key }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{- include "vigil.selector" $ | nindent 8 }}
+  {{- end }}
+{{- end }}
+
+{{/* Who may ask a role for its metrics; nobody while the list is empty. */}}
+{{- define "vigil.metricsIngress" -}}
+{{- with .root.Values.metrics.from }}
+- from: {{- toYaml . | nindent 4 }}
+  ports:
+    - {protocol: TCP, port: metrics}
+{{- end }}
 {{- end }}
