@@ -48,6 +48,25 @@ class Depth:
     longest_run_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """Jobs of one pool and priority that are due.
+
+    Attributes
+    ----------
+    pool : Pool
+    priority : int
+    due : int
+    oldest_s : float
+        Age of the oldest of them, in seconds.
+    """
+
+    pool: Pool
+    priority: int
+    due: int
+    oldest_s: float
+
+
 # What of the engine's table we write ourselves.
 _JOBS = table("procrastinate_jobs", column("id"), column("queue_name"), column("status"), column("priority"))
 
@@ -166,6 +185,19 @@ def without_live_job(session: Session, pool: Pool, row_ids: list[int], *, stalle
     return sorted(set(row_ids) - set(alive))
 
 
+def stalled(session: Session, *, stalled_s: float) -> int:
+    """Jobs that are with workers without a fresh heartbeat; a reaper takes them back."""
+    found = session.scalar(
+        text(
+            "SELECT count(*) FROM procrastinate_jobs job LEFT JOIN procrastinate_workers worker"
+            " ON worker.id = job.worker_id WHERE job.status = 'doing'"
+            " AND coalesce(worker.last_heartbeat, '-infinity') < now() - make_interval(secs => :stalled)"
+        ),
+        {"stalled": stalled_s},
+    )
+    return int(found or 0)
+
+
 def follow_clock(session: Session) -> int:
     """Make due what was put off by a clock that has been set back since; return how many jobs.
 
@@ -207,6 +239,24 @@ def depth(session: Session) -> dict[Pool, Depth]:
     }
     nothing = Depth(waiting=0, running=0, oldest_s=0.0, longest_run_s=0.0)
     return {pool: found.get(pool, nothing) for pool in Pool}
+
+
+def depth_by_priority(session: Session) -> tuple[Queue, ...]:
+    """Jobs that are due, per pool and priority; what is put off is not among them."""
+    rows = session.execute(
+        text(
+            "SELECT queue_name, job.priority, count(*),"
+            " coalesce(extract(epoch FROM max(now() - coalesce(job.scheduled_at, event.at))), 0)"
+            " FROM procrastinate_jobs job"
+            " LEFT JOIN procrastinate_events event ON event.job_id = job.id AND event.type = 'deferred'"
+            " WHERE status = 'todo' AND coalesce(job.scheduled_at, now()) <= now()"
+            " GROUP BY queue_name, job.priority"
+        )
+    )
+    return tuple(
+        Queue(pool=Pool(name), priority=priority, due=due, oldest_s=float(oldest))
+        for name, priority, due, oldest in rows
+    )
 
 
 def purge(session: Session) -> None:

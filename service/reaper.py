@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from service import engine, urgency
 from service.engine import Pool
 from service.errors import SchemaError
-from service.store import Store, audit, census, deliveries, jobs, outbox, sign_ins
+from service.store import Store, audit, census, deliveries, jobs, outbox, retractions, sign_ins
 from service.store.migrations import require
 
 LOCK = 0x52_45_41_50  # "REAP"
@@ -52,7 +52,11 @@ class Reaper:
                 return 0
             engine.purge(session)
             engine.follow_clock(session)
-            scores = self._rescue(session, Pool.INFER, lambda: _due_now(jobs.waiting_scores(session)))
+            scores = self._rescue(
+                session,
+                Pool.INFER,
+                lambda: _due_now(jobs.waiting_scores(session) | retractions.waiting(session)),
+            )
             unsent = self._rescue(session, Pool.DELIVER, lambda: deliveries.waiting(session))
             untold = self._rescue(session, Pool.MESSAGE, lambda: outbox.waiting(session))
             outbox.purge(session, now=datetime.now(UTC))

@@ -5,13 +5,15 @@ import signal
 import socket
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 
 from dicom_node.errors import PortInUseError
 from service.errors import RoleFailedError
+from service.places import make_data_folder
 from service.reception import open_peers
 from service.settings import Settings
 from service.shadowed import is_shadowed
@@ -20,7 +22,7 @@ from service.store.embedded import EmbeddedDatabase
 from service.store.migrations import upgrade
 from service.stored import open_object_store
 from service.supervisor import Role
-from service.wiring import database_url, log_folder, open_artefact
+from service.wiring import database_url, open_artefact
 
 READY_TIMEOUT_S = 60.0
 
@@ -44,9 +46,13 @@ def machine_roles(settings: Settings, *, own_logs: bool) -> list[Role]:
         (settings.host, settings.port, "VIGIL_PORT"),
         (settings.api_host, settings.api_port, "VIGIL_API_PORT"),
         (settings.host, settings.hl7_port, "VIGIL_HL7_PORT"),
+        (settings.metrics_address, settings.node_metrics_port, "VIGIL_NODE_METRICS_PORT"),
+        (settings.metrics_address, settings.worker_metrics_port, "VIGIL_WORKER_METRICS_PORT"),
+        (settings.metrics_address, settings.deliver_metrics_port, "VIGIL_DELIVER_METRICS_PORT"),
     ):
         if port is not None:
             require_free_port(host, port, setting)
+    make_data_folder(settings.data)
     open_artefact(settings)
     open_peers(settings)
     open_object_store(settings)
@@ -61,8 +67,8 @@ def machine_roles(settings: Settings, *, own_logs: bool) -> list[Role]:
     ]
     shadow = _role(settings, "shadow", ("worker", "--pool", "shadow"), own_logs=own_logs, ready=None)
     roles.append(replace(shadow, is_wanted=lambda: is_shadowed(settings.data)))
-    if settings.database_url is not None:
-        _upgrade(settings.database_url)
+    if not settings.has_embedded_database:
+        _upgrade(database_url(settings))
         return roles
     return [_database_role(settings), *roles]
 
@@ -78,9 +84,12 @@ def choose_ports(settings: Settings) -> Settings:
 
 
 def role_command(*arguments: str) -> tuple[str, ...]:
-    """Command line of one of our own roles. It ends with its supervisor where setpriv is at hand."""
+    """Command line of one of our own roles. It ends with its supervisor where setpriv is at hand.
+
+    ``-P``: the folder where Vigil was started is no place to take code from.
+    """
     leash = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
-    return (*leash, sys.executable, "-m", "service.cli", *arguments)
+    return (*leash, sys.executable, "-P", "-m", "service.cli", *arguments)
 
 
 def free_port(host: str) -> int:
@@ -114,7 +123,7 @@ def _database_role(settings: Settings) -> Role:
         name="database",
         command=tuple(database.command()),
         environment=settings.environment(),
-        log_file=log_folder(settings) / "database.log",
+        log_file=settings.logs_folder / "database.log",
         before_start=database.prepare,
         when_started=ready,
         stop_signal=signal.SIGINT,  # PostgreSQL's fast shutdown
@@ -132,10 +141,15 @@ def _role(
     return Role(
         name=name,
         command=role_command(*arguments),
-        environment=settings.environment() | {"VIGIL_DATABASE_URL": database_url(settings)},
-        log_file=log_folder(settings) / f"{name}.log" if own_logs else None,
+        environment=settings.environment() | _database(settings),
+        log_file=settings.logs_folder / f"{name}.log" if own_logs else None,
         when_started=ready,
     )
+
+
+def _database(settings: Settings) -> dict[str, str]:
+    """Variable by which a role finds the embedded database; a URL of the settings is there already."""
+    return {"VIGIL_DATABASE_URL": database_url(settings)} if settings.has_embedded_database else {}
 
 
 def _upgrade(url: str) -> None:
@@ -161,14 +175,21 @@ def _wait_for_port(host: str, port: int, name: str) -> None:
 
 
 def _wait_for_api(settings: Settings) -> None:
-    url = f"http://{settings.api_host}:{settings.api_port}/readyz"
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=2.0):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
+        if _is_ready(settings.api_host, settings.api_port):
+            return
+        time.sleep(0.1)
     raise RoleFailedError(
         f"The API did not answer on port {settings.api_port} within {READY_TIMEOUT_S:.0f} s."
     )
+
+
+def _is_ready(host: str, port: int) -> bool:
+    """Whether our own API says so; asked directly, whatever proxy the environment names for the world."""
+    with closing(HTTPConnection(host, port, timeout=2.0)) as connection:
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == HTTPStatus.OK
+        except (OSError, HTTPException):
+            return False

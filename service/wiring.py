@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
 from dicom_node.delivery import Destinations
@@ -26,10 +27,10 @@ from service.calibrations import Calibrations
 from service.clearing import Clearing
 from service.commissioning import Commissioning
 from service.deliver import Delivery
-from service.errors import DatabaseError
+from service.errors import DatabaseError, SettingsError
 from service.inquiry import Inquiry
 from service.intake import Intake
-from service.meters import Meters
+from service.meters import DeliveryMeters, Meters, NodeMeters
 from service.packing import Packing
 from service.provision import Provision
 from service.pull import Puller
@@ -48,6 +49,7 @@ from service.store.migrations import require
 from service.stored import open_object_store, open_results, open_scratch
 from service.study import State
 from service.syslog import Receiver
+from service.traces import open_traces
 from service.triage import Triage
 from service.watching import ACTOR as WATCHER
 from service.watching import Watching
@@ -58,8 +60,14 @@ SHAPING = ("highdicom", "numpy", "pillow", "pydicom", "scipy")
 
 
 def database_url(settings: Settings) -> str:
-    """URL of the site's database, or of the embedded one."""
-    return settings.database_url or EmbeddedDatabase(settings.data).url
+    """URL of the site's database, or of the embedded one.
+
+    Raises
+    ------
+    SettingsError
+        If it stands in a file that cannot be read.
+    """
+    return settings.site_database_url() or EmbeddedDatabase(settings.data).url
 
 
 def open_store(settings: Settings) -> Store:
@@ -83,11 +91,11 @@ def open_any_store(settings: Settings) -> Store:
     DatabaseError
         If it does not; the message says what to do.
     """
-    store = Store.open(database_url(settings))
+    store = waiting_store(settings)
     try:
         store.check()
     except DatabaseError as error:
-        if settings.database_url is None:
+        if settings.has_embedded_database:
             raise DatabaseError(
                 "No Vigil runs on this data folder: its embedded database is down. Start it with `vigil up`, "
                 "or set VIGIL_DATA to the folder of the one that runs."
@@ -97,8 +105,19 @@ def open_any_store(settings: Settings) -> Store:
 
 
 def waiting_store(settings: Settings) -> Store:
-    """Store for a role that goes on while its database is away; it connects on first use."""
-    return Store.open(database_url(settings))
+    """Store for a role that goes on while its database is away; it connects on first use.
+
+    Raises
+    ------
+    SettingsError
+        If the database's address is none.
+    """
+    try:
+        return Store.open(database_url(settings))
+    except (ArgumentError, ValueError):  # their words hold the address, and that a password
+        raise SettingsError(
+            "VIGIL_DATABASE_URL: is no address of a PostgreSQL. Write postgresql://user@host/name."
+        ) from None
 
 
 def active_model(settings: Settings) -> ActiveModel:
@@ -135,7 +154,7 @@ def open_calibrations(settings: Settings) -> Calibrations:
     )
 
 
-def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) -> Intake:
+def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers, meters: NodeMeters) -> Intake:
     """Return the loop from spool to job."""
     active = active_model(settings)
     return Intake(
@@ -149,6 +168,8 @@ def open_intake(settings: Settings, store: Store, spool: Spool, peers: Peers) ->
         inquiry=Inquiry(peers=peers, spool=spool, calling_aet=settings.aet),
         longest_wait_s=settings.longest_wait_s,
         is_packing=settings.store is not None,
+        meters=meters,
+        traces=open_traces(settings.traces, "node"),
     )
 
 
@@ -256,6 +277,13 @@ def open_puller(settings: Settings, spool: Spool, peers: Peers) -> Puller:
     )
 
 
+def open_meters(settings: Settings) -> Meters:
+    """Return what an inference worker counts, told where the settings say."""
+    meters = Meters()
+    meters.serve(settings, settings.worker_metrics_port)
+    return meters
+
+
 def open_serving(settings: Settings, meters: Meters) -> Serving:
     """Return the model in service, loaded and warm, with the thread that fills its batches."""
     device = threading.Lock()  # one batch at a time, also while one model takes the place of another
@@ -315,7 +343,7 @@ def open_reproduction(settings: Settings, store: Store, folder: Path | None = No
     )
 
 
-def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
+def open_triage(settings: Settings, store: Store, serving: Serving, meters: Meters) -> Triage:
     """Return what the inference worker does."""
     objects, scratch = open_object_store(settings), open_scratch(settings)
     return Triage(
@@ -336,6 +364,8 @@ def open_triage(settings: Settings, store: Store, serving: Serving) -> Triage:
         memory=Shares(settings.memory_mb * MB),
         scratch_folder=settings.scratch_folder,
         software=software(),
+        meters=meters,
+        traces=open_traces(settings.traces, "infer"),
     )
 
 
@@ -343,12 +373,16 @@ def open_delivery(settings: Settings, store: Store) -> Delivery:
     """Return what the delivery worker does."""
     mailbox = open_mailbox(settings)
     mailbox.sweep()
+    meters = DeliveryMeters()
+    meters.serve(settings, settings.deliver_metrics_port)
     return Delivery(
         store=store,
         objects=open_results(settings, open_object_store(settings), open_scratch(settings)),
         destinations=Destinations(open_peers(settings), calling_aet=settings.aet),
         attempts=settings.deliver_attempts,
         mailbox=mailbox,
+        meters=meters,
+        traces=open_traces(settings.traces, "deliver"),
     )
 
 
@@ -360,8 +394,3 @@ def open_reaper(settings: Settings, store: Store, *, besides: Callable[[], None]
         longest_queue_s=settings.longest_queue_s,
         besides=besides,
     )
-
-
-def log_folder(settings: Settings) -> Path:
-    """Return the folder of the roles' log files where a supervisor keeps them."""
-    return settings.data / "logs"

@@ -71,7 +71,11 @@ def run_worker(
     on_abandon : callable
         Called before the process ends with jobs in hand; gets `WORD_S` seconds.
     """
-    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=conninfo(database_url)))
+    app = procrastinate.App(
+        connector=procrastinate.PsycopgConnector(
+            conninfo=conninfo(database_url, pools=[pool.value for pool in work])
+        )
+    )
     for pool, part in work.items():
         app.task(name=TASKS[pool.value])(_task(part))
     return asyncio.run(_Worker(app, tuple(work), reaper, slots, on_abandon).run())

@@ -102,13 +102,20 @@ def orthanc(folder: Path, *, plugins: Sequence[Path] = (), **settings: Any) -> I
             }
         )
     )
+    with serving(peer, folder / "orthanc.json"):
+        yield peer
+
+
+@contextmanager
+def serving(peer: Orthanc, configuration: Path) -> Iterator[None]:
+    """Orthanc as a configuration file has it, which names the ports of `peer`."""
     executable = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
     process = subprocess.Popen(
-        [executable, str(folder / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [executable, str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         _wait_for(peer)
-        yield peer
+        yield
     finally:
         process.terminate()
         process.wait(timeout=30)

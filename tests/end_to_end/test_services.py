@@ -36,8 +36,8 @@ from service.calibrating import fetch
 from service.deliver import Delivery
 from service.settings import Settings
 from service.store import Store, jobs, studies
-from service.store.jobs import StoredResult
 from service.store.objects import Unchecked
+from service.store.results import StoredResult
 from service.store.tables import DeliveryRow
 from service.study import DeliveryStatus
 from tests.end_to_end.peers import DICOMWEB, MISSING, Orthanc, free_port, orthanc

@@ -115,6 +115,7 @@ def until(ask: Callable[[], Any], site: Site) -> Any:
     raise TimeoutError(f"it never came to pass: {logs}")
 
 
+@pytest.mark.long
 def test_a_study_crosses_machines_although_node_and_worker_are_killed(site: Site, store: Store) -> None:
     study = write_studies(site.folder / "demonstration")[0]
     port, api_port = free_port(), free_port()

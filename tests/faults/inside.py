@@ -48,6 +48,7 @@ class KeptResult:
     sop_instance_uid: str
     digest: str | None  # of the data set; None where its file is not there
     destinations: tuple[str, ...]
+    withdrawn: tuple[str, ...]  # of those that may never have got it: a newer score was faster
 
 
 @dataclass(slots=True)
@@ -147,7 +148,8 @@ class Inside:
     def results(self) -> list[KeptResult]:
         query = (
             "SELECT result.sop_instance_uid, result.path,"
-            " array_agg(delivery.destination ORDER BY delivery.destination) AS destinations"
+            " array_agg(delivery.destination ORDER BY delivery.destination) AS destinations,"
+            " array_agg(delivery.destination) FILTER (WHERE delivery.status = 'withdrawn') AS withdrawn"
             " FROM vigil.result JOIN vigil.delivery ON delivery.result_id = result.id GROUP BY result.id"
         )
         with self._store() as store, store.transaction() as session:
@@ -156,6 +158,7 @@ class Inside:
                     sop_instance_uid=row.sop_instance_uid,
                     digest=self._result_digest(row.path),
                     destinations=tuple(row.destinations),
+                    withdrawn=tuple(row.withdrawn or ()),
                 )
                 for row in session.execute(text(query))
             ]

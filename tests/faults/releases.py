@@ -5,18 +5,21 @@ A release that does not know the database's schema says so and does nothing.
 """
 
 import random
+import shutil
 import subprocess
 import tarfile
 import time
 from io import BytesIO
 from pathlib import Path
 
+from service import __version__
 from tests.faults.injections import StrandedRoleError
 from tests.faults.places import UnavailableError
 from tests.faults.site import ROOT, Site
 
 MIGRATIONS = "service/store/migrations/versions"
 BESIDE_S = 8.0
+LATER = "9001"
 
 
 def previous_release(folder: Path) -> Path:
@@ -38,6 +41,32 @@ def previous_release(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=BytesIO(whole.stdout)) as tar:
         tar.extractall(folder, filter="data")
+    return folder
+
+
+def later_release(folder: Path, *, version: str, statement: str) -> Path:
+    """Make a release of this one: another version, and one migration more.
+
+    Parameters
+    ----------
+    folder : Path
+        Is made.
+    version : str
+    statement : str
+        SQL of the migration, whose number is `LATER`.
+    """
+    folder.mkdir(parents=True)
+    for package in ("models", "dicom_node"):
+        (folder / package).symlink_to(ROOT / package)
+    shutil.copytree(ROOT / "service", folder / "service", ignore=shutil.ignore_patterns("__pycache__"))
+    init = folder / "service" / "__init__.py"
+    init.write_text(init.read_text().replace(__version__, version))
+    newest = max(_schema(ROOT))[:4]
+    (folder / MIGRATIONS / f"{LATER}_later.py").write_text(
+        "from alembic import op\n"
+        f"revision, down_revision = {LATER!r}, {newest!r}\n"
+        f"def upgrade() -> None:\n    op.execute({statement!r})\n"
+    )
     return folder
 
 

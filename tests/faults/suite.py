@@ -88,11 +88,17 @@ CASES = (
     Case(
         name="kill between C-STORE and commit",
         fault=injections.kill_between_acceptance_and_commit,
-        short=2,
+        short=1,
         long=100,
     ),
     Case(name="two workers on one job", fault=injections.freeze_workers, short=1, long=50, among_tests=False),
-    Case(name="storm of duplicates", fault=injections.storm_of_duplicates, short=2, long=100),
+    Case(
+        name="storm of duplicates",
+        fault=injections.storm_of_duplicates,
+        short=1,
+        long=100,
+        among_tests=False,
+    ),
     Case(name="SIGTERM in mid work", fault=injections.stop_in_mid_work, short=1, long=50, among_tests=False),
     Case(
         name="worker of the previous release",

@@ -33,7 +33,7 @@ from tests.phantoms import Phantom, write
 
 AET = "VIGIL"
 log = structlog.get_logger(__name__)
-SHORT_S, LONG_S = 6.0, 300.0
+SHORT_S, LONG_S = 3.0, 300.0
 AT_ONCE = 16
 FIRST = int(os.environ.get("VIGIL_FUZZ_FIRST", "0"))
 NO_LINGER = struct.pack("ii", 1, 0)  # closed by a reset
