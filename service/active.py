@@ -171,8 +171,13 @@ class ActiveModel:
     def _activated(self) -> Activated | None:
         try:
             content = (self.data / POINTER).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise SettingsError(
+                f"{POINTER} in the data folder cannot be read ({error.strerror}). Run it as the user that"
+                " runs Vigil."
+            ) from error
         try:
             return Activated.model_validate_json(content)
         except ValidationError as error:

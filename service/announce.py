@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from dicom_node.channel import Event
 from service import engine
 from service.engine import Pool
-from service.store import outbox, reports
+from service.store import outbox, reports, retractions
 from service.store.reports import DriftAlarm, Report, Told
 from service.study import Priority, State
 
@@ -19,8 +19,14 @@ OF_STATE = {
 
 
 def announce_end(session: Session, score_id: int) -> None:
-    """Tell that a study was scored, is not assessable or failed; nothing where it has not ended."""
+    """Tell that a study was scored, is not assessable or failed; nothing where it has not ended.
+
+    Where it ended without results, and archives have earlier ones, a worker is to take those back.
+    """
     session.flush()
+    priority = retractions.waiting(session).get(score_id)
+    if priority is not None:
+        engine.enqueue(session, Pool.INFER, score_id, priority=priority)
     if not outbox.has_channel(session):
         return
     report = reports.report_of(session, score_id)

@@ -1,6 +1,9 @@
 """The command line. Every command is thin: it builds settings, calls one part and prints."""
 
 import gc
+
+gc.disable()  # What is loaded here stays; looked through meanwhile, it costs a third more time.
+
 import signal
 import sys
 import threading
@@ -8,18 +11,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from sqlalchemy.exc import OperationalError
 
 from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
-from service import changing_cli, orders_cli
+from service import __version__, changing_cli, orders_cli
 from service.audit_cli import audit_app
+from service.backup_cli import backup, restore
 from service.calibration_cli import calibrate_model, show_coverage
 from service.calibrations_cli import calibrations_app
+from service.capacity_cli import capacity
 from service.db_cli import db_app
+from service.doctor_cli import doctor
 from service.drift_cli import drift_app
 from service.errors import TriageError
 from service.feedback_cli import feedback_app
@@ -29,20 +35,22 @@ from service.peers_cli import peers_app
 from service.people_cli import people_app, tokens_app
 from service.retention_cli import retention_app
 from service.screening_cli import cohorts_app, screen
+from service.send_cli import send
 from service.settings import Settings
 from service.simulation.command import simulate
 from service.studies_cli import studies_app
 from service.study import Pool
 from service.supervisor import Stop
-from service.terminal import AsJson, Data, begin, out, out_json, say
+from service.terminal import EXIT_FAILED, AsJson, Data, begin, out, say
 
-EXIT_FAILED = 1
+gc.freeze()
+gc.enable()
+
 STREAMS_END_S = 3  # pages that watch the list are let go of after so long
 WORDS_BYTES = 4096  # of what somebody says on a WebSocket, which means nothing to us
 EXIT_REMEDY = 2  # something outside must change first; the message says what
 
 app = typer.Typer(
-    help="Vigil: every study ranked by how unusual it is. Not a diagnosis.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a pretty traceback prints local variables, which may hold identity
 )
@@ -58,6 +66,10 @@ app.add_typer(peers_app, name="peers")
 app.add_typer(retention_app, name="retention")
 app.add_typer(people_app, name="people")
 app.add_typer(tokens_app, name="tokens")
+app.command()(doctor)
+app.command()(backup)
+app.command()(restore)
+app.command()(send)
 app.add_typer(cohorts_app, name="cohorts")
 app.command("simulate")(simulate)
 app.command("screen")(screen)
@@ -68,6 +80,7 @@ models_app.command("shadow")(changing_cli.shadow_model)
 models_app.command("compare")(changing_cli.compare_models)
 models_app.command("promote")(changing_cli.promote_model)
 models_app.command("rollback")(changing_cli.roll_back_model)
+app.command()(capacity)
 peers_app.command("park")(orders_cli.park_peer)
 peers_app.command("unpark")(orders_cli.unpark_peer)
 
@@ -84,6 +97,21 @@ def main() -> None:
     except (TriageError, DicomNodeError, ModelError) as error:
         print(f"vigil: {error}", file=sys.stderr)  # noqa: T201 - a command line prints
         sys.exit(EXIT_REMEDY)
+
+
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        out(f"vigil {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everything(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the release.")
+    ] = False,
+) -> None:
+    """Vigil: every study ranked by how unusual it is. Not a diagnosis."""
 
 
 @app.command()
@@ -131,12 +159,16 @@ def node(
     peers: PeersFile = None,
 ) -> None:
     """Receive studies: one role, for many machines."""
+    from service.meters import NodeMeters
     from service.reception import open_peers, open_spool, reception
 
     settings = begin(data=data, aet=aet, port=port, peers=peers)
+    meters = NodeMeters(settings)
     known = open_peers(settings)
     spool = open_spool(settings)
-    with _stop_signals() as stop, reception(settings, spool, known, on_loss=stop.set) as acceptors:
+    counts = meters.tallies
+    with _stop_signals() as stop, reception(settings, spool, known, counts, on_loss=stop.set) as acceptors:
+        meters.serve(settings, settings.node_metrics_port)
         say(f"vigil node ready: {settings.aet} on {settings.host}:{acceptors.port}")
         if standalone:
             stop.wait()
@@ -158,7 +190,7 @@ def node(
             ):
                 run_loops(
                     {
-                        "intake": lambda: wiring.open_intake(settings, store, spool, known),
+                        "intake": lambda: wiring.open_intake(settings, store, spool, known, meters),
                         "packing": lambda: wiring.open_packing(settings, store, spool, stop),
                         "clearing": lambda: wiring.open_clearing(settings, store, spool),
                         "retention": lambda: wiring.open_retention(settings, store, spool),
@@ -180,7 +212,6 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
     from service import telling, wiring
     from service.deliver import Delivery
     from service.messenger import Messenger
-    from service.meters import Meters
     from service.store.configuration import on_record
     from service.worker import Ended, run_worker
 
@@ -209,15 +240,13 @@ def worker(pool: Annotated[Pool, typer.Option(help="Which queue to work on.")]) 
                 reaper=wiring.open_reaper(settings, store, besides=messenger.follow),
             )
         sys.exit(exits[ended])
-    meters = Meters()
-    if settings.worker_metrics_port is not None:
-        meters.serve(settings.api_host, settings.worker_metrics_port)
+    meters = wiring.open_meters(settings)
     serving = wiring.open_serving(settings, meters)
     stop = threading.Event()
     watcher = threading.Thread(target=serving.watch, args=(stop,), name="model watch", daemon=True)
     watcher.start()
     try:
-        triage = wiring.open_triage(settings, store, serving)
+        triage = wiring.open_triage(settings, store, serving, meters)
         with on_record(store, pool.value, settings):
             ended = run_worker(
                 {pool: triage},
@@ -243,7 +272,6 @@ def api(api_port: ApiPort = None) -> None:
     from service.store.configuration import on_record
     from service.store.migrations import require
 
-    _ignore_hangup()
     settings = begin(api_port=api_port)
     store = wiring.waiting_store(settings)
     with suppress(OperationalError):  # a database that is away is waited for; the readiness says so
@@ -267,7 +295,8 @@ def api(api_port: ApiPort = None) -> None:
     # request for a quarter of a second (`tests.benchmarks.worklist`: p99 of the first page 252 ms, now 99).
     gc.collect()
     gc.freeze()
-    with on_record(store, "api", settings):
+    # uvicorn raises the signal that stopped it again: without a handler of ours the process dies of it.
+    with _stop_signals(), on_record(store, "api", settings):
         uvicorn.run(
             app,
             host=settings.api_host,
@@ -283,38 +312,11 @@ def api(api_port: ApiPort = None) -> None:
         )
 
 
-@app.command()
-def send(
-    host: str,
-    port: int,
-    paths: list[Path],
-    aec: Annotated[str, typer.Option(help="Called AE title.")],
-    aet: Annotated[str, typer.Option(help="Calling AE title.")] = "VIGIL-SEND",
-    as_json: AsJson = False,
-) -> None:
-    """Send DICOM files by C-STORE; one row per instance with its status."""
-    from dicom_node.scu import send_files
-
-    files = sorted(
-        file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()
-    )
-    rows: list[dict[str, Any]] = []
-    for number, receipt in enumerate(
-        send_files(files, host=host, port=port, calling_aet=aet, called_aet=aec)
-    ):
-        status = None if receipt.status is None else f"0x{receipt.status:04X}"
-        rows.append({"file": receipt.path.name, "status": status, "stored": receipt.is_stored})
-        if not as_json:
-            out(f"{number + 1:5d}  {status or 'no answer':9s}  {receipt.path.name}")
-    if as_json:
-        out_json({"instances": rows})
-    sys.exit(0 if rows and all(row["stored"] for row in rows) else EXIT_FAILED)
-
-
 def _welcome_first_person(settings: Settings) -> None:
     """Print the one-time link of the first administrator, until somebody has used one."""
     from service import wiring
     from service.access import Role
+    from service.site_address import page_address
     from service.store import people
 
     if settings.access == "open":
@@ -325,7 +327,7 @@ def _welcome_first_person(settings: Settings) -> None:
             secret = people.invite(session, Role.ADMIN, actor="first start")
             say(
                 "nobody can sign in yet; the first administrator: "
-                f"http://{settings.api_host}:{settings.api_port}{people.welcome_path(secret)}"
+                f"{page_address(settings)}{people.welcome_path(secret)}"
             )
     store.close()
 
@@ -347,7 +349,7 @@ def _stop_signals() -> Iterator[Stop]:
 
 
 def _ignore_hangup() -> None:
-    """Outlive the terminal; there is nothing to reload: the peers file is followed as it changes."""
+    """Outlive the terminal; there is nothing to reload: what may change while a role runs is followed."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 

@@ -54,14 +54,11 @@ def of_map(values: NDArray[np.float32], affine: NDArray[np.float64]) -> Iterator
     Parameters
     ----------
     values : float32, shape (slices, rows, columns)
-        0 to 1; what is not a number counts as 0.
+        0 to 1.
     affine : float64, shape (4, 4)
         Voxel index (slice, row, column) to patient millimetres, LPS.
     """
-    stored = (
-        (np.clip(np.nan_to_num(plane, nan=0.0), 0.0, 1.0) * LEVELS).astype(np.uint8).tobytes()
-        for plane in values
-    )
+    stored = ((np.clip(plane, 0.0, 1.0) * LEVELS).astype(np.uint8).tobytes() for plane in values)
     yield from _compressed(_header(values.shape, affine, "u1", 1 / LEVELS, 0.0), stored)
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from dicom_node.durable import sync_folder
 from models.artefact import MANIFEST, Artefact, PictureArtefact, load_artefact
 from models.errors import ArtefactError
+from service.places import make_data_folder
 
 
 class Named(BaseModel):
@@ -45,7 +46,7 @@ class Named(BaseModel):
 
 def write_pointer(data: Path, name: str, content: BaseModel) -> None:
     """Replace a pointer; it survives a power cut whole or not at all."""
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_data_folder(data)
     draft = data / f"{name}.{secrets.token_hex(8)}.part"
     with draft.open("w", encoding="utf-8") as file:
         file.write(content.model_dump_json())

@@ -53,7 +53,7 @@ def replay(session: Session, key: str, *, actor: str) -> Replayed:
     for delivery_id in revived.delivery_ids:
         engine.enqueue(session, Pool.DELIVER, delivery_id, priority=revived.priority)
     replayed = Replayed(scores=len(revived.score_ids), deliveries=len(revived.delivery_ids))
-    if replayed.scores or replayed.deliveries:
+    if replayed.scores or replayed.deliveries or revived.withdrawn:
         audit.append(
             session,
             "study.replayed",
@@ -61,6 +61,7 @@ def replay(session: Session, key: str, *, actor: str) -> Replayed:
             study_key=key,
             scores=replayed.scores,
             deliveries=replayed.deliveries,
+            withdrawn=revived.withdrawn,
         )
     return replayed
 

@@ -16,8 +16,10 @@ from models.scores import Scores
 from models.scratch import IN_MEMORY, Scratch
 from models.validity import check_acquisition
 from models.volume import Volume
+from service.members import refuse_partial
 
 UNDOCUMENTED = SiteCalibration()
+UNRECORDED: Mapping[str, str] = {}  # no file has a row
 ANOTHER_SERIES = "another series of the study was scored"
 
 
@@ -148,6 +150,7 @@ def judge(
     reserve: Callable[[int], Scratch] = lambda _: IN_MEMORY,
     calibrated: SiteCalibration = UNDOCUMENTED,
     is_withdrawn: Callable[[Group], bool] = lambda _: False,
+    series_of: Mapping[str, str] = UNRECORDED,
 ) -> Verdict:
     """Score the largest series the model may judge.
 
@@ -167,8 +170,12 @@ def judge(
         In place of the artefact's own calibration, where it has a document.
     is_withdrawn : callable
         Whether studies of a group have no percentile now, for its scanner has changed.
+    series_of : mapping of str to str
+        File name to the pseudonym of its series, as received. A series that lacks one of them is refused.
     """
-    every = sorted(list_series(paths), key=lambda series: (-len(series.paths), series.key))
+    every = sorted(
+        refuse_partial(list_series(paths), series_of), key=lambda series: (-len(series.paths), series.key)
+    )
     refusals: list[_Refusal] = []
     for series in every:
         try:

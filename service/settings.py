@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from dicom_node.address import checked_url
 from dicom_node.kinds import ResultKind, read_kinds
 from dicom_node.peer import is_loopback
 from service.access import Masking
 from service.errors import SettingsError
+from service.places import Places
 from service.study import LONGEST_UNREAD_S
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class Settings(BaseSettings):
+class Settings(Places):
     """Settings of one machine, from ``VIGIL_*`` variables and the command line. Built once, passed down.
 
     Attributes are documented by their field descriptions, from which the table in the documentation is
@@ -25,16 +27,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="VIGIL_", frozen=True, extra="ignore")
 
-    data: Path = Field(Path("vigil-data"), description="Folder of everything Vigil keeps.")
     database_url: str | None = Field(
         None,
         description="PostgreSQL to use: postgresql://user@host/name. Unset: the embedded one.",
     )
-    key_file: Path | None = Field(
+    database_url_file: Path | None = Field(
         None,
-        description="File of the secret behind study keys, one per site. Unset: DATA/site.key.",
+        description="File whose one line is the database's URL, for a URL with a password: it then stands in "
+        "no environment. Instead of VIGIL_DATABASE_URL.",
     )
-    peers: Path | None = Field(None, description="YAML file of DICOM peers. Unset: DATA/peers.yaml.")
     model: Path | None = Field(None, description="Artefact folder to score with. Unset: the shipped model.")
 
     site: str = Field("", description="What the site calls itself in the groups of a calibration.")
@@ -65,6 +66,12 @@ class Settings(BaseSettings):
     )
     api_host: str = Field("127.0.0.1", description="Address the API and pages listen on.")
     api_port: Port = Field(8080, description="Port of the API and pages; 0 takes a free one.")
+    address: str | None = Field(
+        None,
+        pattern=r"^https?://[^@/?#]+/?$",
+        description="Address of the pages as browsers see it, where a proxy stands in front, such as "
+        "https://vigil.hospital.example: answered besides this machine's own, and the begin of links.",
+    )
     access: str = Field(
         "sign-in",
         pattern="^(sign-in|open)$",
@@ -103,7 +110,8 @@ class Settings(BaseSettings):
     receiver: str = Field(
         "fast",
         pattern="^(fast|stock)$",
-        description="Way of C-STOREs: Vigil's own, or pynetdicom's, ten times slower, to compare.",
+        description="`fast`: Vigil's receiver; `stock`: pynetdicom's, about ten times slower, for "
+        "comparison.",
     )
     receiver_processes: int | None = Field(
         None, ge=1, le=16, description="Processes that receive. Unset: one per processor, at most two."
@@ -142,11 +150,6 @@ class Settings(BaseSettings):
         description="Hours after a study ended when its received files leave the node, its pack being in the "
         "store. Unset: they stay as long as the study.",
     )
-    scratch: Path | None = Field(
-        None,
-        description="Folder on a local disk for work in hand: what is fetched from the store, and the arrays "
-        "of a study larger than its memory, about 20 bytes a voxel. Unset: DATA/scratch.",
-    )
     scratch_mb: int | None = Field(
         None, ge=1, description="Most megabytes of scratch one process uses. Unset: what the disk has."
     )
@@ -181,8 +184,8 @@ class Settings(BaseSettings):
     )
     accept_stow: bool = Field(
         False,
-        description="Whether the API takes instances by STOW-RS. It asks for no name: only where everybody "
-        "who reaches it may send.",
+        description="Whether the API takes instances by STOW-RS, from operators and tokens of the role "
+        "`service`.",
     )
     longest_wait_s: float = Field(
         900.0,
@@ -214,8 +217,8 @@ class Settings(BaseSettings):
         LONGEST_UNREAD_S,
         gt=0,
         le=315_360_000,
-        description="Seconds after which a study that no reader has seen stands before all but STAT on the "
-        "list, the longest waiting first.",
+        description="Seconds after which a study that no reader has seen leads its band of the list, after "
+        "STAT, the longest waiting first.",
     )
     stalled_s: float = Field(
         30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."
@@ -248,6 +251,21 @@ class Settings(BaseSettings):
     worker_metrics_port: Port | None = Field(
         None, description="Port on which an inference worker answers Prometheus. Unset: none."
     )
+    deliver_metrics_port: Port | None = Field(
+        None, description="Port on which a delivery worker answers Prometheus. Unset: none."
+    )
+    node_metrics_port: Port | None = Field(
+        None, description="Port on which the node answers Prometheus. Unset: none."
+    )
+    metrics_host: str | None = Field(
+        None, description="Address on which node and workers answer Prometheus. Unset: that of the API."
+    )
+    traces: str | None = Field(
+        None,
+        pattern=r"^https?://[^@/]+(/.*)?$",
+        description="Address of an OpenTelemetry collector (OTLP over HTTP) that gets a trace of each study, "
+        "such as http://127.0.0.1:4318/v1/traces. Needs the extra `traces`. Unset: none.",
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
 
     @model_validator(mode="after")
@@ -255,6 +273,19 @@ class Settings(BaseSettings):
         if self.access == "open" and not is_loopback(self.api_host):
             raise ValueError("`open` access needs an API that listens on a loopback address alone")
         return self
+
+    @model_validator(mode="after")
+    def _has_one_database(self) -> Self:
+        if self.database_url is not None and self.database_url_file is not None:
+            raise ValueError("give VIGIL_DATABASE_URL or VIGIL_DATABASE_URL_FILE, not both")
+        return self
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_not_empty(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():  # the embedded one in its place would be an empty list
+            raise ValueError("is empty; unset it for the embedded database")
+        return value
 
     @field_validator("results")
     @classmethod
@@ -275,6 +306,18 @@ class Settings(BaseSettings):
             raise ValueError("must not hold credentials; see VIGIL_STORE_ACCESS_KEY_FILE")
         return value if separator else str(Path(value).absolute())
 
+    @field_validator("audit_syslog")
+    @classmethod
+    def _is_a_receiver(cls, value: str | None) -> str | None:
+        if value is not None:
+            checked_url(f"tls://{value}")
+        return value
+
+    @field_validator("address", "store_endpoint", "triton", "traces")
+    @classmethod
+    def _leads_somewhere(cls, value: str | None) -> str | None:
+        return None if value is None else checked_url(value)
+
     @field_validator("offer_commitment")
     @classmethod
     def _keeps_its_word(cls, value: bool, info: ValidationInfo) -> bool:
@@ -292,44 +335,34 @@ class Settings(BaseSettings):
         return read_kinds(self.results)
 
     @property
-    def spool_folder(self) -> Path:
-        """Received instances, by study key."""
-        return self.data / "spool"
+    def has_embedded_database(self) -> bool:
+        """Whether the database is the one in the data folder."""
+        return self.database_url is None and self.database_url_file is None
+
+    def site_database_url(self) -> str | None:
+        """URL of the site's own database, also where it stands in a file; None: the embedded one.
+
+        Raises
+        ------
+        SettingsError
+            If the file cannot be read, or is empty.
+        """
+        if self.database_url_file is None:
+            return self.database_url
+        try:
+            url = self.database_url_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"VIGIL_DATABASE_URL_FILE: the file cannot be read ({type(error).__name__})."
+            ) from error
+        if not url:
+            raise SettingsError("VIGIL_DATABASE_URL_FILE: the file is empty. Write the URL into it.")
+        return url
 
     @property
-    def log_folder(self) -> Path:
-        """Segments of what was received and is no file of the spool yet."""
-        return self.data / "log"
-
-    @property
-    def scratch_folder(self) -> Path:
-        """Studies and results fetched from the store, while they are worked on."""
-        return self.scratch or self.data / "scratch"
-
-    @property
-    def signals_folder(self) -> Path:
-        """What peers tell besides images, on its way from the receiver to the other roles."""
-        return self.data / "signals"
-
-    @property
-    def results_folder(self) -> Path:
-        """Result objects and pictures, by study key."""
-        return self.data / "results"
-
-    @property
-    def engines_folder(self) -> Path:
-        """What a GPU was made to run, kept between starts; harmless to lose."""
-        return self.data / "engines"
-
-    @property
-    def key_path(self) -> Path:
-        """File of the site secret."""
-        return self.key_file or self.data / "site.key"
-
-    @property
-    def peers_path(self) -> Path:
-        """File of the DICOM peers; it need not exist."""
-        return self.peers or self.data / "peers.yaml"
+    def metrics_address(self) -> str:
+        """Where node and workers answer Prometheus."""
+        return self.metrics_host or self.api_host
 
     def environment(self) -> dict[str, str]:
         """Variables that make a child process see the same settings."""
@@ -355,8 +388,9 @@ def load_settings(**overrides: object) -> Settings:
         settings = Settings.model_validate({**Settings().model_dump(exclude_unset=True), **given})
     except ValidationError as error:
         problems = "; ".join(
-            f"VIGIL_{'_'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            "".join(f"VIGIL_{part}: ".upper() for part in item["loc"])
+            + item["msg"].removeprefix("Value error, ")
             for item in error.errors()
         )
-        raise SettingsError(f"{problems}. See docs/operations.md for the settings.") from error
+        raise SettingsError(f"{problems}. See docs/settings.md.") from error
     return settings.model_copy(update={"data": settings.data.absolute()})

@@ -125,6 +125,7 @@ class Shadowing:
                 max_voxels=self.max_voxels,
                 reserve=self._reserve,
                 calibrated=self.calibrated(),
+                series_of=job.series,
             )
         taken = time.monotonic() - fetched
         seconds = {

@@ -49,6 +49,7 @@ REASONS: dict[str, str] = {
     "device_memory": "Not even one picture of it fits the memory of the device that scores.",
     CANCELLED: "A person cancelled it.",
     PARKED: "A person put it aside. Nobody scores it until it is let go.",
+    "no_number": "The model gave no number for it. An operator must verify the model and its device.",
     "server_refused": "The inference server does not run the model. An operator must give it the model.",
     "superseded": "A newer revision or model took its place.",
 }

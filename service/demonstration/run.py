@@ -20,6 +20,7 @@ from dicom_node.scu import send_files
 from service.demonstration.studies import DemonstrationStudy, write_studies
 from service.engine import DATABASE_AWAY
 from service.errors import RoleFailedError, SettingsError
+from service.places import make_data_folder
 from service.roles import free_port, machine_roles, role_command
 from service.settings import Settings, load_settings
 from service.store import Store
@@ -29,7 +30,7 @@ from service.store.worklist import worklist
 from service.study import ARRIVED, ENDED, DeliveryStatus, State
 from service.supervisor import Role, Supervisor
 from service.telemetry import configure_logging
-from service.wiring import database_url, log_folder
+from service.wiring import database_url
 
 QUIET_S = 3.0  # a demonstration does not wait a minute for a scanner that might send more
 STALLED_S = 9.0  # nor half a minute for a worker somebody kills to see what happens
@@ -147,9 +148,10 @@ def _refuse_a_sites_own(settings: Settings) -> None:
         raise SettingsError(
             "VIGIL_DATA: this folder has a peers file of its own. Give the demonstration another."
         )
-    if settings.database_url is None:
+    given = settings.site_database_url()
+    if given is None:
         return
-    store = Store.open(settings.database_url)
+    store = Store.open(given)
     try:
         store.check()
         if inspect(store.engine).has_table("study", schema=SCHEMA):
@@ -167,7 +169,7 @@ def _roles(settings: Settings) -> list[Role]:
     port = free_port(LOOPBACK)
     archive = settings.data / "pacs"
     _refuse_a_sites_own(settings)
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_data_folder(settings.data)
     settings.peers_path.write_text(
         f"{WRITTEN_HERE}\n"
         "peers:\n"
@@ -181,7 +183,7 @@ def _roles(settings: Settings) -> list[Role]:
             "--peers", str(archive / "peers.yaml"),
         ),
         environment=settings.environment(),
-        log_file=log_folder(settings) / f"{ARCHIVE}.log",
+        log_file=settings.logs_folder / f"{ARCHIVE}.log",
     )  # fmt: skip
     return [pacs, *machine_roles(settings, own_logs=True)]
 
@@ -232,7 +234,7 @@ def _send(settings: Settings, study: DemonstrationStudy, progress: Progress, tas
             time.sleep(WATCH_S)
     if waiting:
         raise RoleFailedError(
-            "The node did not take the demonstration studies. See node.log in the data folder."
+            "The node did not take the demonstration studies. See logs/node.log in the data folder."
         )
 
 

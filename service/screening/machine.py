@@ -10,6 +10,7 @@ from service.roles import free_port, machine_roles, require_free_port
 from service.settings import Settings
 from service.store import Store
 from service.store.census import live_workers
+from service.study import Pool
 from service.supervisor import Supervisor
 from service.wiring import database_url, open_store
 
@@ -51,15 +52,15 @@ def _runs(settings: Settings) -> bool:
     store = Store.open(database_url(settings))
     try:
         store.check()
-        if settings.database_url is None:
+        if settings.has_embedded_database:
             return True
         open_store(settings).close()
         with store.transaction() as session:
-            return live_workers(session, stalled_s=settings.stalled_s) > 0
+            return live_workers(session, stalled_s=settings.stalled_s).of(Pool.INFER) > 0
     except SchemaError:
         raise
     except DatabaseError:
-        if settings.database_url is not None:
+        if not settings.has_embedded_database:
             raise
         return False
     finally:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from service.active import MOST_BEFORE, ActiveModel
 from service.changing import FixedModelError, NoShadowError, NothingBeforeError, ServesAlreadyError
 from service.cli import app
 from service.engine import Pool
+from service.errors import TriageError
 from service.shadowed import POINTER, shadow_of
 from service.store import Store, audit
 from service.store.tables import AuditRow, ShadowScoreRow
@@ -68,6 +70,18 @@ def test_a_shadow_is_promoted_and_rolled_back_by_one_command_each_and_all_is_aud
     with site.store.transaction() as session:
         last = session.scalars(select(AuditRow).order_by(AuditRow.number.desc()).limit(1)).one()
     assert (last.detail["model_hash"], last.detail["before"]) == (first.sha256, second.sha256)
+
+
+def test_the_comparison_names_both_models_and_has_no_figure_without_studies(site: Site) -> None:
+    first, second = site.models["first"], site.models["second"]
+    with pytest.raises(TriageError, match="No model watches"):
+        site.vigil("compare")
+
+    site.vigil("shadow", str(second.path))
+    told = json.loads(site.vigil("compare", "--json"))
+
+    assert (told["served"], told["shadow"]) == (first.sha256, second.sha256)
+    assert (told["studies"], told["spearman"]["value"]) == (0, None)
 
 
 def test_the_way_back_leads_over_the_shipped_model_to_its_end(site: Site) -> None:

@@ -12,7 +12,8 @@ from service.errors import UnknownStudyError
 from service.reaper import Reaper
 from service.replay import replay
 from service.store import Store, deliveries, jobs, studies
-from service.store.jobs import Outcome, StoredResult
+from service.store.jobs import Outcome
+from service.store.results import StoredResult
 from service.store.tables import DeliveryRow, ResultRow, ScoreRow, StudyRow
 from service.study import DeliveryStatus, State
 from tests.ordered import ordered

@@ -20,7 +20,7 @@ from service.study import State
 from service.triage import ATTEMPTS_USED_UP
 from tests.phantoms import Phantom, write
 from tests.picture_models import write_artefact
-from tests.service.test_studies import NOON, arrival
+from tests.service.test_studies import NOON, arrival_of
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -49,7 +49,8 @@ reader.decode = decode_or_die
 url, data, model = sys.argv[1:]
 settings = Settings(data=Path(data), model=Path(model), stalled_s=1.5, infer_attempts=%d, infer_jobs=4)
 store = wiring.open_store(settings.model_copy(update={"database_url": url}))
-triage = wiring.open_triage(settings, store, wiring.open_serving(settings, Meters()))
+meters = Meters()
+triage = wiring.open_triage(settings, store, wiring.open_serving(settings, meters), meters)
 run_worker(
     {Pool.INFER: triage},
     slots=settings.infer_jobs,
@@ -92,9 +93,7 @@ def _spool(store: Store, folder: Path, name: str) -> str:
         stored = spool.store(dataset.StudyInstanceUID, dataset.SOPInstanceUID, [path.read_bytes()])
     key = stored.study_key
     with store.transaction() as session:
-        studies.register(
-            session, key, [arrival(one.file_name.removesuffix(".dcm")) for one in spool.instances(key)]
-        )
+        studies.register(session, key, [arrival_of(one) for one in spool.instances(key)])
     return key
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -5,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from dicom_node.spool import SpooledInstance
 from service.store import Store, studies
 from service.store.studies import Arrival
 from service.store.tables import InstanceRow, StudyRow
@@ -29,6 +31,11 @@ def arrival(name: str, *, at: datetime = NOON, is_own: bool = False, modality: s
         modality=modality,
         description="Head",
     )
+
+
+def arrival_of(file: SpooledInstance) -> Arrival:
+    """File of a spool, as the intake finds it."""
+    return replace(arrival(file.file_name.removesuffix(".dcm")), sha256=file.sha256())
 
 
 def test_a_study_is_new_once(store: Store) -> None:

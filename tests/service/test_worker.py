@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from service import engine
+from service import engine, supervisor
 from service import worker as worker_module
 from service.engine import Pool
-from service.store import Store
-from service.worker import EXIT_ABANDONED, POLL_S
+from service.store import Store, census
+from service.worker import EXIT_ABANDONED, LAST_GRACE_S, POLL_S, STOP_TIMEOUT_S, WORD_S
 from tests.service.test_migrations import of_release
 
 pytestmark = pytest.mark.postgres
@@ -25,8 +25,12 @@ PROGRAM = """
 import sys, time
 from service.engine import Pool
 from service.reaper import Reaper
+from service import worker
 from service.store import Store
 from service.worker import run_worker
+
+if len(sys.argv) > 3:
+    worker.STOP_TIMEOUT_S, worker.LAST_GRACE_S = map(float, sys.argv[3:])
 
 class Work:
     def note(self, line):
@@ -57,10 +61,10 @@ sys.exit(0 if ended.name == "TOLD" else ended.name)
 
 
 class WorkerProcess:
-    def __init__(self, url: str, notes: Path) -> None:
+    def __init__(self, url: str, notes: Path, *stop_s: float) -> None:
         self.notes = notes
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, url, str(notes)], stderr=subprocess.DEVNULL
+            [sys.executable, "-c", PROGRAM, url, str(notes), *map(str, stop_s)], stderr=subprocess.DEVNULL
         )
 
     def wait_for(self, line: str, timeout_s: float = 20.0) -> None:
@@ -71,8 +75,8 @@ class WorkerProcess:
 
 
 @pytest.fixture
-def worker(store: Store, tmp_path: Path) -> WorkerProcess:
-    worker = WorkerProcess(store.url, tmp_path / "notes")
+def worker(store: Store, tmp_path: Path, request: pytest.FixtureRequest) -> WorkerProcess:
+    worker = WorkerProcess(store.url, tmp_path / "notes", *getattr(request, "param", ()))
     yield worker  # type: ignore[misc]
     worker.process.kill()
     worker.process.wait()
@@ -87,6 +91,31 @@ def test_jobs_run_by_priority_and_a_failure_stops_nothing(store: Store, worker: 
     worker.wait_for("run 1")
 
     assert worker.notes.read_text().splitlines() == ["run 2", "run 13", "failed 13 ValueError", "run 1"]
+
+
+def test_a_worker_says_what_it_works_for(store: Store, worker: WorkerProcess) -> None:
+    with store.transaction() as session:
+        engine.enqueue(session, Pool.INFER, 1, priority=10)
+    worker.wait_for("run 1")
+
+    with store.transaction() as session:
+        found = census.live_workers(session, stalled_s=60)
+    assert (found.processes, found.by_pool["infer"], found.by_pool[census.UNKNOWN]) == (1, 1, 0)
+
+
+def test_a_worker_of_deliveries_is_none_that_scores(store: Store) -> None:
+    with store.transaction() as session:
+        for pools in ("deliver,message", "shadow"):
+            session.execute(
+                text("INSERT INTO procrastinate_workers (vigil_pools) VALUES (:pools)"), {"pools": pools}
+            )
+        without = census.live_workers(session, stalled_s=60)
+        session.execute(text("INSERT INTO procrastinate_workers DEFAULT VALUES"))  # an earlier release
+        found = census.live_workers(session, stalled_s=60)
+
+    assert (without.processes, without.of(Pool.INFER), without.of(Pool.MESSAGE)) == (2, 0, 1)
+    assert (found.processes, found.of(Pool.INFER), found.of(Pool.MESSAGE)) == (3, 1, 2)
+    assert found.by_pool == {"infer": 0, "deliver": 1, "message": 1, "shadow": 1, census.UNKNOWN: 1}
 
 
 def test_a_job_in_hand_is_finished_before_the_worker_stops(store: Store, worker: WorkerProcess) -> None:
@@ -132,6 +161,24 @@ def test_a_second_signal_does_not_wait_for_the_job_in_hand(store: Store, worker:
     with store.transaction() as session:
         session.execute(text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '61 s'"))
         assert engine.without_live_job(session, Pool.INFER, [1000], stalled_s=60) == [1000]
+
+
+@pytest.mark.parametrize("worker", [(1.0, 0.5)], indirect=True)
+def test_a_job_that_does_not_end_is_given_back_within_the_grace_period(
+    store: Store, worker: WorkerProcess
+) -> None:
+    with store.transaction() as session:
+        engine.enqueue(session, Pool.INFER, 1000, priority=10)
+    worker.wait_for("run 1000")
+
+    worker.process.send_signal(signal.SIGTERM)
+
+    assert worker.process.wait(timeout=1.0 + 0.5 + WORD_S + 3.0) == EXIT_ABANDONED
+    assert worker.notes.read_text().splitlines() == ["run 1000", "abandoned"]
+
+
+def test_a_machine_gives_its_workers_the_time_that_they_take() -> None:
+    assert STOP_TIMEOUT_S + LAST_GRACE_S + WORD_S < supervisor.STOP_TIMEOUT_S
 
 
 @dataclass

@@ -29,7 +29,8 @@ from pathlib import Path
 from service.engine import Pool
 from service.reaper import Reaper
 from service.store import Store, jobs
-from service.store.jobs import Outcome, StoredResult
+from service.store.jobs import Outcome
+from service.store.results import StoredResult
 from service.study import State
 from service.worker import run_worker
 
