@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from service.places import Places
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *(ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "helm/README.md")),
 ]
 # Read by the wrapper and by the checks, not by the product.
@@ -24,14 +25,6 @@ def test_every_file_of_ours_that_a_document_names_exists(document: Path) -> None
     named = re.findall(rf"`((?:{top})/[\w./-]+)`", document.read_text(encoding="utf-8"))
 
     assert [name for name in named if not (ROOT / name).exists()] == []
-
-
-@each_document
-def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8"))
-    files = [target for target in targets if "://" not in target]
-
-    assert [target for target in files if not (document.parent / target).exists()] == []
 
 
 @each_document
@@ -66,3 +59,27 @@ def test_every_event_that_the_operations_page_explains_is_logged() -> None:
 
     assert events
     assert [event for event in events if f'"{event}' not in logged] == []
+
+
+def test_the_table_of_ports_has_every_port_that_a_role_opens() -> None:
+    page = (ROOT / "docs" / "administrator.md").read_text(encoding="utf-8")
+    table = page.split("### Ports\n")[1].split("\n## ")[0]
+    ports = {name: field.default for name, field in Settings.model_fields.items() if name.endswith("port")}
+
+    assert len(ports) > 5
+    assert [name for name in ports if f"`VIGIL_{name.upper()}`" not in table] == []
+    assert [
+        port for port in ports.values() if port and not re.search(rf"^\| {port} ", table, re.MULTILINE)
+    ] == []
+
+
+def test_the_operations_page_says_of_every_folder_of_the_data_whether_it_may_go() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = page.split("## The data folder\n")[1].split("\n\n")[0]
+    told = {name for row in table.splitlines() for name in re.findall(r"`([\w.-]+)/`", row.split("|")[1])}
+    places = Places(data=Path("data"), scratch=None)
+    folders = [getattr(places, name) for name in dir(Places) if name.endswith("_folder")]
+
+    assert len(folders) > 5
+    assert {folder.name for folder in folders} <= told
+    assert re.search(r"^\| `log/` \|.*only copy.*\| \*\*never\*\*", table, re.MULTILINE)
