@@ -4,15 +4,21 @@ The last line counts tests. A check that fails ends the run with its own exit co
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
-# By the groups of tests/conftest.py, in its order. Three on two processors: machines mostly wait.
-THREE_AT_ONCE = ("-n", "3", "--dist", "loadscope", "--no-loadscope-reorder")
+# By the groups of tests/conftest.py, in its order. Four on two processors: machines mostly wait.
+FOUR_AT_ONCE = ("-n", "4", "--dist", "loadscope", "--no-loadscope-reorder")
+# Where Python is told to keep no bytecode, each of the hundreds of processes that tests start would compile
+# all of Vigil again, a third of a second each; a variable that is empty is one that is not set.
+ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
@@ -32,12 +38,20 @@ def checks(*, with_long: bool) -> tuple[Check, ...]:
     return (
         Check("lint", (python, "-m", "ruff", "check", ".")),
         Check("format", (python, "-m", "ruff", "format", "--check", ".")),
+        Check(
+            "weaknesses",
+            (
+                *(python, "-m", "bandit", "--quiet", "--configfile", "pyproject.toml", "--recursive"),
+                *("service", "dicom_node", "models", "deploy"),
+            ),
+        ),
         Check("types", (python, "-m", "mypy")),
         Check("import direction", (str(BIN / "lint-imports"),)),
+        Check("documents", (python, "-m", "mkdocs", "build", "--strict")),
         Check("the engine on a PostgreSQL of the site", (python, "-m", "tests.site_postgres")),
         Check(
             "tests",
-            (python, "-m", "pytest", "-q", *THREE_AT_ONCE, *chosen),
+            (python, "-m", "pytest", "-q", *FOUR_AT_ONCE, *chosen),
         ),
     )
 
@@ -48,22 +62,46 @@ def run(listed: Sequence[Check], *, root: Path = ROOT) -> int:
     Parameters
     ----------
     listed : sequence of Check
-        The last one is the tests and prints their count itself.
+        The last one is the tests, which prints their count itself; it begins when all others have passed.
+        Those run beside each other, for each has use for one processor, and are told of in their order.
     root : Path
         Folder to run in.
     """
-    for number, check in enumerate(listed, start=1):
-        _say(f"[{number}/{len(listed)}] {check.name}: {' '.join(_shown(part) for part in check.command)}")
-        begun = time.monotonic()
-        code = subprocess.run(check.command, cwd=root, stdin=subprocess.DEVNULL, check=False).returncode
-        if check is listed[-1]:
-            return code
-        if code != 0:
-            _say(f"{check.name} failed with exit code {code}; no test was run")
-            _say("0 passed, 0 failed, 0 skipped")
-            return code
-        _say(f"      passed in {time.monotonic() - begun:.0f} s")
-    return 0
+    *quick, tests = listed
+    begun = time.monotonic()
+    with ThreadPoolExecutor(max(len(quick), 1)) as pool:
+        for number, (check, done) in enumerate(
+            zip(quick, pool.map(_finish, quick, repeat(root)), strict=True)
+        ):
+            _say(_title(number + 1, listed))
+            sys.stdout.write(done.stdout)
+            if done.returncode != 0:
+                _say(f"{check.name} failed with exit code {done.returncode}; no test was run")
+                _say("0 passed, 0 failed, 0 skipped")
+                return done.returncode
+            _say(f"      passed, {time.monotonic() - begun:.0f} s after the start")
+    _say(_title(len(listed), listed))
+    return subprocess.run(
+        tests.command, cwd=root, env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False
+    ).returncode
+
+
+def _finish(check: Check, root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        check.command,
+        cwd=root,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def _title(number: int, listed: Sequence[Check]) -> str:
+    check = listed[number - 1]
+    return f"[{number}/{len(listed)}] {check.name}: {' '.join(_shown(part) for part in check.command)}"
 
 
 def _shown(part: str) -> str:

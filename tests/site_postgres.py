@@ -32,8 +32,8 @@ def installed() -> Path | None:
 
 
 @contextmanager
-def site_database(programs: Path, folder: Path) -> Iterator[str]:
-    """Run a server below `folder`; its URL."""
+def site_server(programs: Path, folder: Path, *, superuser: str = "vigil") -> Iterator[str]:
+    """Run a server below `folder`; the URL of it, to which the name of a database is added."""
     secret = folder / "password"
     secret.write_text(PASSWORD)
     cluster, port = folder / "cluster", free_port("127.0.0.1")
@@ -45,7 +45,7 @@ def site_database(programs: Path, folder: Path) -> Iterator[str]:
         "scram-sha-256",
         f"--pwfile={secret}",
         "-U",
-        "vigil",
+        superuser,
         "-E",
         "UTF8",
     )
@@ -60,20 +60,28 @@ def site_database(programs: Path, folder: Path) -> Iterator[str]:
     command = [*_as_ordinary_user(), str(programs / "postgres"), "-D", str(cluster), *settings]
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        server_url = f"postgresql://vigil:{PASSWORD}@127.0.0.1:{port}"
-        _create_database(f"{server_url}/postgres")
-        yield f"{server_url}/vigil"
+        server_url = f"postgresql://{superuser}:{PASSWORD}@127.0.0.1:{port}"
+        _wait_for(f"{server_url}/postgres")
+        yield server_url
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(timeout=30)
 
 
-def _create_database(url: str) -> None:
+@contextmanager
+def site_database(programs: Path, folder: Path) -> Iterator[str]:
+    """Run a server below `folder`; the URL of an empty database."""
+    with site_server(programs, folder) as server_url:
+        with psycopg.connect(f"{server_url}/postgres", autocommit=True) as connection:
+            connection.execute("CREATE DATABASE vigil")
+        yield f"{server_url}/vigil"
+
+
+def _wait_for(url: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
-                connection.execute("CREATE DATABASE vigil")
+            psycopg.connect(url, connect_timeout=5).close()
         except psycopg.OperationalError:
             if time.monotonic() > deadline:
                 raise

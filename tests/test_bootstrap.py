@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+LOOK = "python -m pip --version"  # whether the environment is whole
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -25,7 +26,8 @@ def checkout(tmp_path: Path) -> Path:
 def calls(checkout: Path, *arguments: str) -> list[str]:
     (checkout / "calls").unlink(missing_ok=True)
     subprocess.run([checkout / "vigil", *arguments], check=True, capture_output=True, timeout=60)
-    return (checkout / "calls").read_text().splitlines()
+    called = (checkout / "calls").read_text().splitlines()
+    return [line for line in called if line != LOOK]
 
 
 @pytest.mark.parametrize(
@@ -42,10 +44,11 @@ def calls(checkout: Path, *arguments: str) -> list[str]:
 def test_a_command_installs_what_it_needs_and_no_more(
     checkout: Path, given: str, extras: str, started: str
 ) -> None:
-    install, command = calls(checkout, *given.split())
+    install, *others, command = calls(checkout, *given.split())
 
     assert install.endswith(f"-c {checkout}/constraints.txt -e {checkout}[{extras}]")
     assert command == started
+    assert others == (["python -m tests.helm_program"] if given.startswith("test") else [])
 
 
 def test_a_bucket_brings_what_speaks_to_it(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +67,26 @@ def test_nothing_is_installed_twice_until_a_pin_changes(checkout: Path) -> None:
     with (checkout / "constraints.txt").open("a") as stream:
         stream.write("another==1\n")
     assert len(calls(checkout, "demo")) == 2
+
+
+def test_an_environment_without_pip_is_made_again(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a first start leaves it that was killed between the interpreter and its packages."""
+    broken = checkout / ".venv" / "bin" / "python"
+    whole = checkout / "whole"
+    shutil.copy(broken, whole)
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    maker = checkout / "maker"
+    maker.write_text(
+        f'#!/bin/sh\n[ "$1" = -c ] || {{ echo "maker $*" >>"{checkout}/calls"; cp "{whole}" "{broken}"; }}\n'
+    )
+    maker.chmod(0o755)
+    monkeypatch.setenv("VIGIL_PYTHON", str(maker))
+
+    made, install, command = calls(checkout, "demo")
+
+    assert made == f"maker -m venv --clear {checkout}/.venv"
+    assert install.startswith("python -m pip install")
+    assert command == "vigil demo"
 
 
 def test_relative_paths_are_those_of_the_caller(checkout: Path) -> None:

@@ -140,6 +140,7 @@ def test_catching_everything_is_left_to_the_borders() -> None:
     borders = {
         "dicom_node/flow.py",
         "dicom_node/handlers.py",
+        "dicom_node/log/keeper.py",  # what it does not turn into files nobody ever sees
         "dicom_node/receiving/acceptors.py",
         "dicom_node/receiving/association.py",
         "dicom_node/services/commitment.py",
@@ -155,6 +156,7 @@ def test_catching_everything_is_left_to_the_borders() -> None:
         "service/reaper.py",
         "service/api/hub.py",  # a list that stands still must not look like a quiet night
         "service/worker.py",
+        "service/doctor/answers.py",  # one part that breaks must not hide what mends the others
     }
 
     def catches_everything(path: Path) -> bool:
