@@ -50,7 +50,7 @@ def test_outputs_of_another_length_fail_their_study_and_not_the_thread() -> None
     with batcher.lane(ROUTINE) as lane:
         device.is_odd = True
         with ThreadPoolExecutor() as threads, pytest.raises(ModelError, match="no row a sample"):
-            threads.submit(lane.run, samples(1, 2)).result(timeout=5)
+            threads.submit(lane.run, samples(1, 2)).result(timeout=30)
         device.is_odd = False
         assert lane.run(samples(1, 2))["y"].ravel().tolist() == [1, 2]
     batcher.close()
@@ -119,7 +119,7 @@ def started() -> Iterator[Callable[..., Batcher]]:
 
 
 def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not reached():
         assert time.monotonic() < deadline
         time.sleep(0.002)

@@ -181,7 +181,7 @@ def test_each_role_says_by_its_exit_code_how_it_ended(store: Store, tmp_path: Pa
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(timeout=1)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=20) == 0
+    assert worker.wait(timeout=60) == 0
     worker.stderr.close()
 
 

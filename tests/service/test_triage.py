@@ -240,7 +240,7 @@ def test_a_study_whose_last_attempt_ended_with_its_process_runs_alone(site: Site
             begun = session.scalars(select(ScoreRow.attempts)).one()
 
     assert (waits, begun) == (True, 1)
-    assert attempt.result(timeout=10) is None
+    assert attempt.result(timeout=30) is None
     assert site.study().state is State.NOT_ASSESSABLE
 
 
