@@ -246,6 +246,7 @@ def register(
                 "series": added.excluded.series,
                 "patient": added.excluded.patient,
                 "is_deleted": False,
+                "first_revision": None,  # what held it before has lost it: it arrives anew
             },
             where=InstanceRow.is_deleted.is_(other=True),  # one that was deleted and came again
         )
@@ -317,7 +318,7 @@ def complete(session: Session, key: str, *, completed_by: str, now: datetime) ->
     Returns
     -------
     Revision or None
-        None where a revision with these instances exists: nothing to do again.
+        None where the newest revision has these instances: nothing to do again.
     """
     study = session.scalars(select(StudyRow).where(StudyRow.key == key).with_for_update()).one()
     study.is_pending = False
@@ -327,16 +328,23 @@ def complete(session: Session, key: str, *, completed_by: str, now: datetime) ->
         .order_by(InstanceRow.file_name)
     ).all()
     content_hash = hash_of(instances)
-    hashes = session.scalars(select(RevisionRow.content_hash).where(RevisionRow.study_id == study.id)).all()
-    if content_hash in hashes:
+    hashes = session.scalars(
+        select(RevisionRow.content_hash).where(RevisionRow.study_id == study.id).order_by(RevisionRow.number)
+    ).all()
+    number = len(hashes) + 1
+    if hashes and content_hash == hashes[-1]:
+        for instance in instances:  # deleted, and all there again
+            instance.first_revision = instance.first_revision or len(hashes)
         return None
+    if content_hash in hashes:  # deleted, and a part of it counted before the rest came again
+        content_hash = hashlib.sha256(f"{content_hash} {number}".encode()).hexdigest()
     if study.state is not State.COMPLETE:  # the revision before still waits for its pack
         study.state = move(study.state, State.COMPLETE)
     study.reason, study.detail, study.ended_at = None, "", None
     study.completed_at, study.completed_by = now, completed_by
     study.waived = None  # given for the results there were
     revision = RevisionRow(
-        study_id=study.id, number=len(hashes) + 1, content_hash=content_hash, completed_by=completed_by
+        study_id=study.id, number=number, content_hash=content_hash, completed_by=completed_by
     )
     session.add(revision)
     for instance in instances:

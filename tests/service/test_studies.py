@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from dicom_node.spool import SpooledInstance
 from service.store import Store, studies
 from service.store.studies import Arrival
 from service.store.tables import InstanceRow, StudyRow
-from service.study import State
+from service.study import State, Whereabouts
 from tests.conftest import empty
 
 pytestmark = pytest.mark.postgres
@@ -98,6 +98,58 @@ def test_a_late_instance_makes_a_second_revision_that_holds_all(store: Store) ->
     assert (first.number, second.number) == (1, 2)
     assert first.content_hash != second.content_hash
     assert held == {"a.dcm": 1, "b.dcm": 2}
+
+
+def deleted(store: Store) -> None:
+    """Let the study end, and its bytes go."""
+    with store.transaction() as session:
+        study = session.scalars(select(StudyRow)).one()
+        study.state = State.QUEUED
+        session.flush()
+        study.state, study.ended_at = State.FAILED, NOON
+        study.reason, study.bytes_are = "attempts_used_up", Whereabouts.DELETED
+        session.execute(update(InstanceRow).values(is_deleted=True))
+
+
+def come(store: Store, *names: str) -> studies.Revision | None:
+    """Let instances come, and the study be complete with them."""
+    with store.transaction() as session:
+        studies.register(session, KEY, [arrival(name) for name in names])
+        return studies.complete(session, KEY, completed_by="quiet_period", now=NOON)
+
+
+def holding(store: Store) -> dict[str, int | None]:
+    with store.transaction() as session:
+        rows = session.scalars(select(InstanceRow).where(~InstanceRow.is_deleted))
+        return {row.file_name: row.first_revision for row in rows}
+
+
+def test_the_rest_of_a_deleted_study_that_comes_behind_a_part_of_it_makes_a_revision_of_the_whole(
+    store: Store,
+) -> None:
+    """Or the study would stand for ever as that part was judged, the other half never looked at."""
+    whole = come(store, "a", "b")
+    deleted(store)
+    part = come(store, "a")
+    with store.transaction() as session:
+        studies.register(session, KEY, [arrival("b")])
+    assert holding(store) == {"a.dcm": 2, "b.dcm": None}  # a job of the part does not read it
+    with store.transaction() as session:
+        again = studies.complete(session, KEY, completed_by="quiet_period", now=NOON)
+
+    made = [one for one in (whole, part, again) if one is not None]
+    assert [one.number for one in made] == [1, 2, 3]
+    assert len({one.content_hash for one in made}) == 3
+    assert holding(store) == {"a.dcm": 2, "b.dcm": 3}
+
+
+def test_a_deleted_study_that_is_all_there_again_makes_no_revision(store: Store) -> None:
+    come(store, "a", "b")
+    deleted(store)
+
+    assert come(store, "a", "b") is None
+
+    assert holding(store) == {"a.dcm": 1, "b.dcm": 1}
 
 
 def test_the_worklist_shows_what_was_imaged_not_what_was_made_of_it(store: Store) -> None:
