@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -15,8 +15,8 @@ from service.store.maps import StoredMap
 from service.store.packs import PackFacts
 from service.store.results import StoredResult
 from service.store.supersession import SUPERSEDED
-from service.store.tables import FeedbackRow, RevisionRow, ScoreRow, StudyRow
-from service.study import PARKED, PackState, State, Whereabouts, move
+from service.store.tables import FeedbackRow, ResultRow, RevisionRow, ScoreRow, StudyRow
+from service.study import PARKED, PackState, RetractionState, State, Whereabouts, move
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,6 +249,12 @@ def rename(session: Session, job: InferenceJob, *, model_hash: str, config_diges
     if twin.state is State.FAILED and twin.reason == SUPERSEDED:  # no answer: it waits in this one's place
         twin.state, twin.reason, twin.ended_at = State.QUEUED, None, None
         twin.attempts, twin.run_at, twin.detail = score.attempts, score.run_at, "taken up again"
+    if score.retraction is RetractionState.MADE and twin.retraction is not RetractionState.MADE:
+        session.execute(  # archives have what it said when it had failed: its rows stay with the study
+            update(ResultRow).where(ResultRow.score_id == score.id).values(score_id=twin.id)
+        )
+        session.expire(score, ["results"])
+        twin.retraction = RetractionState.MADE
     if had_job or session.scalar(select(exists().where(FeedbackRow.score_id == score.id))):
         _supersede(score)
     else:  # or it would stand before the answer that there is: the newest score is what counts

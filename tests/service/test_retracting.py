@@ -337,6 +337,33 @@ def test_a_study_that_is_scored_again_before_anything_was_taken_back_has_nothing
     assert set(results(site)) == {"sc", "sr"}
 
 
+def test_what_was_taken_back_and_counts_again_keeps_its_rows_and_sends_no_retraction(site: Site) -> None:
+    """A calibration that was put in force and taken back, with a failure between."""
+    first = site.score_id
+    fail(site).run(site.score_id)
+    ordered(site.store, replay, site.key)
+
+    site.triage.run(site.score_id)  # as before
+
+    study = site.study()
+    assert (study.state, study.score_id) == (score_state(site, first), first)
+    with site.store.transaction() as session:
+        rows = session.execute(
+            select(ResultRow.kind, DeliveryRow.id).join(DeliveryRow).where(ResultRow.score_id == first)
+        ).all()
+        begun = {kind: deliveries.begin(session, delivery_id) for kind, delivery_id in rows}
+    assert {kind: job.status for kind, job in begun.items() if job} == {
+        "sr": WAITING,
+        "sc_retraction": DeliveryStatus.WITHDRAWN,
+        "sr_retraction": DeliveryStatus.WITHDRAWN,
+    }
+
+
+def score_state(site: Site, score_id: int) -> State:
+    with site.store.transaction() as session:
+        return session.get_one(ScoreRow, score_id).state
+
+
 def _report(site: Site) -> Dataset:
     with site.store.transaction() as session:
         path = session.scalars(select(ResultRow.path).where(ResultRow.kind == "sr")).one()
