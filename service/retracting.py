@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from dicom_node.errors import UnreadableInstanceError
+from dicom_node.errors import SpoolFullError, UnreadableInstanceError
 from dicom_node.header import read_dataset
 from dicom_node.results import Retraction, build_retraction
 from models.errors import Reason
@@ -97,9 +97,10 @@ class Retracting:
 def failed(store: Store, score_id: int, error: Exception) -> None:
     """Store that making a retraction failed; harmless where none was wanted.
 
-    Where the database or the store of objects is away the rows still want it, and the reaper brings it back.
+    Where the database or the store of objects is away, or the disk is full, the rows still want it, and the
+    reaper brings it back.
     """
-    if isinstance(error, (*engine.DATABASE_AWAY, StorageError)):
+    if isinstance(error, (*engine.DATABASE_AWAY, StorageError, SpoolFullError)):
         log.warning("retraction waits", exc_info=error)
     else:
         _give_up(store, score_id, type(error).__name__)

@@ -17,6 +17,7 @@ from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
 from dicom_node.delivery import open_destination
+from dicom_node.errors import SpoolFullError
 from dicom_node.results import codes
 from dicom_node.services.commitment import Mailbox
 from models.catalogue import active_artefact
@@ -335,6 +336,14 @@ def test_a_study_that_is_scored_again_before_anything_was_taken_back_has_nothing
     later.run(site.score_id)
 
     assert set(results(site)) == {"sc", "sr"}
+
+
+def test_a_full_disk_is_waited_for(site: Site) -> None:
+    later = fail(site)
+
+    later.failed(site.score_id, SpoolFullError("full"))
+
+    assert score(site).retraction is RetractionState.WANTED
 
 
 def test_what_was_taken_back_and_counts_again_keeps_its_rows_and_sends_no_retraction(site: Site) -> None:
