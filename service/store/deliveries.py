@@ -122,7 +122,7 @@ def take_up(session: Session, score_id: int, *, study_key: str) -> None:
         if delivery.status is DeliveryStatus.WITHDRAWN
     ]
     for delivery in found:
-        delivery.status, delivery.ended_at = DeliveryStatus.WAITING, None
+        delivery.status, delivery.ended_at, delivery.attempts = DeliveryStatus.WAITING, None, 0
         delivery.next_attempt_at = datetime.now(UTC)
     if found:
         audit.append(session, "result.taken_up", actor=ACTOR, study_key=study_key, deliveries=len(found))

@@ -208,6 +208,24 @@ def test_a_score_that_counts_again_has_its_results_sent_after_all(store: Store, 
         assert session.scalars(select(DeliveryRow.status)).all() == [DeliveryStatus.DELIVERED]
 
 
+def test_what_was_given_up_and_withdrawn_has_its_attempts_again_when_its_score_counts_again(
+    store: Store, first: int
+) -> None:
+    refusing = FakeDestination(DestinationRefusedError("refused"))
+    attempt(delivery_to(store, refusing, attempts=1), first)
+    with store.transaction() as session:
+        job = jobs.begin(session, queue(store, model_hash="n"))
+    ordered(store, replay, KEY)
+    assert row(store, first).status is DeliveryStatus.WITHDRAWN
+    assert job is not None
+    with store.transaction() as session:
+        assert not jobs.rename(session, job, model_hash="m", config_digest="c")
+
+    attempt(delivery_to(store, FakeDestination(), attempts=1), first)
+
+    assert row(store, first).status is DeliveryStatus.DELIVERED
+
+
 def test_a_score_that_another_model_made_pointless_is_scored_after_all(store: Store) -> None:
     """Two models were in service in turn while both their scores waited: neither may lose the study."""
     arrive(store, "a")
