@@ -361,7 +361,8 @@ def test_studies_that_failed_before_take_back_what_they_had_said(older: Store) -
             INSERT INTO vigil.study
                 (key, state, reason, received_at, last_instance_at, is_pending, completed_at, ended_at)
             SELECT key, state, reason, now(), now(), false, now(), now() FROM (VALUES
-                ('failed', 'failed', 'attempts_used_up'), ('scored', 'scored', NULL), ('never', 'failed', 'x')
+                ('failed', 'failed', 'attempts_used_up'), ('scored', 'scored', NULL),
+                ('never', 'failed', 'x'), ('unreadable', 'not_assessable', 'unreadable')
             ) AS made (key, state, reason);
             INSERT INTO vigil.revision (study_id, number, content_hash, completed_by)
             SELECT study.id, number, key || number, 'quiet_period'
@@ -369,7 +370,7 @@ def test_studies_that_failed_before_take_back_what_they_had_said(older: Store) -
             INSERT INTO vigil.score
                 (revision_id, model_hash, config_digest, run_at, state, reason, p_value, study_score,
                  ended_at)
-            SELECT revision.id, 'm', 'c', now(), made, CASE made WHEN 'failed' THEN 'x' END,
+            SELECT revision.id, 'm', 'c', now(), made, CASE made WHEN 'scored' THEN NULL ELSE 'x' END,
                 CASE made WHEN 'scored' THEN 0.5 END, CASE made WHEN 'scored' THEN 1.0 END, now()
             FROM vigil.revision JOIN vigil.study ON study.id = study_id,
                 LATERAL (
@@ -384,7 +385,21 @@ def test_studies_that_failed_before_take_back_what_they_had_said(older: Store) -
     upgrade(older)
 
     query = text(
-        "SELECT key FROM vigil.study JOIN vigil.score ON score.id = score_id WHERE retraction = 'wanted'"
+        "SELECT key FROM vigil.study JOIN vigil.score ON score.id = score_id WHERE retraction = :state"
+        " ORDER BY key"
     )
     with older.transaction() as session:
-        assert session.scalars(query).all() == ["failed"]
+        assert session.scalars(query, {"state": "wanted"}).all() == ["failed", "unreadable"]
+        session.execute(  # one is made, and then the schema goes back, and comes again
+            text("""
+            UPDATE vigil.score SET retraction = 'made'
+            FROM vigil.study WHERE score_id = score.id AND key = 'failed';
+            INSERT INTO vigil.result (score_id, kind, sop_class_uid, sop_instance_uid, path, sha256, bytes)
+            SELECT score_id, 'sr_retraction', '1.2', '1.99', 'x', 's', 1 FROM vigil.study WHERE key = 'failed'
+        """)
+        )
+    migrations.downgrade(older, "0018")
+    upgrade(older)
+    with older.transaction() as session:
+        assert session.scalars(query, {"state": "wanted"}).all() == ["unreadable"]
+        assert session.scalars(query, {"state": "made"}).all() == ["failed"]

@@ -50,12 +50,23 @@ def retractions() -> None:
         schema="vigil",
         postgresql_where=sa.text("retraction = 'wanted'"),
     )
-    # What failed before this release left an older percentile as the only word in the archive, too.
+    # A schema that was here before, and taken back: what was made then is not made twice.
+    op.execute("""
+        UPDATE vigil.score SET retraction = 'made' WHERE EXISTS (
+            SELECT FROM vigil.result WHERE result.score_id = score.id AND kind = 'sr_retraction'
+        )
+    """)
+    # What ended without a report before this release left an older percentile as the only word, too.
     op.execute("""
         UPDATE vigil.score SET retraction = 'wanted'
         FROM vigil.study
-        WHERE study.score_id = score.id AND study.state = 'failed' AND score.state = 'failed'
-            AND study.bytes_are = 'here' AND EXISTS (
+        WHERE study.score_id = score.id AND study.state = score.state
+            AND study.state IN ('failed', 'not_assessable')
+            AND study.bytes_are = 'here' AND score.retraction IS NULL
+            AND NOT EXISTS (
+                SELECT FROM vigil.result WHERE result.score_id = score.id AND result.kind = 'sr'
+            )
+            AND EXISTS (
                 SELECT FROM vigil.result
                 JOIN vigil.score AS before ON before.id = result.score_id
                 JOIN vigil.revision ON revision.id = before.revision_id
