@@ -158,6 +158,7 @@ class Retention:
 
     def _to_do(self, now: datetime) -> list[tuple[str, Deletion | None]]:
         """Keys of studies to delete, with the deletion where it was begun before."""
+        self._refused = {key for key in self._refused if not (self.spool.root / key).is_dir()}
         with self.store.transaction() as session:
             begun = keeping.begun(session)
             # One that was refused must not stand before the others for ever.

@@ -1,8 +1,8 @@
 """What of the received may go: the rule of I11 as queries, and the rows of a deletion.
 
 Nothing goes before every result of every revision is confirmed where it was sent, or withdrawn for a newer
-one, or a person waived that; nothing while somebody is still to look after a finding in it, whatever was
-waived. The rows stay; they say that the bytes are gone.
+one, or a person waived that; nothing while somebody is still to look after a finding in it, or earlier
+results are still to be taken back, whatever was waived. The rows stay; they say that the bytes are gone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from service.errors import StudyDeletedError
 from service.store import dicom_index, identities, referrals, studies
 from service.store.among import among
 from service.store.tables import DeliveryRow, InstanceRow, ResultRow, RevisionRow, ScoreRow, StudyRow
-from service.study import DeliveryStatus, PackState, State, Whereabouts
+from service.study import DeliveryStatus, PackState, RetractionState, State, Whereabouts
 
 HELD, REFERRED, ARRIVING = "held", "referred", "arriving"
 UNCONFIRMED, UNSENT, FAILED = "unconfirmed", "unsent", "failed"
@@ -107,7 +107,7 @@ def past_age(
     may_go : bool, optional
         Only those that may, or may not.
     besides : sequence of str
-        Keys of studies that are left out.
+        Keys of studies that are left out until a person waives them.
     """
     wanted = true() if may_go is None else _may_go(ages, now).is_(may_go)
     size = (
@@ -122,12 +122,13 @@ def past_age(
             _has_delivery().label("sent"),
             _has_unconfirmed().label("unconfirmed"),
             referrals.has_open().label("referred"),
+            _has_to_retract().label("retracts"),
         )
         .where(
             StudyRow.bytes_are == Whereabouts.HERE,
             _is_past(ages, now),
             wanted,
-            ~among(StudyRow.key, besides),
+            or_(~among(StudyRow.key, besides), StudyRow.waived.is_not(None)),
         )
         .order_by(StudyRow.ended_at)
         .limit(limit)
@@ -138,9 +139,11 @@ def past_age(
             state=study.state,
             ended_at=(study.ended_at or study.last_instance_at).astimezone(UTC),
             bytes=int(found),
-            why=_why(study, is_sent=sent, is_unconfirmed=unconfirmed, is_referred=referred),
+            why=_why(
+                study, is_sent=sent, is_unconfirmed=unconfirmed, is_referred=referred, has_to_retract=retracts
+            ),
         )
-        for study, found, sent, unconfirmed, referred in rows
+        for study, found, sent, unconfirmed, referred, retracts in rows
     )
 
 
@@ -269,6 +272,7 @@ def _may_go(ages: Ages, now: datetime) -> ColumnElement[bool]:
         StudyRow.hold.is_(None),
         ~referrals.has_open(),
         ~StudyRow.is_pending,
+        ~_has_to_retract(),
         _is_past(ages, now),
         or_(
             StudyRow.waived.is_not(None),
@@ -277,7 +281,9 @@ def _may_go(ages: Ages, now: datetime) -> ColumnElement[bool]:
     )
 
 
-def _why(study: StudyRow, *, is_sent: bool, is_unconfirmed: bool, is_referred: bool) -> str | None:
+def _why(
+    study: StudyRow, *, is_sent: bool, is_unconfirmed: bool, is_referred: bool, has_to_retract: bool
+) -> str | None:
     """Return the code of what `_may_go` would say no for."""
     whatever_was_waived = (
         (HELD, study.hold is not None),
@@ -290,7 +296,7 @@ def _why(study: StudyRow, *, is_sent: bool, is_unconfirmed: bool, is_referred: b
         (UNSENT, not is_sent),
     )
     counts = whatever_was_waived if study.waived is not None else (*whatever_was_waived, *unless_waived)
-    return next((code for code, holds in counts if holds), None)
+    return next((code for code, holds in (*counts, (UNCONFIRMED, has_to_retract)) if holds), None)
 
 
 def _deliveries_of_study() -> ColumnElement[bool]:
@@ -323,6 +329,15 @@ def _has_unconfirmed() -> ColumnElement[bool]:
         ),
     )
     return exists(DeliveryRow.id).where(_deliveries_of_study(), ~is_confirmed).correlate(StudyRow)
+
+
+def _has_to_retract() -> ColumnElement[bool]:
+    """Return whether a report is still to be made of an earlier one, which would go with the study."""
+    return (
+        exists(ScoreRow.id)
+        .where(ScoreRow.id == StudyRow.score_id, ScoreRow.retraction == RetractionState.WANTED)
+        .correlate(StudyRow)
+    )
 
 
 def _deleted_files(session: Session, study: StudyRow) -> dict[str, int]:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,14 @@ from service.store.tables import (
     ShadowScoreRow,
     StudyRow,
 )
-from service.study import STUDY_DELETED, DeliveryStatus, ReferralState, State, Whereabouts
+from service.study import (
+    STUDY_DELETED,
+    DeliveryStatus,
+    ReferralState,
+    RetractionState,
+    State,
+    Whereabouts,
+)
 from tests.ordered import ordered
 from tests.phantoms import Phantom, write
 from tests.service.test_packing import LATER, NOON, PHANTOM, Killed, Machines
@@ -328,6 +335,22 @@ def test_a_finding_that_somebody_is_to_look_after_keeps_the_study_whatever_was_w
         assert kept == ["nodule", "", ""]  # what became of it outlives the images
         assert session.scalars(select(CohortStudyRow.study_key)).all() == [machines.key]
         assert len(session.scalars(select(ShadowScoreRow)).all()) == 1
+
+
+def test_a_study_whose_earlier_results_are_to_be_taken_back_stays_whatever_was_waived(
+    machines: Machines,
+) -> None:
+    """The report that takes them back is made of an earlier one, which would go with the study."""
+    with machines.store.transaction() as session:
+        session.execute(update(ScoreRow).values(retraction=RetractionState.WANTED))
+        keeping.waive(session, machines.key, "phantom")
+
+    assert retention(machines).run(IN_A_WEEK).studies == 0
+    with machines.store.transaction() as session:
+        (told,) = keeping.past_age(session, {State.NOT_ASSESSABLE: DAY}, now=IN_A_WEEK, limit=9)
+        assert told.why == keeping.UNCONFIRMED
+        session.execute(update(ScoreRow).values(retraction=RetractionState.MADE))
+    assert retention(machines).run(IN_A_WEEK).studies == 1
 
 
 def test_a_study_that_still_arrives_stays(machines: Machines) -> None:
@@ -692,7 +715,6 @@ def test_a_machine_without_the_received_files_deletes_nothing_unless_they_are_gi
 
     with machines.store.transaction() as session:
         keeping.waive(session, machines.key, "the disk is lost")
-    elsewhere = replace(elsewhere, _refused=set())
     assert elsewhere.run(IN_A_WEEK).studies == 1
 
 
