@@ -149,10 +149,11 @@ def past_age(
 
 def begin(session: Session, key: str, ages: Ages, *, now: datetime) -> Deletion | None:
     """Decide that a study goes; from here on nobody works with it. None where it may not, or not any more."""
-    study = session.scalar(
-        select(StudyRow).where(StudyRow.key == key, _may_go(ages, now)).with_for_update(skip_locked=True)
-    )
+    study = session.scalar(select(StudyRow).where(StudyRow.key == key).with_for_update(skip_locked=True))
     if study is None:
+        return None
+    # Asked behind the lock: a statement that takes it sees other tables as they were before it had it.
+    if not session.scalar(select(exists().where(StudyRow.id == study.id, _may_go(ages, now)))):
         return None
     study.bytes_are, study.deleted_at = Whereabouts.DELETING, now
     files = session.execute(

@@ -2,7 +2,9 @@
 
 import json
 import os
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import literal_column, select, text, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
@@ -33,7 +36,7 @@ from service.replay import replay
 from service.retention import LOCK, Removed, Retention
 from service.settings import load_settings
 from service.storage.folder import FolderStore
-from service.store import Store, cohorts, identities, keeping, referrals
+from service.store import Store, cohorts, identities, keeping, referrals, revival
 from service.store.detail import study_detail
 from service.store.objects import ResultFolder, ResultStore
 from service.store.tables import (
@@ -351,6 +354,42 @@ def test_a_study_whose_earlier_results_are_to_be_taken_back_stays_whatever_was_w
         assert told.why == keeping.UNCONFIRMED
         session.execute(update(ScoreRow).values(retraction=RetractionState.MADE))
     assert retention(machines).run(IN_A_WEEK).studies == 1
+
+
+def test_what_is_sent_again_while_it_is_asked_about_is_not_decided_by_what_was_before(
+    machines: Machines,
+) -> None:
+    """The question is held open by a lock that its time waits for, and a person has all sent again."""
+    store = machines.store
+    waits = text(
+        "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+        " WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted)"
+    )
+    held = literal_column(f"(SELECT timestamptz '2099-01-01' FROM pg_advisory_lock_shared({LOCK}))")  # noqa: S608 - a number
+
+    def decide() -> None:
+        with store.transaction() as session:
+            keeping.begin(session, machines.key, {State.NOT_ASSESSABLE: DAY}, now=held)  # type: ignore[arg-type]
+
+    with (
+        store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as gate,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        gate.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+        deciding = pool.submit(decide)
+        try:
+            looks = (gate.scalar(waits) or threading.Event().wait(0.02) for _ in range(3000))
+            assert any(looks)
+            with suppress(OperationalError), store.transaction() as session:  # decided before: it waits
+                session.execute(text("SET LOCAL lock_timeout = '1s'"))
+                revival.send_again(session, machines.key, destination=None)
+        finally:
+            gate.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
+        deciding.result(60)
+
+    with store.transaction() as session:
+        is_waiting = session.scalars(select(DeliveryRow.status)).one() is DeliveryStatus.WAITING
+    assert (machines.study().bytes_are is Whereabouts.HERE) is is_waiting
 
 
 def test_a_study_that_still_arrives_stays(machines: Machines) -> None:
