@@ -101,8 +101,11 @@ def scan(file: BinaryIO, transfer_syntax_uid: str, wanted: Collection[int]) -> d
 
 
 def text_of(found: dict[int, bytes], tag: int) -> str:
-    """Value in the default character set, without padding; empty where it was not found."""
-    return found.get(tag, b"").decode("ascii", "replace").strip("\0 ")
+    """Value in the default character set, without padding; empty where it was not found.
+
+    A zero inside it becomes a space: no database takes one, and a study must not be left out for it.
+    """
+    return found.get(tag, b"").decode("ascii", "replace").replace("\0", " ").strip(" ")
 
 
 @dataclass(frozen=True, slots=True)

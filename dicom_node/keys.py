@@ -273,10 +273,15 @@ def _devices(found: dict[int, bytes]) -> frozenset[str]:
 
 def prose(found: dict[int, bytes], tag: int, encodings: list[str]) -> str:
     """Value in the data set's character set, on one line."""
+    value = found.get(tag, b"")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what cannot be decoded is replaced; the data set is not ours
-        text = decode_bytes(found.get(tag, b""), encodings, TEXT_VR_DELIMS)
-    return _NOT_PRINTED.sub(" ", text).strip()
+        try:
+            text = decode_bytes(value, encodings, TEXT_VR_DELIMS)
+        except (LookupError, UnicodeError):  # any name that Python knows counts, also of what is no text
+            text = value.decode("ascii", "replace")
+    # Halves of characters, which some of those give, are no text for a database.
+    return _NOT_PRINTED.sub(" ", text.encode(errors="replace").decode()).strip()
 
 
 def encodings_of(value: bytes) -> list[str]:

@@ -226,6 +226,28 @@ def test_a_study_that_cannot_be_taken_in_fails_alone(site: Site) -> None:
     assert (site.states(), site.waiting()) == ([State.QUEUED], 1)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"\x08\0\x60\0CS\2\0MR", b"\x08\0\x60\0CS\4\0M\0R "),  # no database takes a zero
+        (b"\x08\0\x05\0CS\n\0ISO_IR 192", b"\x08\0\x05\0CS\n\0undefined "),  # no text encoding
+        (b"\x08\0\x05\0CS\n\0ISO_IR 192", b"\x08\0\x05\0CS\6\0UTF-7 "),  # gives half a character
+    ],
+    ids=["zero", "undefined", "half"],
+)
+def test_no_value_of_a_header_keeps_a_study_from_the_list(site: Site, before: bytes, after: bytes) -> None:
+    image = Phantom().datasets()[0]
+    image.SpecificCharacterSet, image.StudyDescription = "ISO_IR 192", "Schädel +2AA-"
+    (path,) = write(site.folder / "sent", [image])
+    sent = path.read_bytes()
+    assert before in sent
+    site.spool.store(image.StudyInstanceUID, image.SOPInstanceUID, [sent.replace(before, after, 1)])
+
+    site.intake.step(now() + LATER)
+
+    assert site.states() == [State.QUEUED]
+
+
 def test_a_file_the_disk_damaged_is_accounted_for(site: Site) -> None:
     site.receive(Phantom().datasets())
     (damaged, *_) = sorted((site.folder / "spool").rglob("*.dcm"))
