@@ -20,6 +20,7 @@ PREFIX = b"DICM"
 META_GROUP = b"\x02\x00"
 
 LONGEST_VALUE = 16 * 1024  # bytes kept of one attribute
+LONGEST_TEXT = 512  # characters of one value: no index of a database takes more than some 2,700 bytes
 MOST_ELEMENTS = 200_000  # walked before a data set counts as hostile
 DEEPEST = 64  # sequences inside sequences
 MOST_INFLATED = 4 * 1024 * 1024  # bytes of a deflated data set looked at
@@ -103,9 +104,10 @@ def scan(file: BinaryIO, transfer_syntax_uid: str, wanted: Collection[int]) -> d
 def text_of(found: dict[int, bytes], tag: int) -> str:
     """Value in the default character set, without padding; empty where it was not found.
 
-    A zero inside it becomes a space: no database takes one, and a study must not be left out for it.
+    A zero inside it becomes a space, and what is far too long is cut: no database takes either, and a study
+    must not be left out for it.
     """
-    return found.get(tag, b"").decode("ascii", "replace").replace("\0", " ").strip(" ")
+    return found.get(tag, b"").decode("ascii", "replace").replace("\0", " ").strip(" ")[:LONGEST_TEXT]
 
 
 @dataclass(frozen=True, slots=True)

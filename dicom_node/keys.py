@@ -11,7 +11,7 @@ from typing import BinaryIO
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.valuerep import TEXT_VR_DELIMS
 
-from dicom_node.elements import read_file_meta, scan, text_of
+from dicom_node.elements import LONGEST_TEXT, read_file_meta, scan, text_of
 from dicom_node.errors import UnreadableInstanceError
 from dicom_node.identity import is_own_mark, is_uid
 
@@ -51,6 +51,7 @@ WANTED = (
 
 DAYS_A_YEAR = 365.25
 
+_LONGEST_AGE = 9  # digits; more might be no number that a float can hold
 _NOT_PRINTED = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -248,7 +249,8 @@ def age_years(age: str) -> float | None:
     """Years of an Age String such as ``031Y`` (PS3.5 6.2); None for anything else."""
     number, unit = age[:-1], age[-1:]
     days = {"D": 1.0, "W": 7.0, "M": 30.44, "Y": DAYS_A_YEAR}.get(unit)
-    return int(number) * days / DAYS_A_YEAR if days and number.isdecimal() else None
+    is_number = number.isdecimal() and len(number) <= _LONGEST_AGE
+    return int(number) * days / DAYS_A_YEAR if days and is_number else None
 
 
 def _date(text: str) -> date | None:
@@ -272,7 +274,7 @@ def _devices(found: dict[int, bytes]) -> frozenset[str]:
 
 
 def prose(found: dict[int, bytes], tag: int, encodings: list[str]) -> str:
-    """Value in the data set's character set, on one line."""
+    """Value in the data set's character set, on one line; what is far too long is cut."""
     value = found.get(tag, b"")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what cannot be decoded is replaced; the data set is not ours
@@ -281,7 +283,7 @@ def prose(found: dict[int, bytes], tag: int, encodings: list[str]) -> str:
         except (LookupError, UnicodeError):  # any name that Python knows counts, also of what is no text
             text = value.decode("ascii", "replace")
     # Halves of characters, which some of those give, are no text for a database.
-    return _NOT_PRINTED.sub(" ", text.encode(errors="replace").decode()).strip()
+    return _NOT_PRINTED.sub(" ", text.encode(errors="replace").decode()).strip()[:LONGEST_TEXT]
 
 
 def encodings_of(value: bytes) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
+from pydicom.uid import ImplicitVRLittleEndian
 from sqlalchemy import delete, select
 from sqlalchemy.exc import OperationalError
 
@@ -246,6 +247,21 @@ def test_no_value_of_a_header_keeps_a_study_from_the_list(site: Site, before: by
     site.intake.step(now() + LATER)
 
     assert site.states() == [State.QUEUED]
+
+
+@pytest.mark.parametrize("tag", [0x00080050, 0x00080060, 0x00100020, 0x00101010], ids=hex)
+def test_a_value_that_no_index_takes_stops_neither_its_study_nor_the_others(site: Site, tag: int) -> None:
+    """PostgreSQL told it as it tells that it is away, and the intake stood still for all."""
+    image = Phantom().datasets()[0]
+    digits = b"".join(str(7**power).encode() for power in range(1, 150))  # nothing that compresses well
+    image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian  # as what the value is meant is not written
+    image.add_new(tag, "UN", digits + b"Y ")
+    site.receive([image])
+    site.receive(Phantom(name="other").datasets()[:1])
+
+    site.intake.step(now() + LATER)
+
+    assert site.states() == [State.QUEUED, State.QUEUED]
 
 
 def test_a_file_the_disk_damaged_is_accounted_for(site: Site) -> None:
