@@ -75,6 +75,25 @@ def test_promtool_understands_every_panel_of_the_dashboard(tmp_path: Path) -> No
     promtool("check", "rules", "--lint=none", str(file))
 
 
+@needs_promtool
+def test_the_dashboard_adds_failed_studies_to_those_that_nobody_could_judge(tmp_path: Path) -> None:
+    """Two APIs tell the same; the greater number of the two states would hide the other."""
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    (panel,) = (panel for panel in panels if panel["title"] == "Not ranked")
+    (told,) = expressions([panel])
+    series = [
+        {"series": f'vigil_studies{{instance="{api}", state="{state}"}}', "values": f"{number}x9"}
+        for api in ("api-1", "api-2")
+        for state, number in (("failed", 3), ("not_assessable", 800), ("scored", 9000))
+    ]
+    asked = {"expr": told, "eval_time": "5m", "exp_samples": [{"labels": "{}", "value": 803}]}
+    file = tmp_path / "panel.yaml"
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [asked]}
+    file.write_text(yaml.safe_dump({"tests": [test]}))
+
+    promtool("test", "rules", str(file))
+
+
 def test_every_alert_was_seen_to_fire() -> None:
     tests = yaml.safe_load(RULES_TEST.read_text(encoding="utf-8"))["tests"]
 
