@@ -211,6 +211,14 @@ def test_a_role_has_more_time_to_stop_than_it_takes(objects: Objects) -> None:
         assert found["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > STOP_TIMEOUT_S
 
 
+def test_roles_that_wait_for_a_database_do_not_keep_a_machine_from_being_drained(site: Objects) -> None:
+    """None of them is ready then, and no budget for healthy pods would ever let one go."""
+    budgets = of_kind(site, "PodDisruptionBudget")
+
+    assert {found["metadata"]["name"] for found in budgets} >= {"site-api", "site-worker-infer"}
+    assert {found["spec"].get("unhealthyPodEvictionPolicy") for found in budgets} == {"AlwaysAllow"}
+
+
 def test_two_nodes_never_share_a_spool_and_workers_need_no_second_gpu(site: Objects) -> None:
     strategy = {
         found["metadata"]["name"]: found["spec"].get("strategy") for found in of_kind(site, "Deployment")
