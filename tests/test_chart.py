@@ -1,7 +1,9 @@
 """The chart's values: what the schema takes and refuses, and that templates use all of them."""
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,27 @@ def test_the_schema_refuses_what_would_fail_later(wrong: dict[str, Any]) -> None
 
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(values, schema())
+
+
+def test_the_secret_of_the_database_holds_the_url_and_no_end_of_line(tmp_path: Path) -> None:
+    """KEDA parses the entry as it stands; an editor ends the file with a line feed, which no URL may have."""
+    page = (CHART / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^.*kubectl create secret generic vigil-database.*$", page, re.MULTILINE)
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text('#!/bin/sh\nfor last; do :; done\ncat "${last#--from-file=url=}"\n')
+    kubectl.chmod(0o755)
+    (tmp_path / "database-url").write_text("postgresql://vigil:x@host/vigil\n", encoding="utf-8")
+
+    told = subprocess.run(
+        ["/bin/sh", "-c", line],
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert told.stdout == b"postgresql://vigil:x@host/vigil"
 
 
 def test_templates_use_no_value_that_the_chart_does_not_have() -> None:
