@@ -182,7 +182,10 @@ def _roles(settings: Settings) -> list[Role]:
             "node", "--standalone", "--port", str(port), "--aet", ARCHIVE_AET, "--data", str(archive),
             "--peers", str(archive / "peers.yaml"),
         ),
-        environment=settings.environment(),
+        # The port for metrics is the node's, which would find it taken.
+        environment={
+            name: value for name, value in settings.environment().items() if name != "VIGIL_NODE_METRICS_PORT"
+        },
         log_file=settings.logs_folder / f"{ARCHIVE}.log",
     )  # fmt: skip
     return [pacs, *machine_roles(settings, own_logs=True)]

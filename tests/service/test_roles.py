@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from service import roles
+from service.demonstration import run
 from service.errors import RoleFailedError, SettingsError
 from service.roles import machine_roles, role_command
 from service.settings import load_settings
@@ -83,3 +84,18 @@ def test_a_data_folder_that_cannot_be_made_is_named_with_its_setting(tmp_path: P
         machine_roles(settings, own_logs=False)
     with pytest.raises(SettingsError, match="VIGIL_DATA"):
         EmbeddedDatabase(settings.data).prepare()
+
+
+def test_the_pacs_of_the_demonstration_leaves_the_nodes_port_for_metrics_to_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a node too, and starts first."""
+    monkeypatch.setenv("VIGIL_NODE_METRICS_PORT", str(roles.free_port("127.0.0.1")))
+    settings = load_settings(data=tmp_path, peers=tmp_path / "peers.yaml", database_url="postgresql://no/one")
+    monkeypatch.setattr(run, "machine_roles", lambda *_, **__: [])
+    monkeypatch.setattr(run, "_refuse_a_sites_own", lambda _: None)
+
+    (pacs,) = run._roles(settings)
+
+    assert "VIGIL_NODE_METRICS_PORT" in settings.environment()
+    assert "VIGIL_NODE_METRICS_PORT" not in pacs.environment
