@@ -20,6 +20,7 @@ UTILISATION = (
 NODE_UTILISATION = 0.5  # of a node's processors: senders must never wait for it
 NODE_CORES = 2
 CORES_PER_WORKER = 4  # beside the one that feeds the network, as the profile of a study says
+JOBS_PER_WORKER = 3  # studies in hand at a time, by the default of VIGIL_INFER_JOBS
 SPREAD = 0.5  # standard deviation of a study's time over its mean
 SIMULATED = 4000  # studies of one simulation
 SEED = 8
@@ -192,7 +193,8 @@ def plan(load: Load, costs: Costs, *, wait_s: float) -> Need:
             cores += 1
         else:
             devices += 1
-    workers = max(devices, math.ceil(cores / CORES_PER_WORKER))
+    in_hand = least_places(rate, work_s + network_s)  # a study waits until a worker takes one more
+    workers = max(devices, math.ceil(cores / CORES_PER_WORKER), math.ceil(in_hand / JOBS_PER_WORKER))
     node_busy = rate * load.instances * (costs.receive_ms + costs.register_ms) / 1000
     nodes = math.ceil(node_busy / (NODE_CORES * NODE_UTILISATION))
     studies_day = load.studies_hour / 2 * load.hours_day

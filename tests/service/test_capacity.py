@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from service.capacity import LOADS, SOURCES, SPREAD, UTILISATION, Costs, Load, Need, plan, simulate
+from service.capacity import (
+    JOBS_PER_WORKER,
+    LOADS,
+    SOURCES,
+    SPREAD,
+    UTILISATION,
+    Costs,
+    Load,
+    Need,
+    plan,
+    simulate,
+)
 from service.cli import app
 from service.errors import SettingsError
+from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 HOUR = Load(name="a department", studies_hour=500)
@@ -42,6 +54,13 @@ def test_a_plan_keeps_its_promise(load: Load) -> None:
     assert busy <= UTILISATION
     assert need.wait_s <= 60
     assert need.workers >= need.devices
+    network_s = (costs.samples if load.samples is None else load.samples) / costs.device_samples_s
+    in_hand = load.studies_hour / 3600 * (costs.work_s * load.scale + network_s)
+    assert in_hand <= UTILISATION * need.workers * JOBS_PER_WORKER
+
+
+def test_a_worker_has_as_many_studies_in_hand_as_the_plan_says() -> None:
+    assert Settings.model_fields["infer_jobs"].default == JOBS_PER_WORKER
 
 
 def test_ten_times_the_load_needs_about_ten_times_as_much() -> None:
