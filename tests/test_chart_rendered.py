@@ -32,6 +32,8 @@ CUSTOM: dict[str, Any] = yaml.safe_load(
 
 COMMITTING = '{"name": "x", "aet": "X", "host": "h", "roles": ["destination"], "confirm": "commitment"}'
 
+INGRESS = "api.ingress.host=vigil.example,api.ingress.tlsSecretName=web"
+
 Objects = list[dict[str, Any]]
 
 
@@ -297,6 +299,24 @@ def test_keda_reads_the_address_that_is_meant_for_it(
 
     references = [found["spec"]["secretTargetRef"] for found in of_kind(rendered, "TriggerAuthentication")]
     assert references == [[{"parameter": "connection", **named}]] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "addresses"),
+    [
+        ([], []),
+        (["--set", INGRESS], ["https://vigil.example"]),
+        (["--set", INGRESS, "--set", "settings.address=https://board.example"], ["https://board.example"]),
+    ],
+    ids=["no ingress", "an ingress", "a proxy in front of it"],
+)
+def test_a_link_leads_to_the_ingress(helm: str, options: list[str], addresses: list[str]) -> None:
+    """`vigil people invite` and messages would otherwise name the address on which the API listens."""
+    rendered = [found for found in yaml.safe_load_all(render(helm, None, *options).stdout) if found]
+
+    for role in ("site-api", "site-worker-deliver"):
+        environment = pods(rendered)[role]["spec"]["containers"][0]["env"]
+        assert [one["value"] for one in environment if one["name"] == "VIGIL_ADDRESS"] == addresses
 
 
 def test_a_node_with_a_large_spool_has_ten_minutes_to_begin(site: Objects) -> None:

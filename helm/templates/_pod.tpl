@@ -155,6 +155,11 @@ env:
   - name: VIGIL_TLS_AUTHORITIES
     value: /etc/vigil/tls/authorities.pem
   {{- end }}
+  {{- if and .root.Values.api.ingress.host (not .root.Values.settings.address) }}
+  # How links begin, the first administrator's among them.
+  - name: VIGIL_ADDRESS
+    value: {{ printf "https://%s" .root.Values.api.ingress.host | quote }}
+  {{- end }}
   {{- range $name, $value := .root.Values.settings }}
   - name: VIGIL_{{ upper $name }}
     {{- /* Helm reads whole numbers as floats: as JSON, 536870912 does not become 5.36870912e+08. */}}
