@@ -77,13 +77,23 @@ class Outstanding:
 
 
 def outstanding(session: Session) -> tuple[Outstanding, ...]:
-    """What destinations have not got, by destination and status."""
+    """What destinations have not got, by destination and status.
+
+    What was given up counts until a person waives it: of a study that is gone nothing can be sent again.
+    """
     age_s = func.extract("epoch", func.max(func.now() - ScoreRow.ended_at))
     rows = session.execute(
         select(DeliveryRow.destination, DeliveryRow.status, func.count(), func.coalesce(age_s, 0))
         .join(ResultRow, ResultRow.id == DeliveryRow.result_id)
         .join(ScoreRow, ScoreRow.id == ResultRow.score_id)
-        .where(DeliveryRow.status.in_((DeliveryStatus.WAITING, DeliveryStatus.UNDELIVERED)))
+        .join(RevisionRow, RevisionRow.id == ScoreRow.revision_id)
+        .join(StudyRow, StudyRow.id == RevisionRow.study_id)
+        .where(
+            or_(
+                DeliveryRow.status == DeliveryStatus.WAITING,
+                and_(DeliveryRow.status == DeliveryStatus.UNDELIVERED, StudyRow.waived.is_(None)),
+            )
+        )
         .group_by(DeliveryRow.destination, DeliveryRow.status)
         .order_by(DeliveryRow.destination, DeliveryRow.status)
     )

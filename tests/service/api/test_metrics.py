@@ -10,10 +10,10 @@ from service import __version__, engine, orders
 from service.api import create_app
 from service.engine import Pool
 from service.settings import Settings
-from service.store import Store
+from service.store import Store, keeping
 from service.study import DeliveryStatus, State
 from tests.ordered import ordered
-from tests.seeds import MODEL, MODEL_SHA256, MORNING, Seed, plant, plant_watch
+from tests.seeds import MODEL, MODEL_SHA256, MORNING, Seed, plant, plant_watch, study_key
 from tests.web_client import TestClient
 
 
@@ -59,6 +59,22 @@ def test_everything_that_waits_or_ended_is_counted(client: TestClient, store: St
     assert {pool: found["vigil_workers", (pool,)] for pool in (*Pool, "unknown")} == dict.fromkeys(
         (*Pool, "unknown"), 0
     )
+
+
+@pytest.mark.postgres
+def test_what_a_person_waived_alarms_nobody_any_more(client: TestClient, store: Store) -> None:
+    """Deleted by its age later, the study cannot be replayed, and nothing would ever end the alarm."""
+    given_up = {"sr": {"viewer": DeliveryStatus.UNDELIVERED}}
+    with store.transaction() as session:
+        plant(session, Seed(name="a", results=given_up), Seed(name="b", results=given_up))
+    assert scraped(client)["vigil_outstanding_deliveries", ("viewer", "undelivered")] == 2
+
+    with store.transaction() as session:
+        keeping.waive(session, study_key("a"), "the viewer is gone")
+
+    found = scraped(client)
+    assert found["vigil_outstanding_deliveries", ("viewer", "undelivered")] == 1
+    assert found["vigil_deliveries", ("undelivered",)] == 2
 
 
 @pytest.mark.postgres
