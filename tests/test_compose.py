@@ -178,6 +178,15 @@ def test_prometheus_asks_every_role_where_it_answers() -> None:
     assert asked == answers | {"api:8080": "api"}
 
 
+def test_a_database_that_still_sets_itself_up_is_waited_for() -> None:
+    """Its image does so with a server that listens on no address; a restore asks only once."""
+    (ready,) = (word for word in SERVICES["database"]["healthcheck"]["test"] if word.startswith("--host="))
+    page = (ROOT / "docs" / "compose.md").read_text(encoding="utf-8")
+
+    assert ready == "--host=127.0.0.1"
+    assert re.search(rf"up --detach database\nuntil .*pg_isready {ready}; do .*\n.* restore ", page)
+
+
 def test_the_example_peers_can_be_read() -> None:
     (pacs,) = Peers.load(ROOT / "deploy/compose/peers/peers.yaml").destinations
 
