@@ -86,7 +86,7 @@ def require(permission: Permission) -> Callable[..., Coroutine[Any, Any, Caller]
 Viewer = Annotated[Caller, Depends(require(Permission.VIEW))]
 
 
-def open_to_all() -> None:
+async def open_to_all() -> None:
     """Dependency of a route that asks nobody: it says so where others name their permission."""
 
 

@@ -79,7 +79,7 @@ def _parts(request: Request) -> Parts:
     return cast("Parts", request.app.state.parts)
 
 
-def refuse_unknown_parameters(request: Request) -> None:
+async def refuse_unknown_parameters(request: Request) -> None:
     """Refuse query parameters the route does not name: a misspelt filter must not look like an empty one.
 
     Raises

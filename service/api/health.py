@@ -19,8 +19,9 @@ router = APIRouter(
 
 
 @router.get("/healthz")
-def read_health() -> Health:
+async def read_health() -> Health:
     """The process answers. Nothing else is asked, so that a database outage restarts nobody."""
+    # No thread either: while the database hangs, each of them may wait for it.
     return Health(status="alive", version=__version__)
 
 

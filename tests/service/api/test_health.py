@@ -1,3 +1,6 @@
+import anyio
+import anyio.to_thread
+import httpx
 import pytest
 from sqlalchemy import text
 
@@ -51,3 +54,18 @@ def test_another_schema_is_not_ready_and_says_what_to_run(client: TestClient, st
             connection.execute(text("UPDATE public.alembic_version SET version_num = :v"), {"v": current})
     assert answer.status_code == 503
     assert "vigil db upgrade" in answer.json()["remedy"]
+
+
+def test_a_process_whose_every_thread_waits_for_the_database_says_that_it_lives(stranded: TestClient) -> None:
+    """Else the supervisor would restart it again and again for a database that hangs."""
+
+    async def ask() -> httpx.Response:
+        threads = anyio.to_thread.current_default_thread_limiter()
+        threads.total_tokens = 1
+        threads.acquire_on_behalf_of_nowait("who waits for the database")
+        transport = httpx.ASGITransport(app=stranded.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+            with anyio.fail_after(30):
+                return await client.get("/healthz")
+
+    assert anyio.run(ask).status_code == 200
