@@ -3,11 +3,12 @@ from datetime import timedelta
 from html.parser import HTMLParser
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from models.groups import Group
 from service.store import Store
-from service.study import DeliveryStatus, State
+from service.store.tables import StudyRow
+from service.study import CONTENT_CONFLICT, DeliveryStatus, State
 from service.web import words
 from tests.seeds import (
     CALIBRATION_SHA256,
@@ -97,6 +98,30 @@ def test_the_list_names_what_every_number_stands_on(browser: TestClient, store: 
     assert f"{GROUP}, n = 6 · {CALIBRATION_SHA256[:8]}" in page.text
     titles = {attributes.get("title") for attributes in page.having("span")}
     assert titles >= {f"model {MODEL_SHA256}", f"calibration {CALIBRATION_SHA256}"}
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_conflict_stands_on_the_page_of_a_study_in_every_state(
+    browser: TestClient, store: Store, state: State
+) -> None:
+    seed = Seed(name="a", state=state)
+    planted(store, seed)
+    with store.transaction() as session:
+        session.execute(update(StudyRow).values(flag=CONTENT_CONFLICT))
+
+    for url in ("/", f"/studies/{seed.key}"):
+        assert words.FLAGS[CONTENT_CONFLICT] in opened(browser, url).text
+
+
+def test_a_study_without_a_score_that_is_revealed_alone_does_not_wait(
+    browser: TestClient, store: Store
+) -> None:
+    seed = Seed(name="a", state=State.NOT_ASSESSABLE)
+    planted(store, seed)
+
+    text = Page(browser.post(f"/studies/{seed.key}/reveal").text).text
+    assert "Why there is no score" in text
+    assert "What it waits for" not in text
 
 
 @pytest.mark.parametrize("state", UNSCORED)
