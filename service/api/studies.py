@@ -78,7 +78,8 @@ def read_picture(
     with parts.store.transaction() as session:
         stored = picture_of(session, key)
         if stored is not None:
-            looks.viewed(session, key, actor=caller.name)
+            kind = looks.THUMBNAIL if size == "small" else None
+            looks.viewed(session, key, actor=caller.name, kind=kind)
     if stored is None:
         raise ProblemError(
             HTTPStatus.NOT_FOUND,

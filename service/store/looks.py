@@ -17,12 +17,15 @@ from service.store.tables import AuditRow
 
 REPEAT = timedelta(minutes=15)
 VIEWED, FETCHED, QUERIED = "study.viewed", "dicomweb.retrieved", "list.queried"
+THUMBNAIL = "thumbnail"
 # Free words: people search by name. That they did is told, not for what (I9).
 WITHHELD = frozenset({"text", "actor", "by"})
 
 
-def viewed(session: Session, key: str, *, actor: str) -> None:
+def viewed(session: Session, key: str, *, actor: str, kind: str | None = None) -> None:
     """Record that a caller was shown a study, or anything of it.
+
+    A picture on a list is no opened study: it neither stands for one nor hides one.
 
     Parameters
     ----------
@@ -31,9 +34,13 @@ def viewed(session: Session, key: str, *, actor: str) -> None:
     key : str
     actor : str
         The caller's name.
+    kind : str, optional
+        What was shown where the study was not opened: `THUMBNAIL`.
     """
-    if not _is_repeated(session, VIEWED, actor, AuditRow.study_key == key):
-        audit.append(session, VIEWED, actor=actor, study_key=key)
+    same = (AuditRow.study_key == key, AuditRow.detail["kind"].astext.is_not_distinct_from(kind))
+    if not _is_repeated(session, VIEWED, actor, *same):
+        detail = {} if kind is None else {"kind": kind}
+        audit.append(session, VIEWED, actor=actor, study_key=key, **detail)
 
 
 def fetched(session: Session, key: str, kind: str, *, actor: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from service.access import Caller, Masking, Permission
 from service.store import maps, referrals
 from service.store.detail import Event, study_detail
+from service.store.looks import THUMBNAIL
 from service.store.maps import Viewed
 from service.store.stages import Stage
 from service.study import Band
@@ -115,10 +116,10 @@ def bars(stages: Sequence[Stage]) -> list[Bar]:
 
 
 def looks(timeline: Sequence[Event]) -> list[Look]:
-    """Who looked, newest first, one line for each caller and kind of look."""
+    """Who looked, newest first, one line for each caller and kind of look. A picture on a list is none."""
     found: dict[tuple[str, str], Look] = {}
     for event in timeline:
-        if event.action in words.LOOKS:
+        if event.action in words.LOOKS and event.detail.get("kind") != THUMBNAIL:
             before = found.pop((event.actor, event.action), None)
             found[event.actor, event.action] = Look(
                 actor=event.actor,

@@ -25,6 +25,16 @@ def test_a_page_that_reads_itself_again_is_one_look_of_one_person(store: Store) 
     assert told(store) == [("ada", "study.viewed", KEY), ("grace", "study.viewed", KEY)]
 
 
+def test_a_picture_on_a_list_neither_hides_nor_is_an_opened_study(store: Store) -> None:
+    for kind in (looks.THUMBNAIL, looks.THUMBNAIL, None, None, looks.THUMBNAIL):
+        with store.transaction() as session:
+            looks.viewed(session, KEY, actor="ada", kind=kind)
+
+    with store.transaction() as session:
+        details = session.scalars(select(AuditRow.detail).order_by(AuditRow.number)).all()
+    assert details == [{"kind": "thumbnail"}, {}]
+
+
 def test_a_thousand_frames_are_one_row_and_another_kind_is_another(store: Store) -> None:
     for kind in ("frames", "frames", "metadata", "frames"):
         with store.transaction() as session:

@@ -8,8 +8,9 @@ from service.web.study import bars, looks
 from tests.seeds import MORNING
 
 
-def event(number: int, actor: str, action: str) -> Event:
-    return Event(number=number, at=MORNING + timedelta(minutes=number), actor=actor, action=action, detail={})
+def event(number: int, actor: str, action: str, **detail: str) -> Event:
+    at = MORNING + timedelta(minutes=number)
+    return Event(number=number, at=at, actor=actor, action=action, detail=detail)
 
 
 def test_looks_are_counted_by_who_and_what_newest_first() -> None:
@@ -19,6 +20,7 @@ def test_looks_are_counted_by_who_and_what_newest_first() -> None:
             event(2, "ada", "study.viewed"),
             event(3, "bob", "identity.revealed"),
             event(4, "ada", "study.viewed"),
+            event(5, "eve", "study.viewed", kind="thumbnail"),  # its picture stood on a list
         ]
     )
 
