@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from service.errors import TriageError
 from service.terminal import AsJson, Data, begin, out, out_json, say
@@ -120,7 +120,13 @@ def _print(found: "Comparison") -> None:
     for who, taken in (("in service", found.served_seconds), ("shadow", found.shadow_seconds)):
         if taken.median is not None:
             out(f"seconds a study, {who}: median {taken.median:.2f}, 95th percentile {taken.late:.2f}")
-    moves = Table("study", "rank in service", "rank of the shadow", "percentiles", title="What moves most")
+    moves = Table(
+        Column("study", no_wrap=True),
+        "rank in service",
+        "rank of the shadow",
+        "percentiles",
+        title="What moves most",
+    )
     for move in found.moves:
         percentiles = f"{move.served_percentile:.1f} to {move.shadow_percentile:.1f}"
         moves.add_row(move.key, f"{move.served_rank:g}", f"{move.shadow_rank:g}", percentiles)

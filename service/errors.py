@@ -70,7 +70,7 @@ class AccountError(TriageError):
 
 
 class UnknownCohortError(TriageError):
-    """No cohort has this number. List them with ``vigil cohorts``."""
+    """No cohort has this number. List them with ``vigil cohorts list``."""
 
 
 class CursorError(TriageError):

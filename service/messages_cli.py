@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from service.orders_cli import ACTOR
 from service.study import MessageStatus
@@ -37,7 +37,8 @@ def list_messages(
     if as_json:
         out_json({"messages": [asdict(message) for message in found]})
         return
-    table = Table("message", "channel", "told", "study", "status", "attempts", "answer", "why")
+    names = (Column(name, overflow="fold") for name in ("message", "channel", "told", "study"))  # whole
+    table = Table(*names, "status", "attempts", "answer", "why")
     for message in found:
         table.add_row(
             message.message_id,

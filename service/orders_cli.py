@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from sqlalchemy.orm import Session
 
 from service.orders import Ordered
@@ -138,7 +138,7 @@ def list_dead_letters(session: Session, *, limit: int, as_json: bool) -> None:
     if as_json:
         out_json({"failed": [asdict(letter) for letter in letters]})
         return
-    table = Table("study", "what", "reason", "attempts", "ended")
+    table = Table(Column("study", no_wrap=True), "what", "reason", "attempts", "ended")
     for letter in letters:
         ended = letter.ended_at.isoformat(timespec="seconds")
         table.add_row(letter.key, escape(letter.what), escape(letter.reason), str(letter.attempts), ended)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from service.terminal import AsJson, Data, begin, out, out_json
 
@@ -47,7 +47,7 @@ def report(data: Data = None, as_json: AsJson = False) -> None:
             }
         )
         return
-    table = Table("study", "state", "bytes", "ended", "what")
+    table = Table(Column("study", no_wrap=True), "state", "bytes", "ended", "what")
     for one in (*due, *held):
         what = "may go" if one.why is None else f"kept: {one.why}"
         table.add_row(one.key, one.state.value, str(one.bytes), f"{one.ended_at:%Y-%m-%d %H:%M}", what)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.terminal import EXIT_FAILED, AsJson, out, out_json
+from service.terminal import EXIT_FAILED, AsJson, out, out_json, say
 
 
 def send(
@@ -23,6 +23,8 @@ def send(
     files = sorted(
         file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()
     )
+    if not files:
+        say("vigil: No file lies there, nothing was sent. Name DICOM files, or folders of them.")
     rows: list[dict[str, Any]] = []
     for number, receipt in enumerate(
         send_files(files, host=host, port=port, calling_aet=aet, called_aet=aec)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from service import orders_cli
 from service.peers_cli import pack, pull
@@ -50,7 +50,15 @@ def list_studies(
     if as_json:
         out_json(asdict(listed))
         return
-    table = Table("rank", "percentile", "state", "study", "modality", "description", "model")
+    table = Table(
+        "rank",
+        "percentile",
+        "state",
+        Column("study", no_wrap=True),  # other commands take it: whole on every terminal
+        "modality",
+        "description",
+        "model",
+    )
     for row in listed.rows:
         table.add_row(
             "" if row.rank is None else str(row.rank),

@@ -54,6 +54,13 @@ def test_what_was_given_up_is_listed_with_its_reason(runner: CliRunner) -> None:
     }
 
 
+@pytest.mark.parametrize("more", [(), ("--failed",)])
+def test_a_key_is_whole_on_the_narrowest_terminal(runner: CliRunner, more: tuple[str, ...]) -> None:
+    listed = runner.invoke(app, ["studies", "list", *more], env={"COLUMNS": "80"})
+
+    assert SCORED.key in listed.stdout
+
+
 def test_a_study_is_shown_with_its_stages(runner: CliRunner) -> None:
     done = runner.invoke(app, ["studies", "show", SCORED.key])
 
