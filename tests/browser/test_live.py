@@ -153,6 +153,39 @@ def test_a_score_that_was_replaced_is_not_marked_and_the_row_tells_what_counts_n
         expect(row).to_contain_text("Not seen")
 
 
+def test_a_study_page_says_that_something_else_counts_or_that_nobody_answers(
+    chromium: Browser, path: Wire, store: Store
+) -> None:
+    again = "document.dispatchEvent(new Event('visibilitychange'))"
+    with shown(chromium, path, f"/studies/{SEED.key}") as page:
+        changed = page.locator("#changed")
+        expect(page.locator("#given")).to_have_text("No feedback from you yet.")
+        expect(changed).to_be_hidden()
+        page.route("**/api/v1/studies/*", lambda route: route.abort())
+        page.evaluate(again)
+        expect(changed).to_contain_text("this may be old")
+        page.unroute_all()
+        page.evaluate(again)
+        expect(changed).to_be_hidden()
+        with store.transaction() as session:
+            plant_drift(session, SEED)
+        page.evaluate(again)
+        expect(changed).to_contain_text("What counts of this study has changed.")
+        changed.get_by_role("link").click()
+        expect(page.locator(".verdict.ranked")).to_have_count(0)
+
+
+def test_a_change_that_nobody_answered_is_not_called_undone(chromium: Browser, path: Wire) -> None:
+    for address, key, place in (("/?live=off", "s", "#news"), (f"/studies/{SEED.key}", "2", "#answer")):
+        with shown(chromium, path, address) as page:
+            page.wait_for_load_state("networkidle")
+            if place == "#news":
+                page.locator(f"#study-{SEED.key}").focus()
+            page.route("**/*", lambda route: route.abort())
+            page.keyboard.press(key)
+            expect(page.locator(place)).to_contain_text("It may have been done all the same")
+
+
 def test_a_study_that_was_scored_again_is_not_judged_and_its_page_tells_what_counts_now(
     chromium: Browser, path: Wire, store: Store
 ) -> None:

@@ -62,6 +62,31 @@ def test_by_plain_http_in_the_house_one_comes_in_too(
         context.close()
 
 
+def test_a_list_whose_session_has_ended_says_so_and_leads_to_the_form(
+    chromium: Browser, address: str, store: Store
+) -> None:
+    with store.transaction() as session:
+        seed = Seed(name="a")
+        plant(session, seed)
+        secret = people.invite(session, Role.READER, actor="test")
+        people.accept(session, secret, name="ada", password=PASSWORD)
+    context = chromium.new_context(base_url=address)
+    page = context.new_page()
+    page.goto("/sign-in")
+    page.get_by_label("Name").fill("ada")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    expect(page.locator("#connection.live")).to_be_visible()
+    context.clear_cookies()
+    page.locator(f"#study-{seed.key}").focus()
+    page.keyboard.press("s")
+    expect(page.locator("#news")).to_contain_text("Your session has ended, nothing was changed.")
+    expect(page.locator(f"#row-{seed.key}")).to_contain_text("Not seen")
+    page.keyboard.press("r")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    context.close()
+
+
 def breaks_no_rule(page: Page) -> None:
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)

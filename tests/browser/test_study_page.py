@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -17,9 +18,9 @@ from sqlalchemy import select
 from service.access import Identity
 from service.api import create_app
 from service.settings import Settings
-from service.store import Store, identities
+from service.store import Store, feedback, identities
 from service.store.tables import AuditRow, FeedbackRow, StudyRow
-from service.study import State
+from service.study import State, Verdict
 from tests.browser.conftest import Serve
 from tests.conftest import empty
 from tests.seeds import MODEL, Seed, plant
@@ -278,6 +279,28 @@ def test_the_list_is_walked_through_and_left_by_keys(page: Page, viewed: str) ->
     page.goto(f"/studies/{order[-1]}")
     page.keyboard.press("n")
     expect(page.locator("#answer")).to_have_text("No study after this one in the list.")
+
+
+def test_a_verdict_has_the_servers_time_and_what_another_reader_said_meanwhile(
+    chromium: Browser, address: str, rows: Store
+) -> None:
+    seed = Seed(name="read by two")
+    with rows.transaction() as session:
+        plant(session, seed)
+    context = chromium.new_context(base_url=address, timezone_id="Pacific/Kiritimati")
+    page = context.new_page()
+    page.goto(f"/studies/{seed.key}")
+    expect(page.locator("#given")).to_have_text("No feedback from you yet.")
+    with rows.transaction() as session:
+        finding = feedback.Opinion(verdict=Verdict.CONFIRMED_FINDING)
+        feedback.give(session, seed.key, finding, actor="grace")
+    times = [f"{datetime.now().astimezone() + timedelta(minutes=late):%H:%M}" for late in range(10)]
+    for key, said in (("3", "artefact"), ("2", "false alarm")):
+        page.keyboard.press(key)
+        expect(page.locator("#given")).to_have_text(
+            re.compile(rf"You said at ({'|'.join(times)}): {said}\. .* grace: confirmed finding\.")
+        )
+    context.close()
 
 
 def test_keys_can_be_switched_off(page: Page, rows: Store, viewed: str) -> None:

@@ -9,6 +9,7 @@ const PAGE = 200; // rows of the list asked for at once
 const MOST_PAGES = 10; // of the list looked through for a neighbour
 const here = { slice: Number(one("#volume")?.dataset.frame ?? shownFrame()), isLive: false };
 let mine = null; // feedback of this caller on this score, as the server has it
+let others = []; // of the other readers
 
 // Asking the server
 
@@ -69,7 +70,7 @@ async function act(doing) {
   try {
     await doing();
   } catch (error) {
-    tell(error instanceof TypeError ? "The server did not answer. Nothing was changed." : error.message, true);
+    tell(error instanceof TypeError ? "The server did not answer. It may have been done all the same: read the page again." : error.message, true);
   } finally {
     isBusy = false;
   }
@@ -81,6 +82,7 @@ const address = (what) => `/api/v1/studies/${key}/${what}`;
 // Feedback
 
 const FINDING = "confirmed_finding";
+const MINUTES = { hour: "2-digit", minute: "2-digit" };
 const verdicts = all("[data-verdict]");
 const grades = all("[data-conspicuity]");
 
@@ -93,11 +95,7 @@ function saying(given) {
   return given.conspicuity ? `${labelOf(given.verdict)}, C${given.conspicuity}` : labelOf(given.verdict);
 }
 
-function clock(at) {
-  return new Date(at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
-}
-
-function showFeedback(others = []) {
+function showFeedback() {
   for (const button of verdicts) {
     button.setAttribute("aria-pressed", String(button.dataset.verdict === mine?.verdict));
   }
@@ -107,7 +105,7 @@ function showFeedback(others = []) {
   }
   const said = others.map((one) => `${one.by}: ${saying(one)}.`).join(" ");
   one("#given").textContent = mine
-    ? `You said at ${clock(mine.at)}: ${saying(mine)}. Another number corrects it. ${said}`
+    ? `You said at ${clock(mine.at, MINUTES)}: ${saying(mine)}. Another number corrects it. ${said}`
     : `No feedback from you yet. ${said}`;
 }
 
@@ -115,7 +113,8 @@ async function readFeedback() {
   const given = await ask(address("feedback"));
   const current = given.filter((one) => one.is_current);
   mine ??= current.find((one) => one.by === caller) ?? null; // a key may have been quicker than this answer
-  showFeedback(current.filter((one) => one.by !== caller));
+  others = current.filter((one) => one.by !== caller);
+  showFeedback();
 }
 
 async function judge(verdict, conspicuity = null) {
@@ -129,6 +128,7 @@ async function judge(verdict, conspicuity = null) {
     : await ask(address("feedback"), "POST", { body: { verdict, conspicuity, ...looked() } });
   showFeedback();
   tell(`${isCorrection ? "Corrected to" : "Stored"}: ${saying(mine)}.`);
+  readFeedback().catch(() => {}); // another reader may have said otherwise meanwhile; the next key need not wait
 }
 
 async function grade(conspicuity) {
@@ -273,6 +273,28 @@ one(".picture figcaption")?.addEventListener("click", (event) => {
   const step = { prev: -1, next: 1 }[event.target.rel];
   if (step && go(here.slice + step)) event.preventDefault();
 });
+
+// What counts may change while somebody reads: the page says so, and moves nothing
+
+const LOOK_MS = 60_000;
+
+async function lookAgain() {
+  if (document.hidden) return;
+  let words = "";
+  try {
+    const answer = await fetch(`/api/v1/studies/${key}`, { headers: { Accept: "application/json" } });
+    if (answer.status === 401) words = "Your session has ended.";
+    else if (!answer.ok) throw new Error("no answer");
+    else if ((await answer.json()).row.score !== score) words = "What counts of this study has changed.";
+  } catch {
+    words = "The server did not answer when it was last asked: this may be old.";
+  }
+  one("#changed").hidden = !words;
+  one("#changed span:last-of-type").textContent = words;
+}
+
+setInterval(lookAgain, LOOK_MS);
+document.addEventListener("visibilitychange", lookAgain);
 
 // Keys
 

@@ -20,6 +20,12 @@ function store(name, value) {
   }
 }
 
+// Times as the server writes them: the foot of the page names their zone, and the browser may be in another.
+function clock(at, format = {}) {
+  const there = new Date(new Date(at).getTime() + Number(root.dataset.aheadS) * 1000);
+  return there.toLocaleTimeString([], { hour12: false, timeZone: "UTC", ...format });
+}
+
 function wear(theme) {
   root.dataset.theme = THEMES.includes(theme) ? theme : THEMES[0];
 }

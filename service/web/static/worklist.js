@@ -12,6 +12,7 @@ const LOST = "Connection lost, trying again";
 const WATCH_MS = 1000;
 const ANSWER_MS = 20_000; // a request that takes longer has failed
 const CONFLICT = 409;
+const UNKNOWN = 401; // nobody is signed in
 const MOST_ROWS = 50; // asked for at once, to be changed in place
 
 const one = (selector) => document.querySelector(selector);
@@ -193,10 +194,6 @@ addEventListener("htmx:sseError", () => {
   losing ??= setTimeout(() => connection("lost", LOST), LOST_MS);
 });
 
-function clock(at) {
-  return at.toLocaleTimeString([], { hour12: false });
-}
-
 addEventListener("htmx:sseBeforeMessage", (event) => {
   event.preventDefault(); // it carries a notice, not a piece of the page
   const { type, data, lastEventId } = event.detail;
@@ -252,9 +249,17 @@ addEventListener("htmx:afterSwap", (event) => {
 
 function failed(event) {
   const isReading = event.detail.requestConfig?.verb === "get";
-  one("#news").textContent = isReading
-    ? `The list could not be read again; this is how it was: ${one("#read-at").textContent}.`
-    : "That did not work. Nothing was changed.";
+  const isSignedOut = event.detail.xhr?.status === UNKNOWN;
+  const isAnswered = event.type === "htmx:responseError";
+  if (isSignedOut) one("#news-reload").hidden = false; // it leads to the form, and back to this list
+  if (isSignedOut) one("#news").textContent = "Your session has ended, nothing was changed. Press r to sign in.";
+  else if (isReading)
+    one("#news").textContent =
+      `The list could not be read again; this is how it was: ${one("#read-at").textContent}.`;
+  else
+    one("#news").textContent = isAnswered
+      ? "That did not work. Nothing was changed."
+      : "The server did not answer. It may have been done all the same: press r to see.";
 }
 
 addEventListener("htmx:responseError", failed);
