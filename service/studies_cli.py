@@ -53,7 +53,7 @@ def list_studies(
     table = Table(
         "rank",
         "percentile",
-        "state",
+        Column("state", overflow="fold"),  # a reason is not cut either
         Column("study", no_wrap=True),  # other commands take it: whole on every terminal
         "modality",
         "description",
