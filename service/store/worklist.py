@@ -124,9 +124,9 @@ def worklist_row(
     return rows_of(session, [study.id], listing, first_rank=rank)[0]
 
 
-def unjudged(session: Session) -> int:
-    """Return how many studies need a person: no filter changes that."""
-    counted = select(func.count()).select_from(StudyRow).where(StudyRow.band == Band.UNJUDGED)
+def count_band(session: Session, band: Band) -> int:
+    """Return how many studies a band holds: no filter changes that."""
+    counted = select(func.count()).select_from(StudyRow).where(StudyRow.band == band)
     return session.scalar(counted) or 0
 
 

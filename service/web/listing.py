@@ -25,7 +25,7 @@ from service.store.rows import WorklistRow
 from service.store.score_counts import count_scores
 from service.store.shown import PATTERN
 from service.store.thumbnails import thumbnails
-from service.store.worklist import KEY_PATTERN, Worklist, unjudged, worklist, worklist_row
+from service.store.worklist import KEY_PATTERN, Worklist, count_band, worklist, worklist_row
 from service.study import Band, Priority, State
 from service.web import present, words
 from service.web.histogram import Histogram, edges_of, histogram
@@ -138,7 +138,8 @@ class Listing:
                 masking=self.settings.masking,
             )
             context = {
-                "unjudged": unjudged(session),
+                "unjudged": count_band(session, Band.UNJUDGED),
+                "uncalibrated": count_band(session, Band.UNCALIBRATED),
                 "pulse": take_pulse(
                     session,
                     stalled_s=self.settings.stalled_s,

@@ -110,6 +110,19 @@ def test_a_filter_that_hides_who_needs_a_person_says_so(
     assert "No study waits for a person" not in page
 
 
+def test_a_filter_that_hides_who_has_no_percentile_says_so(sign_in: SignIn, store: Store) -> None:
+    client = sign_in("ada", Role.READER)
+    hint = '<a href="/?band=uncalibrated">1 study without a percentile</a>'
+    assert hint not in client.get("/?percentile_below=5").text
+    with store.transaction() as session:
+        plant(session, Seed(name="without", state=State.NOT_ASSESSABLE, reason="drifted"))
+
+    for narrowed in ("/?percentile_below=5", "/?band=ranked"):
+        assert f"This filter hides {hint}" in client.get(narrowed).text
+    for whole in ("/", "/?band=uncalibrated"):
+        assert hint not in client.get(whole).text
+
+
 def test_a_list_without_such_studies_says_that_nobody_waits(sign_in: SignIn, store: Store) -> None:
     client = sign_in("ada", Role.READER)
     with store.transaction() as session:
