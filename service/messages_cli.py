@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from service.orders_cli import ACTOR
 from service.study import MessageStatus
-from service.terminal import AsJson, Data, begin, out, out_json
+from service.terminal import AsJson, Data, begin, out, out_json, say
 
 messages_app = typer.Typer(help="Messages to other systems: HL7, FHIR, webhooks.", no_args_is_help=True)
 
@@ -65,6 +65,8 @@ def replay_messages(
 
     with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
         count = orders.replay_messages(session, actor=ACTOR, message=message, channel=channel)
+    if message is not None and not count:
+        say("vigil: No message has this id, or it still waits. `vigil messages list` names them.")
     if as_json:
         out_json({"messages": count})
     else:

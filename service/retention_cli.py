@@ -91,7 +91,7 @@ def release(key: str, data: Data = None) -> None:
 
 
 def waive(key: str, reason: Reason, data: Data = None) -> None:
-    """Allow that a study is deleted by age though not every result is confirmed."""
+    """Take note of results not confirmed, or not taken back: no alert, and age may delete the study."""
     _decide(key, data, "study.waived", waived=reason)
 
 

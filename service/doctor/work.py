@@ -121,7 +121,8 @@ def _retractions(counted: Census) -> Check:
             "queue",
             "taken back",
             f"results of {counted.not_retracted} studies that failed since could not be taken back",
-            "Tell the archive that they are void; the audit trail names them: `result.retraction_failed`.",
+            "Tell the archive that they are void; the audit trail names them: `result.retraction_failed`."
+            " `vigil studies waive KEY` says that it was told.",
         )
     return ok("queue", "taken back", "no archive keeps results that hold no longer")
 

@@ -29,7 +29,8 @@ class Census:
     not_assessable : dict of str to int
         Studies by the code of why; every code is named.
     not_retracted : int
-        Studies whose earlier results hold no longer and could not be taken back; a person tells the archive.
+        Studies whose earlier results hold no longer and could not be taken back; a person tells the archive,
+        and then waives the study.
     audit_number : int
         Number of the newest audit row. Kept elsewhere, it shows a cut tail.
     """
@@ -68,7 +69,7 @@ def take_census(session: Session) -> Census:
         not_retracted=session.scalar(
             select(func.count())
             .join_from(StudyRow, ScoreRow, ScoreRow.id == StudyRow.score_id)
-            .where(ScoreRow.retraction == RetractionState.FAILED)
+            .where(ScoreRow.retraction == RetractionState.FAILED, StudyRow.waived.is_(None))
         )
         or 0,
         audit_number=session.scalar(select(func.max(AuditRow.number))) or 0,

@@ -319,7 +319,7 @@ def _has_unconfirmed() -> ColumnElement[bool]:
     """Return whether a result is not where it was sent, or nobody knows; one that was withdrawn is settled.
 
     Delivered is as good as stored only where the destination's profile asks for no confirmation: with a
-    fallback it was asked for, and did not come.
+    fallback it was asked for, and did not come. What could not be taken back stands where it was sent.
     """
     is_confirmed = or_(
         DeliveryRow.status.in_((DeliveryStatus.STORED, DeliveryStatus.WITHDRAWN)),
@@ -329,14 +329,19 @@ def _has_unconfirmed() -> ColumnElement[bool]:
             DeliveryRow.fallback.is_(None),
         ),
     )
-    return exists(DeliveryRow.id).where(_deliveries_of_study(), ~is_confirmed).correlate(StudyRow)
+    open_deliveries = exists(DeliveryRow.id).where(_deliveries_of_study(), ~is_confirmed).correlate(StudyRow)
+    return or_(open_deliveries, _has_retraction(RetractionState.FAILED))
 
 
 def _has_to_retract() -> ColumnElement[bool]:
     """Return whether a report is still to be made of an earlier one, which would go with the study."""
+    return _has_retraction(RetractionState.WANTED)
+
+
+def _has_retraction(state: RetractionState) -> ColumnElement[bool]:
     return (
         exists(ScoreRow.id)
-        .where(ScoreRow.id == StudyRow.score_id, ScoreRow.retraction == RetractionState.WANTED)
+        .where(ScoreRow.id == StudyRow.score_id, ScoreRow.retraction == state)
         .correlate(StudyRow)
     )
 

@@ -37,6 +37,7 @@ from service.retention import LOCK, Removed, Retention
 from service.settings import load_settings
 from service.storage.folder import FolderStore
 from service.store import Store, cohorts, identities, keeping, referrals, revival
+from service.store.census import take_census
 from service.store.detail import study_detail
 from service.store.objects import ResultFolder, ResultStore
 from service.store.tables import (
@@ -353,6 +354,20 @@ def test_a_study_whose_earlier_results_are_to_be_taken_back_stays_whatever_was_w
         (told,) = keeping.past_age(session, {State.NOT_ASSESSABLE: DAY}, now=IN_A_WEEK, limit=9)
         assert told.why == keeping.UNCONFIRMED
         session.execute(update(ScoreRow).values(retraction=RetractionState.MADE))
+    assert retention(machines).run(IN_A_WEEK).studies == 1
+
+
+def test_results_that_could_not_be_taken_back_keep_a_study_and_their_alert_until_somebody_waives_them(
+    machines: Machines,
+) -> None:
+    with machines.store.transaction() as session:
+        session.execute(update(ScoreRow).values(retraction=RetractionState.FAILED))
+        assert take_census(session).not_retracted == 1
+
+    assert retention(machines).run(IN_A_WEEK).studies == 0
+    with machines.store.transaction() as session:
+        keeping.waive(session, machines.key, "taken out of the archive by hand")
+        assert take_census(session).not_retracted == 0
     assert retention(machines).run(IN_A_WEEK).studies == 1
 
 
