@@ -84,8 +84,14 @@ class Peers:
         self._lock = Lock()
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, *, must_be_there: bool = False) -> Self:
         """Peers of a file; a file that is not there is the rule for none.
+
+        Parameters
+        ----------
+        path : Path
+        must_be_there : bool
+            Somebody named the file: without it a worker would score and send its results nowhere.
 
         Raises
         ------
@@ -93,7 +99,7 @@ class Peers:
             Naming the field and what is wrong with it.
         """
         peers = cls()
-        peers._read = _read(path)
+        peers._read = _read(path, must_be_there=must_be_there)
         peers._path = path
         peers._look_at = time.monotonic() + LOOK_AGAIN_S
         return peers
@@ -275,7 +281,9 @@ def _read(path: Path, *, must_be_there: bool = False) -> _Read:
             content = file.read(LONGEST_FILE + 1)
     except FileNotFoundError as error:
         if must_be_there:
-            raise PeersError(f"{path.name} is gone.") from error
+            raise PeersError(
+                f"{path.name} is not there. Put it there: only a site that names none is without one."
+            ) from error
         return _Read(None, None, "")
     except OSError as error:
         raise PeersError(f"{path.name} cannot be read: {error.strerror}.") from error

@@ -175,7 +175,7 @@ def node(
         else:
             from service import telling, wiring
             from service.audit_export import AuditExport
-            from service.node import run_loops
+            from service.node import Alive, run_loops
             from service.pull import pulling
             from service.store.migrations import require
 
@@ -190,6 +190,7 @@ def node(
             ):
                 run_loops(
                     {
+                        "alive": lambda: Alive(store),
                         "intake": lambda: wiring.open_intake(settings, store, spool, known, meters),
                         "packing": lambda: wiring.open_packing(settings, store, spool, stop),
                         "clearing": lambda: wiring.open_clearing(settings, store, spool),

@@ -38,7 +38,9 @@ class Places(BaseSettings):
         None,
         description="File of the secret behind study keys, one per site. Unset: DATA/site.key.",
     )
-    peers: Path | None = Field(None, description="YAML file of DICOM peers. Unset: DATA/peers.yaml.")
+    peers: Path | None = Field(
+        None, description="YAML file of DICOM peers, which must be there. Unset: DATA/peers.yaml."
+    )
     scratch: Path | None = Field(
         None,
         description="Folder on a local disk for work in hand: what is fetched from the store, and the arrays "

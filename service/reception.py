@@ -41,8 +41,14 @@ log = structlog.get_logger(__name__)
 
 
 def open_peers(settings: Settings) -> Peers:
-    """Peers of the file, or the rule for none: any calling AE title, from this machine alone."""
-    return Peers.load(settings.peers_path)
+    """Peers of the file, or the rule for none: any calling AE title, from this machine alone.
+
+    Raises
+    ------
+    PeersError
+        If the file is not valid, or is named by the settings and not there.
+    """
+    return Peers.load(settings.peers_path, must_be_there=settings.peers is not None)
 
 
 def open_spool(settings: Settings) -> Spool:

@@ -11,7 +11,6 @@ from functools import partial
 from sqlalchemy.exc import DBAPIError
 
 from dicom_node.errors import PeersError
-from dicom_node.peers import Peers
 from service.doctor.answers import AS_VIGIL, Check, Outcome, failed, failure, guarded, ok
 from service.settings import Settings
 
@@ -32,10 +31,11 @@ def examine(settings: Settings) -> Iterator[Check]:
     """
     # What looks at a model or speaks to a peer is heavy, and a command line that prints its help needs none.
     from service.doctor import certificates, disk, model, others, secrets, store
+    from service.reception import open_peers
 
     peers = None
     try:
-        peers = Peers.load(settings.peers_path)
+        peers = open_peers(settings)
     except PeersError as error:
         yield failure("peers", "file", error, remedy="Correct the field it names; until then nothing starts.")
     except PermissionError:

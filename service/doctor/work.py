@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from dicom_node.identity import SHORTEST_SECRET, study_key
-from service import engine, witness
+from service import engine, node, witness
 from service.doctor.answers import Check, failed, failure, ok, unused, warning
 from service.settings import Settings
 from service.store import Store, audit, census, identities, outbox
@@ -15,13 +15,14 @@ from service.store.census import Census
 from service.study import DeliveryStatus, MessageStatus, Pool, State, Whereabouts
 
 BACKUP_AGE = timedelta(days=8)
-LOOPS_S = 60.0  # without a look of the reaper
+LOOPS_S = 60.0  # without a look of the reaper, or a word of the node
 LONG_RUN_S = 3600.0  # of one job
 
 
 def examine(settings: Settings, store: Store) -> Iterator[Check]:
-    """Workers, queue, dead letters, audit trail, site secret."""
+    """Node, workers, queue, dead letters, audit trail, site secret."""
     with store.transaction() as session:
+        yield _node(session)
         yield _workers(session, settings)
         yield from _queue(session, settings)
         counted = census.take_census(session)
@@ -31,6 +32,20 @@ def examine(settings: Settings, store: Store) -> Iterator[Check]:
         yield _backup(session)
         yield _trail(session, settings)
         yield _secret(session, settings)
+
+
+def _node(session: Session) -> Check:
+    """Whether a node lives, on whatever machine: all else may be well without one, and nothing comes."""
+    told_s = census.beats(session).get(node.NAME)
+    if told_s is not None and told_s <= LOOPS_S:
+        return ok("queue", "node", f"lives, told {told_s:.0f} s ago")
+    last = "" if told_s is None else f"; the last one told {told_s / 60:.0f} min ago that it lives"
+    return failed(
+        "queue",
+        "node",
+        f"no node lives: nothing is received, and what was received is not registered{last}",
+        "Start Vigil (`vigil up`), or `vigil node`; its log says why the last one ended or waits.",
+    )
 
 
 def _workers(session: Session, settings: Settings) -> Check:

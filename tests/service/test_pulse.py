@@ -1,9 +1,10 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
 
-from service.store import Store
+from service.node import NAME, Alive
+from service.store import Store, census
 from service.store.pulse import Pulse, take_pulse
 from service.study import State
 from tests.seeds import MORNING, Seed, plant
@@ -31,3 +32,14 @@ def test_the_pulse_names_the_longest_waiting_and_the_newest_study(store: Store) 
         found = take_pulse(session, stalled_s=30)
     assert (found.workers, found.queued, found.received_at) == (1, 2, later)
     assert found.oldest_at == MORNING + timedelta(minutes=1)  # when its job was made
+
+
+def test_a_node_that_looks_tells_that_it_lives(store: Store) -> None:
+    with store.transaction() as session:
+        before = census.beats(session)
+
+    Alive(store).step(datetime.now(UTC))
+
+    with store.transaction() as session:
+        assert before == {}
+        assert census.beats(session)[NAME] < 60

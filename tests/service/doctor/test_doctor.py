@@ -120,7 +120,7 @@ def site(tmp_path: Path, store: Store, certificates: Certificates, pacs: FakeArc
         session.execute(text("UPDATE vigil.study SET key = :key"), {"key": study_key(secret, UID)})
         identities.note(session, study_key(secret, UID), whom())
         session.execute(text("INSERT INTO procrastinate_workers DEFAULT VALUES"))
-        session.execute(text("INSERT INTO vigil.heartbeat VALUES ('reaper', now())"))
+        session.execute(text("INSERT INTO vigil.heartbeat VALUES ('reaper', now()), ('node', now())"))
     Witness(store=store, folder=site.data).note()
     return site
 
@@ -167,7 +167,9 @@ def test_work_that_stands_still_is_told_and_does_not_fail(site: Site) -> None:
         plant(session, Seed(name="b", results=pacs), Seed(name="c", state=State.FAILED))
         engine.enqueue(session, Pool.INFER, 1, priority=10)
         session.execute(text("UPDATE procrastinate_jobs SET status = 'doing'"))
-        session.execute(text("UPDATE vigil.heartbeat SET at = now() - interval '1 hour'"))
+        session.execute(
+            text("UPDATE vigil.heartbeat SET at = now() - interval '1 hour' WHERE name = 'reaper'")
+        )
         session.execute(text("UPDATE vigil.study SET bytes_are = 'deleting' WHERE id = 1"))
 
     code, checks = site.examined()
@@ -281,6 +283,20 @@ def a_store_that_is_not_mounted(site: Site) -> None:
     (site.folder / "share").rmdir()
 
 
+def a_peers_file_that_was_named_and_is_not_there(site: Site) -> None:
+    site.variables["VIGIL_PEERS"] = str(site.folder / "elsewhere.yaml")
+
+
+def a_node_that_died(site: Site) -> None:
+    with site.store.transaction() as session:
+        session.execute(text("UPDATE vigil.heartbeat SET at = now() - interval '1 hour' WHERE name = 'node'"))
+
+
+def no_node_ever(site: Site) -> None:
+    with site.store.transaction() as session:
+        session.execute(text("DELETE FROM vigil.heartbeat WHERE name = 'node'"))
+
+
 def no_worker_alive(site: Site) -> None:
     with site.store.transaction() as session:
         session.execute(text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"))
@@ -339,6 +355,9 @@ BROKEN: list[tuple[Callable[[Site], None], tuple[str, str], str]] = [
     (a_peers_file_with_a_wrong_field, ("peers", "file"), "Correct the field"),
     (a_provider_that_is_away, ("identity provider", "answers"), "`issuer`"),
     (a_store_that_is_not_mounted, ("store", "folder"), "Mount it"),
+    (a_peers_file_that_was_named_and_is_not_there, ("peers", "file"), "nothing starts"),
+    (a_node_that_died, ("queue", "node"), "vigil node"),
+    (no_node_ever, ("queue", "node"), "vigil node"),
     (no_worker_alive, ("queue", "workers"), "vigil worker --pool infer"),
     (only_a_worker_of_deliveries, ("queue", "workers"), "vigil worker --pool infer"),
     (a_failed_study_whose_results_stay_in_the_archive, ("queue", "taken back"), "Tell the archive"),
