@@ -206,6 +206,10 @@ def _has_prepared(segments: Segments) -> bool:
 def open_tls(settings: Settings) -> Callable[[], ssl.SSLContext] | None:
     """Return what gives what the node shows a peer and whom it believes; None where connections are plain."""
     certificate, authorities = settings.tls_certificate, settings.tls_authorities
+    if certificate is None and authorities is not None:
+        raise SettingsError(
+            "VIGIL_TLS_CERTIFICATE: name the node's certificate, for authorities alone encrypt nothing."
+        )
     if certificate is None:
         return None
     if authorities is None:

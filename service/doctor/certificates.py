@@ -26,6 +26,10 @@ from service.syslog import Receiver
 SOON = timedelta(days=30)
 CONNECT_S = 5.0
 AT_ONCE = 8
+PAIR = (
+    "Put certificate, chain and its own key, as PEM, into the file of VIGIL_TLS_CERTIFICATE, and the"
+    " certificates of your peers' authorities into that of VIGIL_TLS_AUTHORITIES."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,8 @@ class Line:
 def examine(settings: Settings, peers: Peers | None) -> Iterator[Check]:
     """Files first, then what others show now."""
     found = [*_files(settings, peers)]
-    found += [_pair(settings)] if settings.tls_certificate is not None else []
+    if settings.tls_certificate is not None or settings.tls_authorities is not None:
+        found.append(_pair(settings))
     lines = [*_lines(settings, peers)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found += [check for check in pool.map(_shown, lines) if check is not None]
@@ -89,7 +94,7 @@ def _pair(settings: Settings) -> Check:
     try:
         reception.open_tls(settings)
     except SettingsError as error:
-        return failure("certificates", "node serves", error)
+        return failure("certificates", "node serves", error, remedy=PAIR)
     return ok("certificates", "node serves", "certificate and key belong together")
 
 

@@ -1,5 +1,6 @@
 """Whether there is room, what is written survives, and nobody else may read it."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -88,12 +89,13 @@ def _durability(about: str, folder: Path, setting: str) -> Check:
     try:
         write_durably(probe, b"doctor")
     except OSError as error:
-        return failed(
-            "disk",
-            f"{about} writing",
-            f"a file cannot be written and synced: {error.strerror}",
-            f"Let the user that runs Vigil write to the folder of {setting}, on a disk that takes fsync.",
+        remedy = (
+            f"Free room, or inodes (`df --inodes`), on the disk of {setting}."
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}
+            else f"Let the user that runs Vigil write to the folder of {setting}, on a disk that takes fsync."
         )
+        told = f"a file cannot be written and synced: {error.strerror}"
+        return failed("disk", f"{about} writing", told, remedy)
     finally:
         with suppress(OSError):  # where nothing could be written there is nothing to remove
             probe.unlink(missing_ok=True)

@@ -29,6 +29,11 @@ def test_a_certificate_without_authorities_is_refused(tmp_path: Path) -> None:
         starts(Settings(tls_certificate=tmp_path / "node.pem"), tmp_path)
 
 
+def test_authorities_without_a_certificate_are_refused_for_the_node_would_be_plain(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="VIGIL_TLS_CERTIFICATE"):
+        starts(Settings(tls_authorities=tmp_path / "ca.pem"), tmp_path)
+
+
 def test_a_certificate_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="VIGIL_TLS_CERTIFICATE"):
         starts(Settings(tls_certificate=tmp_path / "a.pem", tls_authorities=tmp_path / "b.pem"), tmp_path)

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,15 @@ def test_a_log_with_damaged_records_is_told(tmp_path: Path) -> None:
 
     assert found.outcome is Outcome.FAILED
     assert "sent again" in found.remedy
+
+
+def test_a_full_disk_is_told_with_room_as_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(disk, "write_durably", full)
+
+    found = [check for check in disk.examine(load_settings(data=tmp_path)) if "writing" in check.about]
+
+    assert {check.outcome for check in found} == {Outcome.FAILED}
+    assert all("Free room" in check.remedy for check in found)

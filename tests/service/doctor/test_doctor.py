@@ -251,6 +251,10 @@ def a_key_of_another_certificate(site: Site) -> None:
     site.put("node.pem", site.certificates.node.read_bytes() + key)
 
 
+def authorities_without_a_certificate(site: Site) -> None:
+    del site.variables["VIGIL_TLS_CERTIFICATE"]
+
+
 def a_pacs_that_is_down(site: Site) -> None:
     site.peers(port=free_port())
 
@@ -348,7 +352,8 @@ BROKEN: list[tuple[Callable[[Site], None], tuple[str, str], str]] = [
     (a_quota_that_is_used_up, ("disk", "quota"), "vigil retention report"),
     (a_model_with_another_byte, ("model", "artefact"), "Restore"),
     (a_certificate_that_ran_out, ("certificates", "node"), "renewed by its authority"),
-    (a_key_of_another_certificate, ("certificates", "node serves"), "docs/operations.md"),
+    (a_key_of_another_certificate, ("certificates", "node serves"), "its own key"),
+    (authorities_without_a_certificate, ("certificates", "node serves"), "VIGIL_TLS_CERTIFICATE"),
     (a_pacs_that_is_down, ("peer", "pacs"), "host and port"),
     (a_pacs_that_calls_itself_otherwise, ("peer", "pacs"), "know our AE title VIGIL"),
     (a_pacs_that_takes_no_reports_of_ours, ("peer", "pacs"), "`results`"),
