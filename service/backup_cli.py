@@ -48,7 +48,10 @@ def backup(
     out(f"{saved.path}: {saved.rows} rows, {saved.files} files, {saved.bytes} bytes, read back and whole")
     out(f"manifest {saved.sha256}")
     if saved.missing:
-        say(f"{saved.missing} files that rows speak of were not there; see `vigil doctor`.")
+        say(
+            f"{saved.missing} files that rows speak of were not there. Make the backup where the node runs,"
+            " on its data folder; what is not there either has to be sent again."
+        )
     for name in saved.expired:
         out(f"expired: {name}")
     for path in saved.elsewhere:

@@ -42,7 +42,7 @@ class SettingsError(TriageError):
 
 
 class DatabaseError(TriageError):
-    """The database does not answer. Check that it runs and that VIGIL_DATABASE_URL is right."""
+    """The database does not answer, or refuses us. Check that it runs, and VIGIL_DATABASE_URL or its file."""
 
 
 class EmbeddedDatabaseError(DatabaseError):

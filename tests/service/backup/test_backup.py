@@ -453,16 +453,22 @@ def test_a_timer_makes_a_backup_each_time_and_keeps_some(
     assert [str(path) for path in tmp_path.iterdir()] == [made[1]["path"]]
 
 
-def test_what_is_missing_of_the_images_is_counted(source: Site, tmp_path: Path) -> None:
+def test_what_is_missing_of_the_images_is_counted_with_what_to_do(
+    source: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIGIL_DATABASE_URL", source.store.url)
+    command = ["backup", str(tmp_path / "told"), "--include", "results", "--data", str(source.settings.data)]
     file = next(source.settings.results_folder.rglob("*.dcm"))
     content = file.read_bytes()
     file.unlink()
     try:
         made = save(source.settings, source.store, tmp_path / "made", frozenset({Part.RESULTS}))
+        told = CliRunner().invoke(app, command)
     finally:
         file.write_bytes(content)
 
     assert made.missing == 1
+    assert "1 files that rows speak of were not there. Make the backup where the node runs" in told.stderr
 
 
 def test_a_backup_that_was_interrupted_is_gone_on_with(source: Site, tmp_path: Path) -> None:
