@@ -1,5 +1,6 @@
 """``vigil retention``, and ``vigil studies hold``, ``release``, ``waive``: what may go, and what went."""
 
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,9 +28,8 @@ def report(data: Data = None, as_json: AsJson = False) -> None:
     from service.store import keeping
 
     settings = begin(data=data)
-    store = wiring.open_store(settings)
     ages = wiring.retention_ages(settings)
-    with store.transaction() as session:
+    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
         now = datetime.now(UTC)
         due, held = (
             keeping.past_age(session, ages, now=now, limit=MOST_ROWS, may_go=may_go)

@@ -1,3 +1,4 @@
+import gc
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,6 +60,12 @@ def test_a_key_is_whole_on_the_narrowest_terminal(runner: CliRunner, more: tuple
     listed = runner.invoke(app, ["studies", "list", *more], env={"COLUMNS": "80"})
 
     assert SCORED.key in listed.stdout
+
+
+def test_a_report_of_retention_leaves_no_connection_open(runner: CliRunner) -> None:
+    assert runner.invoke(app, ["retention", "report"]).exit_code == 0
+
+    gc.collect()  # a connection that nobody closed warns here, and warnings are errors
 
 
 def test_a_study_is_shown_with_its_stages(runner: CliRunner) -> None:
