@@ -19,8 +19,8 @@ from dicom_node.errors import DicomNodeError
 from models.errors import ModelError
 from service.errors import TriageError
 
-# These quote values of data sets. Their warnings are counted as such, without the words.
-WITHHELD = ("pydicom", "pynetdicom", "highdicom", "py.warnings")
+# These quote values of data sets or of orders. Their warnings are counted as such, without the words.
+WITHHELD = ("pydicom", "pynetdicom", "highdicom", "hl7", "py.warnings")
 QUIET = ("procrastinate", "alembic", "sqlalchemy", "uvicorn", "PIL", "httpx")
 OWN_ERRORS = (DicomNodeError, ModelError, TriageError)  # their messages are free of identity by design
 

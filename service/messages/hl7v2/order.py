@@ -185,8 +185,9 @@ def _order(group: hl7.Message, accession_field: int) -> Order:
     study_uid = _component(group, "IPC", 3) or _component(group, "ZDS", 1)
     if not accession and not study_uid:
         raise OrderError("AE", MISSING, "An order has neither an accession number nor a study UID.")
-    if len(accession) > LONGEST_VALUE or (study_uid and not is_uid(study_uid)):
-        raise OrderError("AE", BAD_VALUE, "An accession number is too long, or a study UID is none.")
+    is_number = len(accession) <= LONGEST_VALUE and accession.isprintable()  # no database takes a NUL
+    if not is_number or (study_uid and not is_uid(study_uid)):
+        raise OrderError("AE", BAD_VALUE, "An accession number is none, or a study UID is none.")
     stated = (
         _component(group, "TQ1", 9),
         _component(group, "OBR", 27, 6),
@@ -211,4 +212,4 @@ def _component(message: hl7.Message, segment: str, number: int, component: int =
     """Component of the first repetition of a field, its escapes undone; empty where there is none."""
     repetition = _field(message, segment, number).partition("~")[0]
     parts = repetition.split("^")
-    return str(message.unescape(parts[component - 1])).strip() if len(parts) >= component else ""
+    return text.unescaped(parts[component - 1]).strip() if len(parts) >= component else ""

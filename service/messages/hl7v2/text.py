@@ -3,6 +3,7 @@ r"""Writing of HL7 v2.5.1: segments, composites and escapes (chapter 2.7), in UT
 Whatever comes from outside goes through `text`, so that no name can end a field or begin a segment.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -13,12 +14,23 @@ from service.access import Identity
 
 CHARACTER_SET = "UNICODE UTF-8"  # table 0211, MSH-18
 _ESCAPES = str.maketrans({"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "~": "\\R\\", "&": "\\T\\"})
+_ESCAPED = re.compile(r"\\([^\\]*)\\")
+_MARKS = {"E": "\\", "F": "|", "S": "^", "R": "~", "T": "&"}
 _REPRESENTATIONS = ("A", "I", "P")  # alphabetic, ideographic, phonetic: the order of DICOM's groups
 
 
 def text(value: str) -> str:
     """Return a value with its separators escaped; control characters, which MLLP frames with, are spaces."""
     return "".join(letter if letter.isprintable() else " " for letter in value).strip().translate(_ESCAPES)
+
+
+def unescaped(value: str) -> str:
+    r"""Return a value that came with its escapes undone; those that only say how it is shown are left out.
+
+    Not by the library: it repeats ``\\.sp999999999\\`` as often as it says, and logs the value of what it
+    cannot read.
+    """
+    return _ESCAPED.sub(lambda found: _letters(found[1]), value)
 
 
 def composite(*parts: str) -> str:
@@ -75,3 +87,12 @@ def person_name(name: str) -> str:
 def patient_id(identity: Identity) -> str:
     """CX of a patient id with who gave it."""
     return composite(identity.patient_id, "", "", identity.issuer, "PI") if identity.patient_id else ""
+
+
+def _letters(code: str) -> str:
+    if code.startswith("X"):  # bytes by their hexadecimal digits (2.7.5)
+        try:
+            return bytes.fromhex(code[1:]).decode("latin-1")
+        except ValueError:
+            return ""
+    return _MARKS.get(code, "")

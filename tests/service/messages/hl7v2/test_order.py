@@ -86,6 +86,24 @@ def test_escapes_are_undone() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (r"A\X42\C", "ABC"),
+        (r"A\.sp999999999999\B", "AB"),  # by its word a thousand gigabytes
+        (r"A\XZZ\B\\C\C2842\D\Zq\E", "ABCDE"),
+        ("A\\B", "A\\B"),
+    ],
+)
+def test_an_escape_neither_grows_nor_is_quoted_in_the_log(
+    written: str, read: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (order,) = orders("ORC|NW", obr(f18=written))
+
+    assert order.accession_number == read
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
     ("frame", "code", "error"),
     [
         (b"", "AR", "100"),
@@ -96,6 +114,8 @@ def test_escapes_are_undone() -> None:
         (message(), "AE", "100"),
         (message("ORC|NW", obr(f3="A")), "AE", "101"),
         (message("ORC|NW", obr(f18="A" * 65)), "AE", "103"),
+        (message("ORC|NW", obr(f18="A\0B")), "AE", "103"),
+        (message("ORC|NW", obr(f18=r"A\X00\B")), "AE", "103"),
         (message("ORC|NW", obr(), "ZDS|not a uid"), "AE", "103"),
         (message(*["ORC|NW", obr(f18="A")] * (MOST_ORDERS + 1)), "AE", "103"),
     ],
