@@ -33,6 +33,7 @@ from pydicom.uid import (
     XRayAngiographicImageStorage,
 )
 
+from dicom_node.elements import read_file_meta
 from dicom_node.errors import UnreadableInstanceError
 from dicom_node.keys import age_years
 from models.volume import Acquisition
@@ -142,7 +143,7 @@ def read_dataset(path: Path, *, with_pixels: bool = False) -> FileDataset:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _refuse_bomb(path)
+            refuse_bomb(path)
             dataset = dcmread(path, stop_before_pixels=not with_pixels)
             if not with_pixels:  # whoever asks for pixels has read the header before
                 dataset.decode()
@@ -229,16 +230,14 @@ def _many(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (list, tuple, MultiValue)) else (value,)
 
 
-def _refuse_bomb(path: Path) -> None:
-    """Raise ValueError if the file is deflated and inflates beyond all measure."""
+def refuse_bomb(path: Path) -> None:
+    """Raise ValueError if the file is deflated and inflates beyond all measure; pydicom inflates all of it."""
     meta = read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
     inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     with path.open("rb") as file:
-        file.seek(
-            132 + 12 + int(meta.FileMetaInformationGroupLength)
-        )  # preamble, prefix, group length element
+        read_file_meta(file)  # not by the group's length: pydicom does not believe it either
         next_block: Callable[[], bytes] = lambda: inflater.unconsumed_tail or file.read(_BLOCK)  # noqa: E731
         while block := next_block():
             size += len(inflater.decompress(block, _BLOCK))

@@ -15,7 +15,7 @@ from pydicom.pixels.utils import get_expected_length, pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicom_node.errors import UnreadableInstanceError
-from dicom_node.header import PARSE_ERRORS
+from dicom_node.header import PARSE_ERRORS, refuse_bomb
 from dicom_node.pixels import guarded
 
 CHUNK = 1024 * 1024  # bytes in memory at a time
@@ -140,6 +140,7 @@ def locate(path: Path) -> Pixels:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                refuse_bomb(path)
                 header = dcmread(file, stop_before_pixels=True, specific_tags=list(_WANTED))
                 return _located(path, file, header)
         except PARSE_ERRORS as error:

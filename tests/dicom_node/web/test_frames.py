@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 from pydicom import dcmwrite
 from pydicom.dataset import FileDataset
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+    RLELossless,
+)
 
+from dicom_node import header
 from dicom_node.errors import UnreadableInstanceError
+from dicom_node.header import read_dataset
 from dicom_node.web.frames import locate, pieces
 from tests.phantoms import mr_image, write
 
@@ -80,3 +88,21 @@ def test_what_has_no_pixels_or_fewer_than_it_says_is_refused(tmp_path: Path) -> 
     (tmp_path / "not.dcm").write_bytes(b"not DICOM")
     with pytest.raises(UnreadableInstanceError):
         locate(tmp_path / "not.dcm")
+
+
+@pytest.mark.parametrize("group_length", [None, 0, 1 << 30])
+def test_a_deflated_object_is_measured_before_it_is_inflated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_length: int | None
+) -> None:
+    dataset = mr_image("bomb", 0, np.zeros((1024, 1024), np.uint16))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    path = saved(tmp_path, dataset)
+    if group_length is not None:  # what the file says of it is anything
+        content = bytearray(path.read_bytes())
+        content[140:144] = group_length.to_bytes(4, "little")
+        path.write_bytes(content)
+    assert locate(path).frames == 1
+    monkeypatch.setattr(header, "LARGEST_INFLATED", 1 << 20)
+    for read in (locate, read_dataset):
+        with pytest.raises(UnreadableInstanceError):
+            read(path)
