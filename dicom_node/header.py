@@ -231,7 +231,7 @@ def _many(value: Any) -> tuple[Any, ...]:
 
 
 def refuse_bomb(path: Path) -> None:
-    """Raise ValueError if the file is deflated and inflates beyond all measure; pydicom inflates all of it."""
+    """Raise ValueError if the file is deflated and inflates beyond measure: pydicom inflates all of it."""
     meta = read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return

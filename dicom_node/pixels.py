@@ -1,5 +1,6 @@
 """Pixels as modality values: decoded, padding found, rescaled (standards: PS3.3 C.7.6.3, C.11.1)."""
 
+import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_modality_lut
 from pydicom.pixels.utils import pixel_array
 
@@ -20,6 +22,12 @@ Stored = NDArray[np.integer[Any]]
 RUST_PANIC = "pyo3_runtime"  # module of the exception class, which cannot be imported
 DECODE_ERRORS = (*PARSE_ERRORS, RuntimeError)
 
+# How a frame of JPEG 2000, with or without boxes, and of JPEG begins, and the markers of a JPEG's size.
+_J2K, _JP2, _JPEG = b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ", b"\xff\xd8"
+_SIZES = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
+_ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # markers without a segment
+_SPARE = 4  # times the samples of the header: an edge or a channel more is no attack
+
 
 def decode(dataset: FileDataset) -> Stored:
     """Stored values of all frames, integers of shape (frames, rows, columns).
@@ -30,8 +38,47 @@ def decode(dataset: FileDataset) -> Stored:
         UNDECODABLE: no decoder here can read the pixels, or they are not what the header claims.
     """
     with guarded(lambda name: NotAVolumeError(Reason.UNDECODABLE, f"The pixels cannot be decoded ({name}).")):
+        if "PixelData" in dataset and dataset["PixelData"].is_undefined_length:
+            tables = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+            for frame in generate_frames(
+                dataset.PixelData,
+                number_of_frames=int(dataset.get("NumberOfFrames") or 1),
+                extended_offsets=None if None in tables else tables,
+            ):
+                refuse_larger(frame, samples=samples_of(dataset))
         stored = np.asarray(pixel_array(dataset, raw=True))
     return stored.reshape(-1, *stored.shape[-2:])
+
+
+def samples_of(header: Dataset) -> int:
+    """Samples of one frame."""
+    return int(header.Rows) * int(header.Columns) * int(header.get("SamplesPerPixel") or 1)
+
+
+def refuse_larger(frame: bytes, *, samples: int) -> None:
+    """Raise ValueError if a compressed frame is far larger than the samples its header says (I13).
+
+    A decoder takes its memory by what the frame says of itself, and two hundred bytes can say gigabytes.
+    """
+    sizes: list[tuple[int, ...]] = []  # rows, columns, channels
+    if frame.startswith((_J2K, _JP2)):
+        at = frame.find(_J2K)
+        while at >= 0:
+            right, bottom, left, top = struct.unpack_from(">4L", frame, at + 8)
+            sizes.append((bottom - top, right - left, *struct.unpack_from(">H", frame, at + 40)))
+            at = frame.find(_J2K, at + 1) if frame.startswith(_JP2) else -1  # a box may hold what looks so
+    elif frame.startswith(_JPEG):
+        at = len(_JPEG)
+        while not sizes:  # as libjpeg looks for it: whatever stands between two segments is passed over
+            at = frame.index(b"\xff", at) + 1
+            while frame[at] == 0xFF:  # noqa: PLR2004 - fills
+                at += 1
+            if frame[at] in _SIZES:
+                sizes.append(struct.unpack_from(">HHB", frame, at + 4))
+            elif frame[at] not in _ALONE:
+                at += int.from_bytes(frame[at + 1 : at + 3])
+    if any(rows * columns * channels > _SPARE * samples for rows, columns, channels in sizes):
+        raise ValueError("the frame is larger than the header says")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 
 from dicom_node.errors import UnreadableInstanceError
 from dicom_node.header import PARSE_ERRORS, refuse_bomb
-from dicom_node.pixels import guarded
+from dicom_node.pixels import guarded, refuse_larger, samples_of
 
 CHUNK = 1024 * 1024  # bytes in memory at a time
 LARGEST_FRAME = 1 << 30  # bytes, whatever a header claims
@@ -42,6 +42,7 @@ class Pixels:
     start, length : int
         Of the value in the file, bytes; the length of an encapsulated one is unknown and 0.
     frames : int
+    frame_samples : int
     frame_bits : int
         Of one frame that is not compressed.
     is_encapsulated : bool
@@ -53,6 +54,7 @@ class Pixels:
     start: int
     length: int
     frames: int
+    frame_samples: int
     frame_bits: int
     is_encapsulated: bool
     _offsets: tuple[bytes, bytes] | None = None
@@ -188,7 +190,12 @@ def decode_frame(path: Path, index: int, frames: int, *, raw: bool = True) -> ND
     """
     if not 0 <= index < frames:
         raise IndexError(f"frame {index} of {frames}")
+    pixels = locate(path)
     with guarded(lambda name: UnreadableInstanceError(f"The frame cannot be decoded ({name}).")):
+        if pixels.frame_bits > 8 * LARGEST_FRAME:
+            raise ValueError("the frame is too large")
+        if pixels.is_encapsulated:
+            refuse_larger(pixels.stored(index), samples=pixels.frame_samples)
         return np.asarray(pixel_array(path, index=index, raw=raw))
 
 
@@ -211,6 +218,7 @@ def _located(path: Path, file: BinaryIO, header: FileDataset) -> Pixels:
         start=start,
         length=0 if length == _UNDEFINED else length,
         frames=frames,
+        frame_samples=samples_of(header),
         frame_bits=_bits(header, frames),
         is_encapsulated=length == _UNDEFINED,
         _offsets=offsets,
@@ -231,5 +239,5 @@ def _element(file: BinaryIO, syntax: str) -> tuple[int, int, int]:
 
 def _bits(header: FileDataset, frames: int) -> int:
     if header.BitsAllocated == 1:
-        return int(header.Rows) * int(header.Columns) * int(header.get("SamplesPerPixel") or 1)
+        return samples_of(header)
     return 8 * int(get_expected_length(header, unit="bytes")) // frames

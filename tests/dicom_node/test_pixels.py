@@ -10,10 +10,12 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLSLossless, RLELossless
 
+from dicom_node import pixels
 from dicom_node.errors import NotAVolumeError, UnreadableInstanceError
 from dicom_node.header import read_dataset
-from dicom_node.pixels import decode, padding_of, to_modality_values
+from dicom_node.pixels import decode, padding_of, refuse_larger, to_modality_values
 from dicom_node.reader import list_series, read_volume
+from dicom_node.web import frames
 from models.errors import Reason
 from tests.dicom_node.results.scenes import enhanced
 from tests.phantoms import Phantom, changed, mr_image, set_pixels, write
@@ -293,3 +295,29 @@ def test_colour_is_refused_by_its_header_before_a_pixel_is_decoded(test_data: Pa
 
     assert len(rows) > 30
     assert reasons <= {Reason.COLOUR, Reason.NO_IMAGES, Reason.UNREADABLE}
+
+
+def test_a_frame_that_says_gigabytes_of_itself_reaches_no_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoder(*_: object, **__: object) -> None:
+        raise AssertionError("the frame reached a decoder")
+
+    for module in (pixels, frames):
+        monkeypatch.setattr(module, "pixel_array", decoder)
+    for syntax, begins, rows in ((JPEG2000Lossless, b"\xff\x51", 10), (JPEGLSLossless, b"\xff\xf7", 5)):
+        image = mr_image("huge", 0, np.zeros((64, 64), np.uint16))
+        image.compress(syntax, generate_instance_uid=False)
+        (frame,) = generate_frames(image.PixelData, number_of_frames=1)
+        refuse_larger(frame, samples=64 * 64)
+        at = frame.index(begins) + rows
+        huge = frame[:at] + b"\x40" + frame[at + 1 :]  # 16384 rows of JPEG-LS, a billion of JPEG 2000
+        with pytest.raises(ValueError, match="larger"):
+            refuse_larger(b"\0\0\0\x0cjP  " + huge if rows == 10 else huge, samples=64 * 64)
+        image.PixelData = encapsulate([huge])
+        with pytest.raises(NotAVolumeError) as refused:
+            decode(image)
+        assert refused.value.reason is Reason.UNDECODABLE
+        (path,) = write(tmp_path, [image])
+        with pytest.raises(UnreadableInstanceError):
+            frames.decode_frame(path, 0, 1)
