@@ -121,7 +121,8 @@ def _value(element: DataElement, address: str) -> dict[str, Any]:
 
 def _pixels(dataset: Dataset) -> tuple[str, str]:
     """Tag and VR of the pixels: only a parametric map's may be numbers with a point (PS3.3 C.7.6.24)."""
-    bits = int(dataset.get("BitsAllocated") or 0)
+    stated = dataset.get("BitsAllocated")
+    bits = stated if isinstance(stated, int) else 0  # one bad value is not the end of a study's metadata
     if dataset.get("SOPClassUID") == ParametricMapStorage and bits > 16:  # noqa: PLR2004 - bits of a float
         return ("7FE00008", "OF") if bits == 32 else ("7FE00009", "OD")  # noqa: PLR2004 - bits of a float
     return "7FE00010", "OW" if bits > 8 else "OB"  # noqa: PLR2004 - bits of a byte

@@ -59,10 +59,12 @@ def render(
         If the object has no picture, or one that cannot be decoded.
     """
     dataset = read_dataset(path)
-    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    with guarded(lambda name: UnreadableInstanceError(f"The header states no size ({name}).")):
+        rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+        frames = int(dataset.get("NumberOfFrames") or 1)
     if not 0 < rows * columns <= MOST_PIXELS:
         raise UnreadableInstanceError("the object has no pixels that make a picture")
-    values = decode_frame(path, index, int(dataset.get("NumberOfFrames") or 1), raw=False)
+    values = decode_frame(path, index, frames, raw=False)
     with guarded(lambda name: UnreadableInstanceError(f"The frame makes no picture ({name}).")):
         picture = Image.fromarray(_shown(dataset, values, index, window))
     if box is not None:

@@ -53,3 +53,11 @@ def test_a_value_that_is_none_of_its_kind_is_left_out(tmp_path: Path) -> None:
     document = read_metadata(path, address="here")
     assert "00180081" not in document
     assert document["00180080"]["Value"] == [8.0]
+
+
+def test_a_header_with_two_depths_still_has_metadata(tmp_path: Path) -> None:
+    dataset = mr_image("depths", 0, np.zeros((8, 6), np.uint16))
+    dataset.BitsAllocated = [16, 8]
+    (path,) = write(tmp_path, [dataset])
+
+    assert read_metadata(path, address="here")["00280100"] == {"vr": "US", "Value": [16, 8]}

@@ -74,3 +74,13 @@ def test_what_has_no_picture_is_refused(tmp_path: Path) -> None:
         del dataset[keyword]
     with pytest.raises(UnreadableInstanceError, match="no pixels"):
         shown(tmp_path, dataset)
+
+
+@pytest.mark.parametrize(("name", "value"), [("Rows", [2, 2]), ("NumberOfFrames", [1, 2])])
+def test_a_header_with_two_sizes_has_no_picture(tmp_path: Path, name: str, value: list[int]) -> None:
+    dataset = mr_image("sizes", 0, VALUES)
+    setattr(dataset, name, value)
+    (path,) = write(tmp_path, [dataset])
+
+    with pytest.raises(UnreadableInstanceError):
+        render(path, 0)
