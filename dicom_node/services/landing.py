@@ -19,7 +19,7 @@ from pydicom.uid import UID
 
 from dicom_node.contexts import TRANSFER_SYNTAXES, storage_classes
 from dicom_node.elements import PREAMBLE, PREFIX, read_file_meta, text_of
-from dicom_node.errors import SpoolFullError, UnreadableInstanceError
+from dicom_node.errors import MalformedMessageError, SpoolFullError, UnreadableInstanceError
 from dicom_node.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from dicom_node.keys import (
     MEDIA_SOP_CLASS_UID,
@@ -98,7 +98,7 @@ class Landing:
         Raises
         ------
         MalformedMessageError
-            If this is no multipart message.
+            If this is no multipart message, or one of too many parts.
         """
         for kind, content in self._reader.feed(chunk):
             self.take(kind, content if isinstance(content, bytes) else content.encode())
@@ -133,7 +133,11 @@ class Landing:
 
     def _begin(self, media_type: str) -> None:
         self._size, self._failure = 0, None
-        if media_type not in {"", DICOM_TYPE} or len(self.landed) >= MOST_INSTANCES:
+        if (
+            len(self.landed) >= MOST_INSTANCES
+        ):  # the answer names each: of nothing else, gigabytes
+            raise MalformedMessageError(f"The message has more than {MOST_INSTANCES} parts.")
+        if media_type not in {"", DICOM_TYPE}:
             self._failure = CANNOT_UNDERSTAND
         elif not self._spool.has_room():
             self._failure = OUT_OF_RESOURCES

@@ -83,6 +83,19 @@ def test_a_part_beyond_the_limit_fails_and_the_next_is_taken(
     assert len(spooled(settings)) == 1
 
 
+def test_a_message_of_too_many_parts_is_left_at_the_last_that_is_taken(
+    client: TestClient, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_node.services.landing.MOST_INSTANCES", 2)
+    sent = message(*(path.read_bytes() for path in images(tmp_path, 3)))
+
+    answer = client.post("/dicom-web/studies", content=sent, headers=TYPE)
+
+    assert answer.status_code == 400
+    assert "more than 2 parts" in answer.json()["detail"]
+    assert len(spooled(settings)) == 2
+
+
 def test_an_instance_of_another_study_is_not_taken(
     client: TestClient, settings: Settings, tmp_path: Path
 ) -> None:
