@@ -272,6 +272,8 @@ class Settings(Places):
     def _is_open_to_this_machine_alone(self) -> Self:
         if self.access == "open" and not is_loopback(self.api_host):
             raise ValueError("`open` access needs an API that listens on a loopback address alone")
+        if self.access == "open" and (self.address is not None or self.proxies):
+            raise ValueError("`open` access is for no site with a proxy: everybody behind it is an operator")
         return self
 
     @model_validator(mode="after")

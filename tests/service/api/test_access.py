@@ -243,6 +243,10 @@ def test_changes_are_counted_and_instances_are_not(
 def test_open_access_is_refused_where_others_can_reach_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="loopback"):
         Settings(data=tmp_path, access="open", api_host="0.0.0.0")
+    with pytest.raises(ValueError, match="proxy"):
+        Settings(data=tmp_path, access="open", address="https://vigil.hospital.example")
+    with pytest.raises(ValueError, match="proxy"):
+        Settings(data=tmp_path, access="open", proxies="127.0.0.1")
 
 
 def test_with_open_access_anybody_may_view_and_nobody_administers(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shutil
 import socket
 import ssl
@@ -15,10 +16,11 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
+from service.access import Role
 from service.api import create_app
 from service.roles import free_port
 from service.settings import Settings
-from service.store import Store
+from service.store import Store, people
 from tests.certificates import Certificates, make
 from tests.seeds import MODEL
 from tests.served import served
@@ -40,12 +42,22 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture(scope="module")
+def token(database_url: str) -> dict[str, str]:
+    """Header of somebody who may do what is tried here."""
+    store = Store.open(database_url)
+    with store.transaction() as session:
+        _, secret = people.make_token(session, f"proxy {secrets.token_hex(4)}", Role.OPERATOR, actor="test")
+    store.close()
+    return {"Authorization": f"Bearer {secret}"}
+
+
+@pytest.fixture(scope="module")
 def port(
     database_url: str, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[int]:
     """Port where nginx serves what the page says, in front of an application on loopback."""
     folder = tmp_path_factory.mktemp("nginx")
-    settings = Settings(data=folder / "data", access="open", address=PUBLIC, accept_stow=True)
+    settings = Settings(data=folder / "data", address=PUBLIC, accept_stow=True)
     store = Store.open(database_url)
     with served(create_app(store=store, settings=settings, model=MODEL)) as behind:
         port = free_port("127.0.0.1")
@@ -92,9 +104,11 @@ def listens(port: int) -> None:
 
 
 @pytest.fixture
-def browser(port: int, certificates: Certificates) -> Iterator[httpx.Client]:
+def browser(port: int, certificates: Certificates, token: dict[str, str]) -> Iterator[httpx.Client]:
     context = ssl.create_default_context(cafile=certificates.authority)
-    with httpx.Client(base_url=f"https://localhost:{port}", headers=HOST, verify=context, timeout=10) as one:
+    with httpx.Client(
+        base_url=f"https://localhost:{port}", headers=HOST | token, verify=context, timeout=10
+    ) as one:
         yield one
 
 
@@ -139,7 +153,9 @@ def test_instances_are_larger_than_a_form(browser: httpx.Client) -> None:
     assert answer.headers["content-type"] == "application/dicom+json"
 
 
-def test_a_websocket_of_the_page_is_opened(port: int, certificates: Certificates) -> None:
+def test_a_websocket_of_the_page_is_opened(
+    port: int, certificates: Certificates, token: dict[str, str]
+) -> None:
     context = ssl.create_default_context(cafile=certificates.authority)
     line = socket.create_connection(("127.0.0.1", port), 10)
     with connect(
@@ -148,5 +164,6 @@ def test_a_websocket_of_the_page_is_opened(port: int, certificates: Certificates
         ssl=context,
         server_hostname="localhost",
         origin=Origin(PUBLIC),
+        additional_headers=token,
     ) as opened:
         assert opened.ping().wait(10)
