@@ -58,13 +58,7 @@ def _sessions(routes: APIRouter, page: Page) -> None:
     @routes.post("/sign-in", dependencies=COUNTED)
     def enter(request: Request, parts: PartsOf, name: Text, password: Text, to: Told = "/") -> Response:
         """Begin a session."""
-        if parts.provider is not None and not parts.provider.file.passwords:
-            raise ProblemError(
-                HTTPStatus.FORBIDDEN,
-                "no-passwords",
-                "This server takes no passwords.",
-                "Sign in at the identity provider.",
-            )
+        _require_passwords(parts)
         require_tries(name, request)
         address = address_of(request)
         try:
@@ -98,6 +92,7 @@ def _invitations(routes: APIRouter, page: Page) -> None:
     @routes.get("/welcome", dependencies=COUNTED)
     def welcome(parts: PartsOf, code: Annotated[str, Query(max_length=100)]) -> Response:
         """The form of a one-time link. Looking at it does not use it up."""
+        _require_passwords(parts)
         with parts.store.transaction() as session:
             is_invited = people.is_invited(session, code)
         if not is_invited:
@@ -107,6 +102,7 @@ def _invitations(routes: APIRouter, page: Page) -> None:
     @routes.post("/welcome", dependencies=COUNTED)
     def accept(request: Request, parts: PartsOf, code: Text, name: Text, password: Text) -> Response:
         """Use a one-time link up and begin a session."""
+        _require_passwords(parts)
         try:
             with parts.store.transaction() as session:
                 account = people.accept(session, code, name=name, password=password)
@@ -116,6 +112,17 @@ def _invitations(routes: APIRouter, page: Page) -> None:
         except AccountError as error:
             return _choose(page, code, problem=str(error), status=HTTPStatus.UNAUTHORIZED)
         return begin(request, secret, "/")
+
+
+def _require_passwords(parts: Parts) -> None:
+    """Refuse local accounts, the begin of new ones included, where the provider's file says so."""
+    if parts.provider is not None and not parts.provider.file.passwords:
+        raise ProblemError(
+            HTTPStatus.FORBIDDEN,
+            "no-passwords",
+            "This server takes no passwords.",
+            "Sign in at the identity provider.",
+        )
 
 
 def sign_in_first(request: Request) -> Response:

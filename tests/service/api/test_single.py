@@ -14,6 +14,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 from sqlalchemy import select
 
+from service.access import Role
 from service.api import create_app
 from service.api.tries import forget
 from service.errors import SettingsError
@@ -126,12 +127,18 @@ def test_an_account_belongs_to_issuer_and_subject_not_to_a_name_or_a_mail(
     assert len({*names}) == 2
 
 
-def test_a_role_follows_the_groups_of_today_and_the_first_line_counts(client: TestClient, idp: Idp) -> None:
+def test_a_role_follows_the_groups_of_today_and_the_first_line_counts(
+    client: TestClient, idp: Idp, store: Store
+) -> None:
     signed_in(client)
     idp.person["groups"] = ["radiologists", "pacs"]
     signed_in(client)
+    signed_in(client)
 
     assert client.get("/api/v1/me").json()["role"] == "operator"
+    with store.transaction() as session:
+        query = select(AuditRow.actor, AuditRow.detail).where(AuditRow.action == "person.role_changed")
+        assert session.execute(query).all() == [("jane", {"role": "operator", "by": "identity provider"})]
 
 
 @pytest.mark.parametrize("groups", [["kitchen"], [], "kitchen", None, {"radiologists": True}, [["pacs"]]])
@@ -307,6 +314,12 @@ def test_passwords_may_be_off(store: Store, tmp_path: Path, idp: Idp) -> None:
     assert 'name="password"' not in client.get("/sign-in").text
     refused = client.post("/sign-in", data={"name": "a", "password": "b"}, headers={"Accept": "*/*"})
     assert refused.status_code == 403
+    with store.transaction() as session:
+        code = people.invite(session, Role.ADMIN, actor="test")
+    chosen = {"code": code, "name": "local", "password": "long enough, twice"}
+    assert client.get("/welcome", params={"code": code}).status_code == 403
+    assert client.post("/welcome", data=chosen).status_code == 403
+    assert client.get("/api/v1/me").status_code == 401
 
 
 def test_signing_out_offers_the_provider(client: TestClient, idp: Idp) -> None:
