@@ -85,15 +85,15 @@ def search_audit_events(
     return _page(request, [audit_event(entry) for entry in found[:count]], last)
 
 
-@router.get(
-    "/AuditEvent/{number}",
-    response_class=FhirResponse,
-    dependencies=[Depends(require(Permission.ADMINISTER))],
-)
-def read_audit_event(parts: PartsOf, number: Annotated[int, Path(ge=1, le=2**62)]) -> FhirResponse:
+@router.get("/AuditEvent/{number}", response_class=FhirResponse)
+def read_audit_event(
+    parts: PartsOf, caller: Administrator, number: Annotated[int, Path(ge=1, le=2**62)]
+) -> FhirResponse:
     """One row of the audit trail."""
     with parts.store.transaction() as session:
         found = trail.one(session, number)
+        told = {"number": number}
+        looks.queried(session, "fhir AuditEvent", told, found=int(found is not None), actor=caller.name)
     if found is None:
         raise _missing()
     return FhirResponse(audit_event(found))

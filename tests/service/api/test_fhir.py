@@ -191,6 +191,9 @@ def test_the_audit_trail_is_an_administrators_to_read(locked: TestClient, store:
     numbers = [int(entry["resource"]["id"]) for entry in page["entry"] + second["entry"]]
     assert numbers == sorted(numbers, reverse=True)
     checked(locked.get(f"/fhir/AuditEvent/{numbers[0]}", headers=admin))
+    with store.transaction() as session:
+        newest = session.scalars(select(AuditRow).order_by(AuditRow.number.desc()).limit(1)).one()
+    assert newest.detail == {"what": "fhir AuditEvent", "filters": {"number": numbers[0]}, "found": 1}
     assert locked.get("/fhir/AuditEvent", headers=bearer(store, Role.OPERATOR)).status_code == 403
 
 
