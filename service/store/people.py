@@ -201,7 +201,9 @@ def sign_in_subject(session: Session, subject: str, *, name: str, role: Role, ad
         audit.append(session, "person.added", actor=person.name, role=role.value)
     if person.ended_at is not None:
         raise SignInError("This account was ended. Ask an administrator.")
-    person.role = role.value
+    if person.role != role.value:
+        person.role, by = role.value, "identity provider"
+        audit.append(session, "person.role_changed", actor=person.name, role=role.value, by=by)
     return _begin_session(session, person, by="identity provider", address=address)
 
 
@@ -283,12 +285,8 @@ def make_token(
 
 def revoke_token(session: Session, token_id: int, *, actor: str) -> bool:
     """End a token at once; False where there is none that holds."""
-    name = session.scalar(
-        update(TokenRow)
-        .where(TokenRow.id == token_id, TokenRow.revoked_at.is_(None))
-        .values(revoked_at=func.now())
-        .returning(TokenRow.name)
-    )
+    ended = update(TokenRow).where(TokenRow.id == token_id, TokenRow.revoked_at.is_(None))
+    name = session.scalar(ended.values(revoked_at=func.now()).returning(TokenRow.name))
     if name is None:
         return False
     audit.append(session, "token.revoked", actor=actor, token=name)
