@@ -321,7 +321,8 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
     with ExitStack() as stack:
         try:  # what goes wrong in the block is not the tar's
             tar = stack.enter_context(tarfile.open(path, "r:"))
-            members = {member.name: member for member in tar}
+            # We write files alone: a link may lead to itself, or nowhere.
+            members = {member.name: member for member in tar if member.isreg()}
         except (OSError, tarfile.TarError) as error:
             raise BackupError(
                 f"{path.name} is no backup, or was cut ({type(error).__name__}). Name its folder or tar."
@@ -344,7 +345,7 @@ def manifest_of(bundle: Bundle) -> Manifest:
         if isinstance(said, dict) and isinstance(said.get("format"), int) and said["format"] > FORMAT:
             raise BackupError("The backup was made by a later release. Restore it with that one.")
         return Manifest.model_validate(said)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BackupError("The manifest of the backup is damaged. Take another one.") from error
 
 

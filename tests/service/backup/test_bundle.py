@@ -85,6 +85,25 @@ def test_a_tar_that_is_cut_while_it_is_read_is_damaged(tmp_path: Path) -> None:
             verify(bundle)
 
 
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize("target", ["manifest.json", "../nothing"])
+def test_a_tar_of_links_is_no_backup(tmp_path: Path, kind: bytes, target: str) -> None:
+    link = tarfile.TarInfo("manifest.json")
+    link.type, link.linkname = kind, target
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.addfile(link)
+
+    with open_bundle(tmp_path / "x.tar") as bundle, pytest.raises(BackupError, match=r"no manifest\.json"):
+        verify(bundle)
+
+
+def test_a_manifest_that_is_nested_without_end_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_bytes(b"[" * 200_000)
+
+    with open_bundle(tmp_path) as bundle, pytest.raises(BackupError, match="damaged"):
+        verify(bundle)
+
+
 @pytest.mark.parametrize(
     ("number", "told"), [(errno.ENOSPC, "No room is left"), (errno.EACCES, "user that runs Vigil")]
 )
