@@ -276,15 +276,18 @@ def condition(attribute: Attribute, value: str) -> ColumnElement[bool]:
     """
     if len(value) > LONGEST_VALUE or "\0" in value:
         raise BadSearchError(f"The value of {attribute.keyword} is too long, or no text.")
+    # Of any series or instance of the study, not of the one that is searched for.
     if attribute is _MODALITIES:
-        return exists().where(
+        has_one = exists().where(
             ListedSeriesRow.study_id == StudyRow.id, _text(ListedSeriesRow.modality, _listed(value))
         )
+        return has_one.correlate(StudyRow)
     if attribute is _SOP_CLASSES:
-        return exists().where(
+        has_one = exists().where(
             ListedInstanceRow.study_id == StudyRow.id,
             ListedInstanceRow.sop_class_uid.in_(_uids(attribute, value)),
         )
+        return has_one.correlate(StudyRow)
     return _RULES[attribute.vr](attribute, value)
 
 

@@ -135,6 +135,19 @@ def test_what_is_left_is_counted_up_to_a_bound(
     ]
 
 
+def test_series_and_instances_are_searched_by_what_their_study_holds(
+    client: TestClient, archive: Archive
+) -> None:
+    archive.receive(study("a"))
+    archive.receive(study("b", Modality="CT"))
+    sop_class = study("a")[0].SOPClassUID
+
+    for level, count in (("series", 1), ("instances", 2)):
+        assert len(found(client, f"/{level}", ModalitiesInStudy="CT")) == count
+        assert found(client, f"/{level}", ModalitiesInStudy="XA") == []
+        assert len(found(client, f"/{level}", SOPClassesInStudy=sop_class)) == 2 * count
+
+
 def test_series_and_instances_are_found_below_and_across_studies(
     client: TestClient, archive: Archive
 ) -> None:
