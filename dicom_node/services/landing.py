@@ -133,9 +133,7 @@ class Landing:
 
     def _begin(self, media_type: str) -> None:
         self._size, self._failure = 0, None
-        if (
-            len(self.landed) >= MOST_INSTANCES
-        ):  # the answer names each: of nothing else, gigabytes
+        if len(self.landed) >= MOST_INSTANCES:  # the answer names each: of nothing else, gigabytes
             raise MalformedMessageError(f"The message has more than {MOST_INSTANCES} parts.")
         if media_type not in {"", DICOM_TYPE}:
             self._failure = CANNOT_UNDERSTAND
