@@ -25,8 +25,15 @@ Pool = study.Pool
 TASKS = {pool.value: f"vigil.{pool.value}" for pool in Pool}
 # How a database that went away shows, through our own queries and through the engine's.
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError, ConnectorException)
+TOO_MUCH = "54"  # PostgreSQL's class of errors for values beyond its limits, which drivers call operational
 CLOCK_TOLERANCE_S = 2.0  # transactions begin before they write
 KEEP_FAILED_HOURS = 24  # a finished row serves nobody but the person looking into a failure
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the database went away; False where it is there and refuses what one study holds."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return isinstance(error, DATABASE_AWAY) and not state.startswith(TOO_MUCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from service import announce, arriving, urgency
 from service.admission import Admission
 from service.completeness import Evidence, Trigger, decide
 from service.conflicts import Conflicts
-from service.engine import DATABASE_AWAY
+from service.engine import DATABASE_AWAY, is_away
 from service.inquiry import Inquiry
 from service.meters import NodeMeters
 from service.ordering import ordered_before
@@ -152,9 +152,9 @@ class Intake:
         }
         try:
             return self._wholes().take(whole)
-        except DATABASE_AWAY:
-            raise
-        except Exception:
+        except Exception as error:
+            if is_away(error):
+                raise
             log.exception("studies of a cohort cannot be taken together: each is taken alone")
             return frozenset()
 
@@ -169,9 +169,9 @@ class Intake:
         """Let one bad study fail alone: it is told, and tried again after a rest."""
         try:
             yield
-        except DATABASE_AWAY:
-            raise
-        except Exception:
+        except Exception as error:
+            if is_away(error):
+                raise
             self._rests_until[key] = time.time_ns() + REST_NS
             log.exception("study cannot be taken in", study=key)
 

@@ -13,7 +13,6 @@ from service.engine import DATABASE_AWAY
 from service.errors import SchemaError
 from service.store import Store, census
 
-NAME = "node"
 ALIVE_S = 10.0  # between words to the database that the node lives
 STEP_S = 0.5
 CHECK_S = 5.0  # between looks at which release the database belongs to
@@ -45,7 +44,7 @@ class Alive:
         """Tell it every few seconds."""
         if time.monotonic() - self._told_at >= ALIVE_S:
             with self.store.transaction() as session:
-                census.beat(session, NAME)
+                census.beat(session, census.NODE)
             self._told_at = time.monotonic()
 
 

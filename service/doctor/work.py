@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from dicom_node.identity import SHORTEST_SECRET, study_key
-from service import engine, node, witness
+from service import engine, witness
 from service.doctor.answers import Check, failed, failure, ok, unused, warning
 from service.settings import Settings
 from service.store import Store, audit, census, identities, outbox
@@ -36,7 +36,7 @@ def examine(settings: Settings, store: Store) -> Iterator[Check]:
 
 def _node(session: Session) -> Check:
     """Whether a node lives, on whatever machine: all else may be well without one, and nothing comes."""
-    told_s = census.beats(session).get(node.NAME)
+    told_s = census.beats(session).get(census.NODE)
     if told_s is not None and told_s <= LOOPS_S:
         return ok("queue", "node", f"lives, told {told_s:.0f} s ago")
     last = "" if told_s is None else f"; the last one told {told_s / 60:.0f} min ago that it lives"

@@ -11,6 +11,7 @@ from service.store.tables import AuditRow, DeliveryRow, HeartbeatRow, ParkedDest
 from service.study import DeliveryStatus, Pool, RetractionState, State, Whereabouts
 
 UNKNOWN = "unknown"  # pool of a worker whose release does not say it
+NODE = "node"  # the heartbeat of whoever receives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,15 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import ImplicitVRLittleEndian
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from dicom_node.identity import (
     MANUFACTURER,
@@ -26,7 +28,7 @@ from service import engine
 from service.engine import Pool
 from service.inquiry import Inquiry
 from service.intake import Intake
-from service.store import Store, identities
+from service.store import Store, identities, studies
 from service.store.tables import (
     AuditRow,
     IdentityRow,
@@ -285,6 +287,26 @@ def test_rows_that_a_lesser_database_lost_are_made_again(site: Site, store: Stor
         site.intake.store = Store.open("postgresql://nobody@127.0.0.1:1/none")
         site.intake.step(now() + LATER)
     site.intake.store = store
+
+    site.intake.step(now() + LATER)
+
+    assert site.states() == [State.QUEUED]
+
+
+def test_what_is_too_much_for_the_database_holds_up_no_other_study(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.receive(Phantom().datasets())
+    site.receive(Phantom(name="other").datasets())
+    (refused, _) = sorted(key for key, _ in site.intake.spool.studies())
+    register = studies.register
+
+    def too_much(session: Session, key: str, *rest: Any, **named: Any) -> object:
+        if key == refused:
+            session.execute(text("SELECT array_fill(0, ARRAY[200000000])"))
+        return register(session, key, *rest, **named)
+
+    monkeypatch.setattr(studies, "register", too_much)
 
     site.intake.step(now() + LATER)
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from service.node import NAME, Alive
+from service.node import Alive
 from service.store import Store, census
 from service.store.pulse import Pulse, take_pulse
 from service.study import State
@@ -42,4 +42,4 @@ def test_a_node_that_looks_tells_that_it_lives(store: Store) -> None:
 
     with store.transaction() as session:
         assert before == {}
-        assert census.beats(session)[NAME] < 60
+        assert census.beats(session)[census.NODE] < 60
