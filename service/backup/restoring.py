@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +114,8 @@ def restore(settings: Settings, source: Path) -> Restored:
         except BaseException:  # nothing of it is anybody's yet
             shutil.rmtree(draft, ignore_errors=True)
             raise
-    settings.data.chmod(0o700)
+    with suppress(PermissionError):  # a mounted volume is somebody else's; what comes below it is closed
+        settings.data.chmod(0o700)
     shutil.rmtree(draft / "run", ignore_errors=True)  # the socket of the server that filled the database
     os.sync()  # once, instead of for each of some thousand files
     for path in sorted(draft.iterdir()):

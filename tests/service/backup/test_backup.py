@@ -29,6 +29,7 @@ from service import engine, reception, wiring
 from service.access import Role
 from service.backup import BackupError, Part, restore, save, saving
 from service.backup.bundle import MANIFEST, Draft, open_bundle, verify
+from service.backup.restoring import DRAFT
 from service.cli import app
 from service.deliver import Delivery
 from service.engine import Pool
@@ -407,6 +408,27 @@ def test_a_schema_that_an_upgrade_made_and_nobody_used_makes_way(
         with new.transaction() as session:
             assert audit.head(session) == AuditHead.read(restored.head)
             assert session.scalar(text("SELECT count(*) FROM vigil.study")) == 3
+
+
+def test_a_mounted_volume_that_belongs_to_somebody_else_is_restored_into(
+    source: Site, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster gives the group a volume of root's: its mode is not ours to change."""
+    data = tmp_path / "volume"
+    data.mkdir()
+    chmod = Path.chmod
+
+    def refuse(path: Path, mode: int) -> None:
+        if path == data:
+            raise PermissionError
+        chmod(path, mode)
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with empty_databases(source.store, "backup_volume") as (new,):
+        restore(load_settings(data=data, database_url=new.url), saved)
+
+        assert (data / "site.key").stat().st_mode & 0o777 == 0o600
+        assert not (data / DRAFT).exists()
 
 
 def test_a_key_file_of_another_site_is_refused(saved: Path, tmp_path: Path) -> None:
