@@ -4,13 +4,14 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from service import reader_report
 from service.access import Permission
 from service.api.callers import require
 from service.api.dependencies import PartsOf, refuse_unknown_parameters
 from service.api.schemas import Body
+from service.filters import Time
 from service.study import Verdict
 
 router = APIRouter(
@@ -20,7 +21,7 @@ router = APIRouter(
 )
 
 Since = Annotated[
-    AwareDatetime | None, Query(description="Studies received from then on; unset: of the last 365 days.")
+    Time | None, Query(description="Studies received from then on; unset: of the last 365 days.")
 ]
 Sha256 = Annotated[
     str | None, Query(pattern="^[0-9a-f]{64}$", description="Hash of the only model looked at.")

@@ -213,7 +213,7 @@ def test_the_capabilities_name_every_resource_that_is_answered(client: TestClien
         (f"/fhir/Task/{'A' * 20}", 422),
         (f"/fhir/Task/{'z' * 20}", 404),
         ("/fhir/AuditEvent/0", 422),
-        ("/fhir/Observation?identifier=%00", 422),
+        ("/fhir/Observation?identifier=%00", 400),
         ("/fhir/Task?_count=1000", 422),
         ("/fhir/Task?_sort=date", 422),
         ("/fhir/Task?target=DiagnosticReport/aaaaaaaaaaaaaaaaaaaa", 400),

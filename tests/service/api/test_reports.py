@@ -43,6 +43,8 @@ def test_the_report_says_what_its_numbers_mean_and_names_nobody(judged: TestClie
     assert "verification bias" in body["definitions"]["sensitivity"]
     assert not {"ada", "Jane"} & set(answer.text.split('"'))
     assert judged.get("/api/v1/reports/feedback", params={"model": "x"}).status_code == 422
+    # A number would be read as seconds since 1970: the report of a slip looked like one of all years.
+    assert judged.get("/api/v1/reports/feedback", params={"since": "0.98"}).status_code == 422
 
 
 def test_the_page_shows_empty_rows_as_empty(client: TestClient, store: Store) -> None:
