@@ -181,7 +181,7 @@ def test_a_change_that_nobody_answered_is_not_called_undone(chromium: Browser, p
             page.wait_for_load_state("networkidle")
             if place == "#news":
                 page.locator(f"#study-{SEED.key}").focus()
-            page.route("**/*", lambda route: route.abort())
+            page.context.set_offline(offline=True)
             page.keyboard.press(key)
             expect(page.locator(place)).to_contain_text("It may have been done all the same")
 
