@@ -43,6 +43,8 @@ WRITTEN_HERE = "# Written by the demonstration."
 ARCHIVE = "demo-pacs"
 ARCHIVE_AET = "DEMOPACS"
 SENDER_AET = "DEMOSCANNER"
+# The node's port, which would be taken, and the node's peers: from this machine anybody may send to it.
+NOT_OF_THE_PACS = frozenset({"VIGIL_NODE_METRICS_PORT", "VIGIL_PEERS"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,11 +182,9 @@ def _roles(settings: Settings) -> list[Role]:
         name=ARCHIVE,
         command=role_command(
             "node", "--standalone", "--port", str(port), "--aet", ARCHIVE_AET, "--data", str(archive),
-            "--peers", str(archive / "peers.yaml"),
         ),
-        # The port for metrics is the node's, which would find it taken.
         environment={
-            name: value for name, value in settings.environment().items() if name != "VIGIL_NODE_METRICS_PORT"
+            name: value for name, value in settings.environment().items() if name not in NOT_OF_THE_PACS
         },
         log_file=settings.logs_folder / f"{ARCHIVE}.log",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`./vigil demo`, whole: it takes a minute and a half, so only under ``--long``."""
+"""`./vigil demo`, whole: what everybody sees first."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from tests.documents.pages import ROOT
 
-pytestmark = [pytest.mark.postgres, pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_the_demonstration_ends_as_every_label_of_it_says(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_data_folder_that_cannot_be_made_is_named_with_its_setting(tmp_path: P
         EmbeddedDatabase(settings.data).prepare()
 
 
-def test_the_pacs_of_the_demonstration_leaves_the_nodes_port_for_metrics_to_the_node(
+def test_the_pacs_of_the_demonstration_leaves_port_for_metrics_and_peers_to_the_node(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is a node too, and starts first."""
@@ -98,4 +98,4 @@ def test_the_pacs_of_the_demonstration_leaves_the_nodes_port_for_metrics_to_the_
     (pacs,) = run._roles(settings)
 
     assert "VIGIL_NODE_METRICS_PORT" in settings.environment()
-    assert "VIGIL_NODE_METRICS_PORT" not in pacs.environment
+    assert not {"VIGIL_NODE_METRICS_PORT", "VIGIL_PEERS"} & set(pacs.environment)
