@@ -91,8 +91,18 @@ class Pixels:
         UnreadableInstanceError
             If it cannot be decoded here.
         """
-        values = decode_frame(self.path, index, self.frames)
+        values = self.values(index)
         return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+
+    def values(self, index: int, *, raw: bool = True) -> NDArray[Any]:
+        """Values of one frame, as `decode_frame` returns them; raises as `decoded` does."""
+        self._check(index)
+        with guarded(lambda name: UnreadableInstanceError(f"The frame cannot be decoded ({name}).")):
+            if self.frame_bits > 8 * LARGEST_FRAME:
+                raise ValueError("the frame is too large")
+            if self.is_encapsulated:
+                refuse_larger(self.stored(index), samples=self.frame_samples)
+            return np.asarray(pixel_array(self.path, index=index, raw=raw))
 
     @property
     def is_readable_in_place(self) -> bool:
@@ -190,13 +200,7 @@ def decode_frame(path: Path, index: int, frames: int, *, raw: bool = True) -> ND
     """
     if not 0 <= index < frames:
         raise IndexError(f"frame {index} of {frames}")
-    pixels = locate(path)
-    with guarded(lambda name: UnreadableInstanceError(f"The frame cannot be decoded ({name}).")):
-        if pixels.frame_bits > 8 * LARGEST_FRAME:
-            raise ValueError("the frame is too large")
-        if pixels.is_encapsulated:
-            refuse_larger(pixels.stored(index), samples=pixels.frame_samples)
-        return np.asarray(pixel_array(path, index=index, raw=raw))
+    return locate(path).values(index, raw=raw)
 
 
 def _located(path: Path, file: BinaryIO, header: FileDataset) -> Pixels:
