@@ -26,6 +26,7 @@ DATABASE = "vigil"
 START_TIMEOUT_S = 60.0  # recovery after a crash replays the log first
 INITDB_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 90.0  # above pg_ctl's own sixty seconds
+LEFT_TIMEOUT_S = 30.0  # a process that misses its killed server ends after what it has in hand
 # Not the process's own temporary folder: all processes of a machine must find the same socket.
 SHORT_FOLDER = Path("/tmp")  # noqa: S108 - the folder inside is made 0700 and refused if it is not ours
 LONGEST_SOCKET_FOLDER = 80  # sun_path holds 107 bytes, file name included
@@ -71,7 +72,7 @@ class EmbeddedDatabase:
         Raises
         ------
         EmbeddedDatabaseError
-            If PostgreSQL cannot run here.
+            If PostgreSQL cannot run here, or a process of a killed server does not end.
         SettingsError
             If the data folder cannot be made or written.
         """
@@ -80,15 +81,43 @@ class EmbeddedDatabase:
         if not (self.folder / "PG_VERSION").exists():
             self._make_cluster()
         if self._is_running():  # left by a killed supervisor
-            self._run("pg_ctl", "stop", "-D", str(self.folder), "-m", "fast", "-w")
+            self._stop()
+        self._outwait_processes()
 
     def _is_running(self) -> bool:
         """Whether a server of this cluster lives; its file may name a process that is somebody else's now."""
         try:
             number = (self.folder / "postmaster.pid").read_text().splitlines()[0]
-            return Path(f"/proc/{int(number)}/cwd").samefile(self.folder)
+            return self._is_at_work(int(number))
         except (OSError, ValueError, IndexError):
             return False
+
+    def _is_at_work(self, process: int) -> bool:
+        """Whether a process is PostgreSQL's and of this cluster, in whose folder all of them work."""
+        about = Path(f"/proc/{process}")
+        try:
+            return (about / "comm").read_text() == "postgres\n" and (about / "cwd").samefile(self.folder)
+        except OSError:
+            return False
+
+    def _stop(self) -> None:
+        try:
+            self._run("pg_ctl", "stop", "-D", str(self.folder), "-m", "fast", "-w")
+        except EmbeddedDatabaseError:
+            if self._is_running():  # else it ended by itself meanwhile, as its parent had
+                raise
+
+    def _outwait_processes(self) -> None:
+        """Wait for what outlives a killed server: it holds the shared memory, and a new one is refused."""
+        deadline = time.monotonic() + LEFT_TIMEOUT_S
+        for process in (int(entry.name) for entry in Path("/proc").glob("[0-9]*")):
+            while self._is_at_work(process):
+                if time.monotonic() > deadline:
+                    raise EmbeddedDatabaseError(
+                        f"The embedded PostgreSQL was killed, and its process {process} still runs. "
+                        f"End it with: kill -QUIT {process}"
+                    )
+                time.sleep(0.05)
 
     def command(self) -> list[str]:
         """Command line of the server. It ends with its parent where setpriv is at hand."""

@@ -3,9 +3,11 @@ import shutil
 import signal
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -47,6 +49,40 @@ def test_it_keeps_what_was_committed_when_it_is_killed(tmp_path: Path) -> None:
         assert ask(database, "SELECT value FROM kept") == 42
 
 
+def test_a_start_waits_for_what_a_killed_server_left_behind(tmp_path: Path) -> None:
+    """PostgreSQL refuses to start while a process of the one before holds its shared memory."""
+    database = EmbeddedDatabase(tmp_path / "data")
+    with running(database) as server:
+        (child, *_) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGSTOP)
+        server.kill()
+        server.wait()
+
+    going_on = threading.Timer(1.0, os.kill, (int(child), signal.SIGCONT))
+    going_on.start()
+    with running(database):
+        assert ask(database, "SELECT 1") == 1
+    going_on.join()
+
+
+def test_a_killed_server_that_does_not_let_go_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "LEFT_TIMEOUT_S", 0.2)
+    database = EmbeddedDatabase(tmp_path / "data")
+    with running(database) as server:
+        (child, *_) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGSTOP)
+        server.kill()
+        server.wait()
+
+    try:
+        with pytest.raises(EmbeddedDatabaseError, match=f"kill -QUIT {child}"):
+            database.prepare()
+    finally:
+        os.kill(int(child), signal.SIGCONT)
+
+
 def test_it_listens_on_no_network_and_shows_nothing_to_others(tmp_path: Path) -> None:
     database = EmbeddedDatabase(tmp_path / "data")
     with running(database):
@@ -75,6 +111,38 @@ def test_a_server_left_from_a_killed_run_makes_way(tmp_path: Path) -> None:
     with running(database):
         assert left.wait(timeout=30) is not None
         assert ask(database, "SELECT 1") == 1
+
+
+def test_a_left_server_that_ends_while_it_is_told_to_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends by itself with its supervisor, and pg_ctl then finds none to stop."""
+    database = EmbeddedDatabase(tmp_path / "data")
+    database.prepare()
+    left = subprocess.Popen(database.command(), stderr=subprocess.DEVNULL)
+    database.wait_until_ready()
+    tell = subprocess.run
+
+    def tell_too_late(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+        left.send_signal(signal.SIGINT)
+        left.wait()
+        return tell(*arguments, **options)
+
+    monkeypatch.setattr(embedded.subprocess, "run", tell_too_late)
+    with running(database):
+        assert ask(database, "SELECT 1") == 1
+
+
+def test_a_shell_in_the_folder_of_the_cluster_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "LEFT_TIMEOUT_S", 0.2)
+    database = EmbeddedDatabase(tmp_path / "data")
+    database.prepare()
+
+    with subprocess.Popen(["sleep", "60"], cwd=database.folder) as visitor:
+        database.prepare()
+        visitor.kill()
 
 
 def test_a_start_that_was_killed_half_way_begins_anew(tmp_path: Path) -> None:
