@@ -41,6 +41,7 @@ from service.api import (
     worklist,
 )
 from service.api import calibrations as deciding
+from service.api.alive import lifespan
 from service.api.callers import require
 from service.api.dependencies import Parts, refuse_unknown_parameters
 from service.api.entry import Entry
@@ -159,7 +160,12 @@ def create_app(
     )
     # The interactive documentation of the framework loads scripts from elsewhere; /openapi.json stays.
     app = Application(
-        title="Vigil", version=__version__, docs_url=None, redoc_url=None, responses=problems.RESPONSES
+        title="Vigil",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        responses=problems.RESPONSES,
+        lifespan=lifespan,
     )
     app.state.parts = parts
     app.state.hub = Hub(store)

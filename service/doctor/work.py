@@ -15,14 +15,15 @@ from service.store.census import Census
 from service.study import DeliveryStatus, MessageStatus, Pool, State, Whereabouts
 
 BACKUP_AGE = timedelta(days=8)
-LOOPS_S = 60.0  # without a look of the reaper, or a word of the node
+LOOPS_S = 60.0  # without a look of the reaper, or a word of the node or the API
 LONG_RUN_S = 3600.0  # of one job
 
 
 def examine(settings: Settings, store: Store) -> Iterator[Check]:
-    """Node, workers, queue, dead letters, audit trail, site secret."""
+    """Node, API, workers, queue, dead letters, audit trail, site secret."""
     with store.transaction() as session:
         yield _node(session)
+        yield _api(session)
         yield _workers(session, settings)
         yield from _queue(session, settings)
         counted = census.take_census(session)
@@ -36,15 +37,26 @@ def examine(settings: Settings, store: Store) -> Iterator[Check]:
 
 def _node(session: Session) -> Check:
     """Whether a node lives, on whatever machine: all else may be well without one, and nothing comes."""
-    told_s = census.beats(session).get(census.NODE)
+    return _role(
+        session, census.NODE, "no node lives: nothing is received, and what was received is not registered"
+    )
+
+
+def _api(session: Session) -> Check:
+    """Whether an API lives, on whatever machine: without one nobody sees what was ranked."""
+    return _role(session, census.API, "no API lives: studies are scored, and nobody sees the list")
+
+
+def _role(session: Session, name: str, missing: str) -> Check:
+    told_s = census.beats(session).get(name)
     if told_s is not None and told_s <= LOOPS_S:
-        return ok("queue", "node", f"lives, told {told_s:.0f} s ago")
+        return ok("queue", name, f"lives, told {told_s:.0f} s ago")
     last = "" if told_s is None else f"; the last one told {told_s / 60:.0f} min ago that it lives"
     return failed(
         "queue",
-        "node",
-        f"no node lives: nothing is received, and what was received is not registered{last}",
-        "Start Vigil (`vigil up`), or `vigil node`; its log says why the last one ended or waits.",
+        name,
+        missing + last,
+        f"Start Vigil (`vigil up`), or `vigil {name}`; its log says why the last one ended or waits.",
     )
 
 

@@ -12,6 +12,7 @@ from service.study import DeliveryStatus, Pool, RetractionState, State, Whereabo
 
 UNKNOWN = "unknown"  # pool of a worker whose release does not say it
 NODE = "node"  # the heartbeat of whoever receives
+API = "api"  # and of whoever shows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

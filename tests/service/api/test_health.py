@@ -1,3 +1,7 @@
+import math
+import time
+from collections.abc import Callable
+
 import anyio
 import anyio.to_thread
 import httpx
@@ -5,7 +9,9 @@ import pytest
 from sqlalchemy import text
 
 from service import __version__
-from service.store import Store
+from service.api import alive
+from service.doctor.work import LOOPS_S
+from service.store import Store, census
 from tests.web_client import TestClient
 
 
@@ -54,6 +60,38 @@ def test_another_schema_is_not_ready_and_says_what_to_run(client: TestClient, st
             connection.execute(text("UPDATE public.alembic_version SET version_num = :v"), {"v": current})
     assert answer.status_code == 503
     assert "vigil db upgrade" in answer.json()["remedy"]
+
+
+@pytest.mark.postgres
+def test_it_tells_the_database_that_it_lives_again_and_again(
+    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An administrator's look from another machine asks no port of it."""
+    monkeypatch.setattr(alive, "ALIVE_S", 0.05)
+    for _ in range(2):  # a new one goes on where the last one ended
+        with store.transaction() as session:
+            session.execute(text("UPDATE vigil.heartbeat SET at = now() - interval '1 hour'"))
+        with client:
+            assert eventually(lambda: told_s(store) < LOOPS_S)
+
+
+def test_it_serves_and_ends_while_it_has_nobody_to_tell(stranded: TestClient) -> None:
+    with stranded:
+        assert stranded.get("/healthz").status_code == 200
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 30
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def told_s(store: Store) -> float:
+    with store.transaction() as session:
+        return census.beats(session).get(census.API, math.inf)
 
 
 def test_a_process_whose_every_thread_waits_for_the_database_says_that_it_lives(stranded: TestClient) -> None:

@@ -24,7 +24,7 @@ from service import engine
 from service.access import Identity
 from service.cli import app
 from service.doctor.model import RECORDED, differing
-from service.store import Store, audit, identities
+from service.store import Store, audit, census, identities
 from service.study import DeliveryStatus, Pool, State
 from service.witness import Witness
 from tests.certificates import Certificates, make
@@ -120,7 +120,8 @@ def site(tmp_path: Path, store: Store, certificates: Certificates, pacs: FakeArc
         session.execute(text("UPDATE vigil.study SET key = :key"), {"key": study_key(secret, UID)})
         identities.note(session, study_key(secret, UID), whom())
         session.execute(text("INSERT INTO procrastinate_workers DEFAULT VALUES"))
-        session.execute(text("INSERT INTO vigil.heartbeat VALUES ('reaper', now()), ('node', now())"))
+        for name in ("reaper", "node", "api"):
+            census.beat(session, name)
     Witness(store=store, folder=site.data).note()
     return site
 
@@ -296,6 +297,11 @@ def a_node_that_died(site: Site) -> None:
         session.execute(text("UPDATE vigil.heartbeat SET at = now() - interval '1 hour' WHERE name = 'node'"))
 
 
+def an_api_that_died(site: Site) -> None:
+    with site.store.transaction() as session:
+        session.execute(text("UPDATE vigil.heartbeat SET at = now() - interval '1 hour' WHERE name = 'api'"))
+
+
 def no_node_ever(site: Site) -> None:
     with site.store.transaction() as session:
         session.execute(text("DELETE FROM vigil.heartbeat WHERE name = 'node'"))
@@ -363,6 +369,7 @@ BROKEN: list[tuple[Callable[[Site], None], tuple[str, str], str]] = [
     (a_peers_file_that_was_named_and_is_not_there, ("peers", "file"), "nothing starts"),
     (a_node_that_died, ("queue", "node"), "vigil node"),
     (no_node_ever, ("queue", "node"), "vigil node"),
+    (an_api_that_died, ("queue", "api"), "vigil api"),
     (no_worker_alive, ("queue", "workers"), "vigil worker --pool infer"),
     (only_a_worker_of_deliveries, ("queue", "workers"), "vigil worker --pool infer"),
     (a_failed_study_whose_results_stay_in_the_archive, ("queue", "taken back"), "Tell the archive"),
