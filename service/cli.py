@@ -317,10 +317,10 @@ def _welcome_first_person(settings: Settings) -> None:
     """Print the one-time link of the first administrator, until somebody has used one."""
     from service import wiring
     from service.access import Role
-    from service.site_address import page_address
+    from service.site_address import page_address, takes_passwords
     from service.store import people
 
-    if settings.access == "open":
+    if settings.access == "open" or not takes_passwords(settings):
         return
     store = wiring.open_store(settings)
     with store.transaction() as session:

@@ -1,17 +1,20 @@
 """``vigil people`` and ``vigil tokens``: who may use the API and the pages."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from sqlalchemy.orm import Session
 
 from service.access import Role
-from service.store import Store
+from service.errors import SettingsError
+from service.settings import Settings
 from service.terminal import Data, begin, out
 
 ACTOR = "command line"
@@ -27,12 +30,16 @@ def invite(
     data: Data = None,
 ) -> None:
     """Print a one-time link, for somebody new or for a new password."""
-    from service import wiring
-    from service.site_address import page_address
+    from service.site_address import page_address, takes_passwords
     from service.store import people
 
     settings = begin(data=data)
-    with wiring.open_store(settings).transaction() as session:
+    if not takes_passwords(settings):
+        raise SettingsError(
+            "The file of the identity provider says passwords: false, so a link opens nothing. Put the person"
+            " into a group that its roles name."
+        )
+    with _session(settings) as session:
         secret = people.invite(session, role, actor=ACTOR, name=name)
     out(f"{page_address(settings)}{people.welcome_path(secret)}")
 
@@ -43,7 +50,7 @@ def list_people(data: Data = None) -> None:
     from service.store import people
 
     table = Table("name", "role", "since", "")
-    with _store(data).transaction() as session:
+    with _session(begin(data=data)) as session:
         for one in people.accounts(session):
             table.add_row(
                 escape(one.name),
@@ -59,7 +66,7 @@ def change_role(name: str, role: Role, data: Data = None) -> None:
     """Give an account another role."""
     from service.store import people
 
-    with _store(data).transaction() as session:
+    with _session(begin(data=data)) as session:
         people.change_role(session, name, role, actor=ACTOR)
 
 
@@ -68,7 +75,7 @@ def end(name: str, data: Data = None) -> None:
     """End an account and its sessions at once."""
     from service.store import people
 
-    with _store(data).transaction() as session:
+    with _session(begin(data=data)) as session:
         people.end_account(session, name, actor=ACTOR)
 
 
@@ -82,7 +89,7 @@ def make_token(
     """Print a new token; it is told only here."""
     from service.store import people
 
-    with _store(data).transaction() as session:
+    with _session(begin(data=data)) as session:
         _, secret = people.make_token(
             session, name, role, actor=ACTOR, life=None if days is None else timedelta(days=days)
         )
@@ -95,7 +102,7 @@ def list_tokens(data: Data = None) -> None:
     from service.store import people
 
     table = Table("number", "name", "role", "made by", "made", "holds until")
-    with _store(data).transaction() as session:
+    with _session(begin(data=data)) as session:
         for token in people.tokens(session):
             row = asdict(token)
             until = "revoked" if row["revoked_at"] else f"{row['expires_at'] or '-'}"
@@ -115,12 +122,14 @@ def revoke_token(number: int, data: Data = None) -> None:
     """End a token at once."""
     from service.store import people
 
-    with _store(data).transaction() as session:
+    with _session(begin(data=data)) as session:
         is_revoked = people.revoke_token(session, number, actor=ACTOR)
     out("revoked" if is_revoked else "no token with this number holds")
 
 
-def _store(data: Path | None) -> Store:
+@contextmanager
+def _session(settings: Settings) -> Iterator[Session]:
     from service import wiring
 
-    return wiring.open_store(begin(data=data))
+    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
+        yield session

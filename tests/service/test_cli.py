@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
-from service import __version__
+from service import __version__, cli
 from service.cli import app
+from service.errors import SettingsError
+from service.settings import Settings
+from service.store import Store
 
 
 def test_the_release_can_be_asked_for() -> None:
@@ -19,3 +23,34 @@ def test_a_folder_without_files_is_not_sent_in_silence(tmp_path: Path) -> None:
 
     assert told.exit_code == 1
     assert "nothing was sent" in told.stderr
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("passwords", ["true", "false"])
+def test_no_link_is_printed_that_opens_nothing(
+    store: Store,
+    tmp_path: Path,
+    passwords: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where the identity provider alone vouches for people, nobody chooses a password."""
+    provider = tmp_path / "oidc.yaml"
+    provider.write_text(
+        "issuer: https://idp.example.org\nclient_id: vigil\nroles: {radiology: reader}\n"
+        f"address: https://vigil.example.org\npasswords: {passwords}\n"
+    )
+    monkeypatch.setenv("VIGIL_DATABASE_URL", store.url)
+    monkeypatch.setenv("VIGIL_OIDC", str(provider))
+
+    cli._welcome_first_person(Settings(data=tmp_path))
+    invited = CliRunner().invoke(app, ["people", "invite", "reader", "--data", str(tmp_path)])
+
+    link = "https://vigil.example.org/welcome"
+    if passwords == "true":
+        assert link in capsys.readouterr().err
+        assert link in invited.stdout
+    else:
+        assert link not in capsys.readouterr().err
+        assert isinstance(invited.exception, SettingsError)
+        assert "its roles" in str(invited.exception)
