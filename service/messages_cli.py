@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from service.orders_cli import ACTOR
 from service.study import MessageStatus
-from service.terminal import AsJson, Data, begin, out, out_json, say
+from service.terminal import EXIT_FAILED, AsJson, Data, Reason, begin, out, out_json, say
 
 messages_app = typer.Typer(help="Messages to other systems: HL7, FHIR, webhooks.", no_args_is_help=True)
 
@@ -65,12 +65,33 @@ def replay_messages(
 
     with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
         count = orders.replay_messages(session, actor=ACTOR, message=message, channel=channel)
-    if message is not None and not count:
-        say("vigil: No message has this id, or it still waits. `vigil messages list` names them.")
     if as_json:
         out_json({"messages": count})
     else:
         out(f"queued again: {count} messages")
+    _require_one(message, count)
+
+
+@messages_app.command("waive")
+def waive_messages(
+    reason: Reason,
+    message: Annotated[str | None, typer.Argument(help="Id of one message that was given up.")] = None,
+    channel: Channel = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take note that what was given up need not be told: one message, or all of a channel."""
+    from service import orders, wiring
+
+    if (message is None) == (channel is None):
+        raise typer.BadParameter("Name one message, or a channel with --channel.")
+    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
+        count = orders.waive_messages(session, actor=ACTOR, reason=reason, message=message, channel=channel)
+    if as_json:
+        out_json({"messages": count})
+    else:
+        out(f"waived: {count} messages")
+    _require_one(message, count)
 
 
 @messages_app.command("park")
@@ -94,6 +115,12 @@ def unpark_channel(name: str, data: Data = None, as_json: AsJson = False) -> Non
         ordered = orders.unpark_destination(session, name, actor=ACTOR)
     words = f"goes on: {ordered.deliveries} messages" if ordered.changed else "nothing to change"
     _print(asdict(ordered), words, as_json=as_json)
+
+
+def _require_one(message: str | None, count: int) -> None:
+    if message is not None and not count:
+        say("vigil: No message with this id stands so. `vigil messages list` names them.")
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _print(document: dict[str, int | bool], words: str, *, as_json: bool) -> None:

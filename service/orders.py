@@ -141,6 +141,36 @@ def replay_messages(
     return len(revived)
 
 
+def waive_messages(
+    session: Session, *, actor: str, reason: str, message: str | None = None, channel: str | None = None
+) -> int:
+    """Take note that what was given up need not be told; return how many messages it was.
+
+    Parameters
+    ----------
+    actor : str
+    reason : str
+        Kept with each message and in the audit trail.
+    message : str, optional
+        Id of one.
+    channel : str, optional
+        Only those of it.
+    """
+    wanted = outbox.dead(channel) if message is None else outbox.named(message)
+    count = outbox.waive(session, wanted, reason)
+    if count:
+        audit.append(
+            session,
+            "messages.waived",
+            actor=actor,
+            messages=count,
+            channel=channel,
+            message=message,
+            reason=reason,
+        )
+    return count
+
+
 def unpark_destination(session: Session, name: str, *, actor: str) -> Ordered:
     """Let everything for a destination go on, at once."""
     if not orders.unpark_destination(session, name):

@@ -10,15 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from service.terminal import AsJson, Data, begin, out, out_json
+from service.terminal import AsJson, Data, Reason, begin, out, out_json
 
 retention_app = typer.Typer(help="What is deleted, when, and the proof.", no_args_is_help=True)
 
 ACTOR = "operator"
-LONGEST_REASON = 500  # characters
 MOST_ROWS = 1000
-
-Reason = Annotated[str, typer.Option(help="Why, for the audit trail. Name no patient.")]
 
 
 @retention_app.command("report")
@@ -100,10 +97,7 @@ def _decide(key: str, data: Path | None, action: str, **decided: str | None) -> 
     from service import wiring
     from service.store import audit, keeping
 
-    for reason in decided.values():
-        if reason is not None and not 0 < len(reason.strip()) <= LONGEST_REASON:
-            raise typer.BadParameter(f"1 to {LONGEST_REASON} characters", param_hint="--reason")
-    with wiring.open_store(begin(data=data)).transaction() as session:
+    with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
         if "waived" in decided:
             keeping.waive(session, key, decided["waived"] or "")
         else:

@@ -45,7 +45,7 @@ class MessageStatus(StrEnum):
     WAITING = "waiting"  # to be sent, or to be sent again
     SENT = "sent"  # the receiver acknowledged it
     DEAD = "dead"  # retries are used up or the receiver refused; a person decides
-    STALE = "stale"  # a newer message of the same study went out before: this one would undo it
+    STALE = "stale"  # not to be sent: a newer one of its study went out before, or a person waived it
 
 
 class PackState(StrEnum):
@@ -210,7 +210,7 @@ DELIVERY_MOVES: dict[DeliveryStatus, frozenset[DeliveryStatus]] = {
 
 MESSAGE_MOVES: dict[MessageStatus, frozenset[MessageStatus]] = {
     MessageStatus.WAITING: frozenset({MessageStatus.SENT, MessageStatus.DEAD, MessageStatus.STALE}),
-    MessageStatus.DEAD: frozenset({MessageStatus.WAITING}),
+    MessageStatus.DEAD: frozenset({MessageStatus.WAITING, MessageStatus.STALE}),
     MessageStatus.SENT: frozenset({MessageStatus.WAITING}),  # a person wants it sent again
 }
 

@@ -14,6 +14,16 @@ from service.traces import require_packages
 EXIT_FAILED = 1  # of a command that could not do what it should
 
 Data = Annotated[Path | None, typer.Option(help="Folder of everything Vigil keeps.")]
+LONGEST_REASON = 500  # characters
+
+
+def _is_reason(told: str) -> str:
+    if not 0 < len(told.strip()) <= LONGEST_REASON:
+        raise typer.BadParameter(f"1 to {LONGEST_REASON} characters")
+    return told
+
+
+Reason = Annotated[str, typer.Option(help="Why, for the audit trail. Name no patient.", callback=_is_reason)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, any_, delete, exists, func, literal, select
+from sqlalchemy import ColumnElement, any_, delete, exists, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
@@ -235,6 +235,17 @@ def revive(session: Session, conditions: Sequence[ColumnElement[bool]]) -> dict[
     return {row.id: row.priority for row in rows}
 
 
+def waive(session: Session, conditions: Sequence[ColumnElement[bool]], reason: str) -> int:
+    """End messages that were given up and that nobody is to be told any more; return how many."""
+    done = session.execute(
+        update(MessageRow)
+        .where(MessageRow.status == MessageStatus.DEAD, *conditions)
+        .values(status=MessageStatus.STALE, error=reason, ended_at=datetime.now(UTC))
+        .returning(MessageRow.id)
+    )
+    return len(done.all())
+
+
 def dead(channel: str | None = None) -> tuple[ColumnElement[bool], ...]:
     """Build the condition for what was given up, of one channel or of all."""
     only = () if channel is None else (MessageRow.channel == channel,)
@@ -299,7 +310,7 @@ def oldest_s(session: Session) -> dict[str, float]:
 
 
 def purge(session: Session, *, now: datetime) -> None:
-    """Remove messages that were sent, or ended stale, longer than `KEEP` ago."""
+    """Remove messages that were sent, ended stale or were waived, longer than `KEEP` ago."""
     session.execute(
         delete(MessageRow).where(
             MessageRow.status.in_((MessageStatus.SENT, MessageStatus.STALE)), MessageRow.ended_at < now - KEEP

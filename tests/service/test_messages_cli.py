@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from service import announce
 from service.cli import app
 from service.store import Store, outbox, reports
+from service.store.tables import AuditRow
 from service.study import MessageStatus
 from tests.seeds import Seed, plant, study_key
 
@@ -59,6 +61,44 @@ def test_it_is_sent_again_by_its_id_or_with_all_others(folder: Path, store: Stor
     assert run(folder, "replay", listed["message_id"]) == {"messages": 1}
     with store.transaction() as session:
         assert outbox.count(session)["board", MessageStatus.WAITING] == 1
+
+
+def test_what_nobody_need_be_told_is_waived_and_stays_so(folder: Path, store: Store) -> None:
+    """A channel that was taken out of the peers file would keep its alert for ever."""
+    assert run(folder, "waive", "--channel", "other", "--reason", "gone") == {"messages": 0}
+    assert run(folder, "waive", "--channel", "board", "--reason", "board was switched off") == {"messages": 1}
+
+    (listed,) = run(folder, "list")["messages"]
+    assert (listed["status"], listed["error"]) == ("stale", "board was switched off")
+    assert run(folder, "replay") == {"messages": 0}
+    with store.transaction() as session:
+        assert outbox.count(session)["board", MessageStatus.DEAD] == 0
+        newest = session.scalars(select(AuditRow).order_by(AuditRow.number.desc()).limit(1)).one()
+    assert (newest.action, newest.detail["reason"]) == ("messages.waived", "board was switched off")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--reason", "x"],
+        ["AN-ID", "--channel", "board", "--reason", "x"],
+        ["--channel", "board", "--reason", " "],
+        ["--channel", "board", "--reason", "x" * 501],
+    ],
+)
+def test_nothing_is_waived_by_leaving_a_word_out(folder: Path, words: list[str]) -> None:
+    done = CliRunner().invoke(app, ["messages", "waive", *words, "--data", str(folder)])
+
+    assert done.exit_code == 2
+    assert len(run(folder, "list", "--status", "dead")["messages"]) == 1
+
+
+@pytest.mark.parametrize("command", [["replay"], ["waive", "--reason", "x"]])
+def test_an_id_that_nobody_knows_is_no_success(folder: Path, command: list[str]) -> None:
+    done = CliRunner().invoke(app, ["messages", *command, "nobody", "--data", str(folder), "--json"])
+
+    assert (done.exit_code, json.loads(done.stdout)) == (1, {"messages": 0})
+    assert "vigil messages list" in done.stderr
 
 
 def test_a_channel_is_parked_and_let_go(folder: Path) -> None:
