@@ -19,7 +19,9 @@ log = structlog.get_logger(__name__)
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Tell it while the application serves, by the loop and threads that answer: who hangs is silent."""
-    telling = asyncio.create_task(_tell(app.state.parts.store))
+    store = app.state.parts.store
+    await _tell(store)  # before the first request: who finds the page finds it alive
+    telling = asyncio.create_task(_go_on_telling(store))
     try:
         yield
     finally:
@@ -28,13 +30,17 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             await telling
 
 
-async def _tell(store: Store) -> None:
+async def _go_on_telling(store: Store) -> None:
     while True:
-        try:
-            await run_in_threadpool(_beat, store)
-        except SQLAlchemyError as error:  # away, or not upgraded yet
-            log.warning("the API waits for the database", error=type(error).__name__)
         await asyncio.sleep(ALIVE_S)
+        await _tell(store)
+
+
+async def _tell(store: Store) -> None:
+    try:
+        await run_in_threadpool(_beat, store)
+    except SQLAlchemyError as error:  # away, or not upgraded yet
+        log.warning("the API waits for the database", error=type(error).__name__)
 
 
 def _beat(store: Store) -> None:
