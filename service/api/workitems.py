@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -50,7 +51,11 @@ def search_workitems(parts: PartsOf, caller: Reader, request: Request) -> Respon
         with parts.store.transaction() as session:
             work.follow(session)
             found = workitems.find(
-                session, _matches(request), limit=limit, offset=_number(given.get("offset"), 0)
+                session,
+                _matches(request),
+                limit=limit,
+                offset=_number(given.get("offset"), 0),
+                cutoff=datetime.now(UTC) - timedelta(seconds=parts.settings.longest_unread_s),
             )
             audit.append(session, "workitem.searched", actor=caller.name, found=len(found.found))
     except BadSearchError as error:

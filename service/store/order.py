@@ -24,7 +24,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, and_, func, literal, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Float, Select, and_, case, func, literal, literal_column, select, tuple_
 
 from service.store.tables import StudyRow
 from service.study import Band, Priority, State, Tier
@@ -209,6 +209,25 @@ def _tier(band: Band, tier: Tier, cutoff: datetime) -> Segment:
     is_stat = _IS_STAT if tier is Tier.STAT_OVERDUE else ~_IS_STAT
     overdue = (_UNSEEN, _MAY_BE_OVERDUE, is_stat, StudyRow.received_at <= cutoff)
     return Segment(band=band, tier=tier, conditions=overdue, keys=_BY_ARRIVAL)
+
+
+def by_triage(cutoff: datetime) -> tuple[ColumnElement[Any], ...]:
+    """Keys that put studies of any band and tier into the order of triage, where no index need serve.
+
+    Parameters
+    ----------
+    cutoff : datetime
+        As for `segments`.
+    """
+    is_late = and_(_MAY_BE_OVERDUE, StudyRow.received_at <= cutoff)
+    tier = case(
+        (~_UNSEEN, int(Tier.SEEN)),
+        (and_(is_late, _IS_STAT), int(Tier.STAT_OVERDUE)),
+        (is_late, int(Tier.OVERDUE)),
+        *((StudyRow.priority == priority, int(tier)) for tier, priority in _FRESH.items()),
+    )
+    came = case((is_late, StudyRow.received_at))  # of those that are late it decides, and of no other
+    return (StudyRow.band, tier, StudyRow.seen_at.desc().nulls_last(), came, *_BY_NUMBERS)
 
 
 def tier_of(study: StudyRow, cutoff: datetime) -> Tier:

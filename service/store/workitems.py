@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.access import Identity
 from service.errors import TriageError
 from service.store.identities import identity_in
+from service.store.order import by_triage
 from service.store.rows import Assessment, assessment_of
 from service.store.search import BY_NAME, Attribute, BadSearchError, Level, condition
 from service.store.tables import IdentityRow, ScoreRow, StudyRow, WorkitemRow
@@ -118,8 +119,18 @@ PRIORITIES: Final = {
 }
 
 
-def find(session: Session, matches: Mapping[Attribute, str], *, limit: int, offset: int = 0) -> Workitems:
-    """Page of the work items that match.
+def find(
+    session: Session, matches: Mapping[Attribute, str], *, limit: int, cutoff: datetime, offset: int = 0
+) -> Workitems:
+    """Page of the work items that match, in the order of the list.
+
+    Parameters
+    ----------
+    session : Session
+    matches : mapping of Attribute to str
+    limit, offset : int
+    cutoff : datetime
+        Whose study came by then and is unseen is overdue.
 
     Raises
     ------
@@ -127,7 +138,8 @@ def find(session: Session, matches: Mapping[Attribute, str], *, limit: int, offs
         If a value is none that its attribute can have.
     """
     conditions = [_matching(attribute, value) for attribute, value in matches.items() if value]
-    rows = session.execute(_read().where(*conditions).order_by(*_ORDER).limit(limit + 1).offset(offset)).all()
+    order = (*by_triage(cutoff), WorkitemRow.id)
+    rows = session.execute(_read().where(*conditions).order_by(*order).limit(limit + 1).offset(offset)).all()
     remaining = 0
     if len(rows) > limit:
         total = session.scalar(select(func.count()).select_from(_read().where(*conditions).subquery()))
@@ -149,13 +161,13 @@ def get(session: Session, uid: str) -> Workitem:
     return _value(*row)
 
 
-_ORDER = (
-    StudyRow.priority.desc(),
-    StudyRow.band,
-    StudyRow.p_value.nulls_first(),
-    StudyRow.received_at,
-    WorkitemRow.id,
-)
+_IS_JUDGED = and_(
+    StudyRow.band == Band.RANKED,
+    StudyRow.score_id == ScoreRow.id,
+    ScoreRow.state == State.SCORED,
+    ScoreRow.p_value.is_not(None),
+    ScoreRow.study_score.is_not(None),
+)  # as `_value` has an assessment
 
 
 def _read() -> Select[Any, Any, Any, Any]:
@@ -172,7 +184,12 @@ def _matching(attribute: Attribute, value: str) -> Any:
         return condition(attribute, value)
     if value not in PRIORITIES:
         raise BadSearchError("The value of ScheduledProcedureStepPriority is not HIGH, MEDIUM or LOW.")
-    return StudyRow.priority.in_([int(one) for one in PRIORITIES[value]])
+    stated = StudyRow.priority.in_([int(one) for one in PRIORITIES[value]])
+    is_judged = func.coalesce(_IS_JUDGED, False)
+    if value == "LOW":  # what could not be judged says MEDIUM, and is found as what it says
+        return and_(stated, is_judged)
+    of_low = StudyRow.priority.in_([int(one) for one in PRIORITIES["LOW"]])
+    return or_(stated, and_(of_low, ~is_judged)) if value == "MEDIUM" else stated
 
 
 def _value(row: WorkitemRow, study: StudyRow, score: ScoreRow, identity: IdentityRow | None) -> Workitem:

@@ -3,15 +3,18 @@
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 
 from service.access import Identity
+from service.api import create_app
 from service.api.workitem_documents import document_of
+from service.settings import Settings
 from service.store import Store, audit, identities, marks, work, workitems
-from service.store.tables import AuditRow, RevisionRow, ScoreRow, StudyRow
+from service.store.tables import AuditRow, RevisionRow, ScoreRow, StudyRow, WorkitemRow
 from service.study import Priority, State
 from tests.seeds import MODEL, Seed, plant
 from tests.web_client import TestClient
@@ -253,11 +256,39 @@ def test_work_is_listed_in_order_and_searched(client: TestClient, store: Store) 
         stat = session.scalars(select(StudyRow).where(StudyRow.key == Seed(name="stat").key)).one()
         stat.priority = int(Priority.STAT)
     names = [value(document, "00100010")["Alphabetic"] for document in listed(client)]
-    assert names == ["stat^X", "failed^X", "unusual^X", "usual^X"]
+    assert names == ["failed^X", "stat^X", "unusual^X", "usual^X"]
     assert len(listed(client, ScheduledProcedureStepPriority="HIGH")) == 1
     assert len(listed(client, PatientName="u*", limit="1")) == 1
     for query in ("Modality=MR", "limit=x", "ScheduledProcedureStepPriority=STAT"):
         assert client.get(f"{ROOT}?{query}").status_code == 400
+
+
+def test_work_has_the_order_of_the_list(store: Store, settings: Settings) -> None:
+    now = datetime.now(UTC)
+    seeds = (
+        Seed(name="stat", p_value=0.8, priority=Priority.STAT),
+        Seed(name="urgent", p_value=0.7, priority=Priority.URGENT),
+        Seed(name="unusual", p_value=0.01),
+        Seed(name="cohort", p_value=0.02, priority=Priority.SCREENING),
+        Seed(name="unjudged", state=State.NOT_ASSESSABLE, priority=Priority.SCREENING),
+        Seed(name="failed", state=State.FAILED),
+    )
+    late = Seed(name="late", p_value=0.9, received_at=now - timedelta(days=3))
+    with store.transaction() as session:
+        plant(session, late, *(replace(seed, received_at=now) for seed in seeds))
+    day = settings.model_copy(update={"longest_unread_s": 86_400.0})
+    app = create_app(store=store, settings=day, model=MODEL)
+    client = TestClient(app, base_url="http://127.0.0.1:8080")
+    work_of_list = listed(client)
+    with store.transaction() as session:
+        of_studies = session.execute(select(WorkitemRow.uid, StudyRow.key).join(StudyRow))
+        keys = {uid: key for uid, key in of_studies}  # noqa: C416 - rows are not pairs to dict()
+    rows = [row["key"] for row in client.get("/api/v1/worklist").json()["rows"]]
+    assert [keys[value(document, "00080018")] for document in work_of_list] == rows
+    assert rows.index(late.key) < rows.index(Seed(name="urgent").key)
+    for priority in ("HIGH", "MEDIUM", "LOW"):  # what could not be judged never says LOW, and is found so
+        said = [document for document in work_of_list if value(document, "00741200") == priority]
+        assert listed(client, ScheduledProcedureStepPriority=priority) == said != []
 
 
 def test_progress_is_the_only_thing_to_update(client: TestClient, uid: str) -> None:
