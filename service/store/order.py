@@ -227,7 +227,9 @@ def by_triage(cutoff: datetime) -> tuple[ColumnElement[Any], ...]:
         *((StudyRow.priority == priority, int(tier)) for tier, priority in _FRESH.items()),
     )
     came = case((is_late, StudyRow.received_at))  # of those that are late it decides, and of no other
-    return (StudyRow.band, tier, StudyRow.seen_at.desc().nulls_last(), came, *_BY_NUMBERS)
+    # The codes of the bands are not in their order.
+    place = case({band.value: place for place, band in enumerate(Band)}, value=StudyRow.band)
+    return (place, tier, StudyRow.seen_at.desc().nulls_last(), came, *_BY_NUMBERS)
 
 
 def tier_of(study: StudyRow, cutoff: datetime) -> Tier:

@@ -265,6 +265,7 @@ def test_work_is_listed_in_order_and_searched(client: TestClient, store: Store) 
 
 def test_work_has_the_order_of_the_list(store: Store, settings: Settings) -> None:
     now = datetime.now(UTC)
+    uncalibrated = Seed(name="", state=State.NOT_ASSESSABLE, reason="uncalibrated", group_key="{}")
     seeds = (
         Seed(name="stat", p_value=0.8, priority=Priority.STAT),
         Seed(name="urgent", p_value=0.7, priority=Priority.URGENT),
@@ -272,6 +273,8 @@ def test_work_has_the_order_of_the_list(store: Store, settings: Settings) -> Non
         Seed(name="cohort", p_value=0.02, priority=Priority.SCREENING),
         Seed(name="unjudged", state=State.NOT_ASSESSABLE, priority=Priority.SCREENING),
         Seed(name="failed", state=State.FAILED),
+        replace(uncalibrated, name="raw", study_score=2.0),
+        replace(uncalibrated, name="higher", study_score=8.0),
     )
     late = Seed(name="late", p_value=0.9, received_at=now - timedelta(days=3))
     with store.transaction() as session:
