@@ -211,7 +211,7 @@ def _tier(band: Band, tier: Tier, cutoff: datetime) -> Segment:
     return Segment(band=band, tier=tier, conditions=overdue, keys=_BY_ARRIVAL)
 
 
-def by_triage(cutoff: datetime) -> tuple[ColumnElement[Any], ...]:
+def by_triage(cutoff: datetime) -> tuple[Any, ...]:
     """Keys that put studies of any band and tier into the order of triage, where no index need serve.
 
     Parameters
