@@ -84,6 +84,8 @@ EVENTS: Mapping[str, Event] = {
     "backup.made": Event(ALERT, "R", SOFTWARE_CONFIGURATION),
     "backup.restored": Event(ALERT, "E", SOFTWARE_CONFIGURATION),
     "model.activated": Event(ALERT, "E", SOFTWARE_CONFIGURATION),
+    "model.promoted": Event(ALERT, "E", SOFTWARE_CONFIGURATION),
+    "model.rolled_back": Event(ALERT, "E", SOFTWARE_CONFIGURATION),
     "list.queried": Event(QUERIED, "E"),
     "dicomweb.searched": Event(QUERIED, "E"),
     "dicomweb.retrieved": Event(ACCESSED, "R"),
@@ -105,6 +107,11 @@ EVENTS: Mapping[str, Event] = {
     "result.undelivered": Event(TRANSFERRED, "R", None, SERIOUS),
     "result.unconfirmed": Event(TRANSFERRED, "R", None, MINOR),
     "result.missing": Event(TRANSFERRED, "R", None, MINOR),
+    # Of these nothing went anywhere.
+    "result.withdrawn": Event(ACCESSED, "U"),
+    "result.taken_up": Event(ACCESSED, "U"),
+    "result.retracted": Event(ACCESSED, "C"),
+    "result.retraction_failed": Event(ACCESSED, "U", None, SERIOUS),
 }
 # Actions that the table above does not name, by their noun.
 NOUNS: Mapping[str, Event] = {

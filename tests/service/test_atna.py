@@ -57,7 +57,11 @@ def test_every_action_makes_a_message_that_the_schema_accepts(action: str) -> No
         ("order.received", "110109", "U", "0"),
         ("study.deleted", "110105", "D", "0"),
         ("model.activated", "110113", "E", "0"),
+        ("model.promoted", "110113", "E", "0"),
+        ("model.rolled_back", "110113", "E", "0"),
         ("result.undelivered", "110104", "R", "8"),
+        ("result.withdrawn", "110103", "U", "0"),
+        ("result.retraction_failed", "110103", "U", "8"),
         ("service.started", "110100", "E", "0"),
     ],
 )
