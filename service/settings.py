@@ -211,14 +211,15 @@ class Settings(Places):
     longest_queue_s: float = Field(
         14_400.0,
         gt=0,
-        description="Seconds of waiting after which a study passes all but STAT; it climbs there in steps.",
+        description="Seconds of waiting after which a study passes all but STAT; it climbs there in steps. "
+        "Screening never does.",
     )
     longest_unread_s: float = Field(
         LONGEST_UNREAD_S,
         gt=0,
         le=315_360_000,
         description="Seconds after which a study that no reader has seen leads its band of the list, after "
-        "STAT, the longest waiting first.",
+        "STAT, the longest waiting first. Screening never does.",
     )
     stalled_s: float = Field(
         30.0, gt=0, description="Seconds without a heartbeat after which a worker's jobs are queued again."
