@@ -105,8 +105,11 @@ def _is_kept() -> ColumnElement[bool]:
     return or_(StudyRow.deleted_at.is_(None), StudyRow.ended_at > StudyRow.deleted_at)
 
 
-# The list's own condition: what is scored and not scored anew. All other members have no number (I7).
-_IS_RANKED: ColumnElement[bool] = func.coalesce(StudyRow.band == Band.RANKED, False)
+# The list's own condition: what is scored and not scored anew. All other members have no number (I7): of one
+# that was left out, what could be had may have been scored, and that is not the study the source holds.
+_IS_RANKED: ColumnElement[bool] = and_(
+    func.coalesce(StudyRow.band == Band.RANKED, False), CohortStudyRow.state != MemberState.LEFT_OUT
+)
 _ORDER = (
     case((_IS_RANKED, ScoreRow.p_value)).asc().nulls_last(),
     case((_IS_RANKED, func.coalesce(ScoreRow.tail, ScoreRow.p_value))).asc().nulls_last(),

@@ -57,6 +57,21 @@ def test_the_table_ranks_what_was_scored_and_hides_nothing(screened: Screened, t
     assert list(found[0]) == list(RANKED)
 
 
+def test_a_study_of_which_a_part_came_has_no_number_though_that_was_scored(
+    screened: Screened, tmp_path: Path
+) -> None:
+    key = screened.keys["calm"]
+    with screened.store.transaction() as session:
+        cohorts.leave_out(session, screened.cohort.id, {key: "incomplete"})
+
+    summary = write(screened, tmp_path)
+
+    (row,) = [row for row in rows(tmp_path / "ranked.csv") if row["study"] == key]
+    assert (row["outcome"], row["reason"]) == ("left_out", "incomplete")
+    assert row["rank"] == row["percentile"] == row["p_value"] == row["on_list"] == ""
+    assert (summary.scored, sum(summary.histogram)) == (3, 3)
+
+
 def test_a_strangers_text_is_no_formula(screened: Screened, tmp_path: Path) -> None:
     write(screened, tmp_path)
     (broken,) = [row for row in rows(tmp_path / "ranked.csv") if row["outcome"] == "failed"]
