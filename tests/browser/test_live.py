@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.exc import OperationalError
 
 from service.api import create_app, events, hub
 from service.settings import Settings
 from service.store import Store, changes
+from service.store.tables import StudyRow
 from tests.browser.conftest import Serve
 from tests.seeds import MODEL, NEVER_OVERDUE_S, Seed, plant, plant_drift
 
@@ -153,6 +154,26 @@ def test_a_score_that_was_replaced_is_not_marked_and_the_row_tells_what_counts_n
         expect(row).to_contain_text("Not seen")
 
 
+def test_a_row_that_somebody_reads_stays_and_loses_a_number_that_does_not_hold_any_more(
+    chromium: Browser, path: Wire, store: Store
+) -> None:
+    with shown(chromium, path) as page:
+        expect(page.locator("#connection.live")).to_be_visible()
+        page.locator(f"#study-{SEED.key}").focus()
+        row = page.locator(f".band.ranked #row-{SEED.key}")
+        expect(row.locator(".percentile .value")).to_be_visible()
+        with store.transaction() as session:
+            session.execute(update(StudyRow).values(is_pending=True))
+        expect(row).to_contain_text("this score does not include them")
+        expect(row.locator(".percentile .value")).to_be_visible()
+        with store.transaction() as session:
+            plant_drift(session, SEED)
+        expect(row.locator(".badge.not_assessable")).to_be_visible()
+        for number in (".percentile .value", ".percentile .scale", ".rank"):
+            expect(row.locator(number)).to_be_hidden()
+        expect(page.locator(f"#study-{SEED.key}")).to_be_focused()
+
+
 def test_a_study_page_says_that_something_else_counts_or_that_nobody_answers(
     chromium: Browser, path: Wire, store: Store
 ) -> None:
@@ -167,6 +188,14 @@ def test_a_study_page_says_that_something_else_counts_or_that_nobody_answers(
         page.unroute_all()
         page.evaluate(again)
         expect(changed).to_be_hidden()
+        for values, said in (
+            ({"flag": "patient_conflict"}, "contradict each other"),
+            ({"is_pending": True}, "this score does not include them"),
+        ):
+            with store.transaction() as session:
+                session.execute(update(StudyRow).values(**values))
+            page.evaluate(again)
+            expect(changed).to_contain_text(said)
         with store.transaction() as session:
             plant_drift(session, SEED)
         page.evaluate(again)

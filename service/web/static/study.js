@@ -278,6 +278,13 @@ one(".picture figcaption")?.addEventListener("click", (event) => {
 
 const LOOK_MS = 60_000;
 
+function newsOf(row) {
+  if (row.score !== score) return "What counts of this study has changed.";
+  if (row.is_receiving && page.dataset.receiving !== "yes")
+    return "More images are arriving; this score does not include them.";
+  return (row.flag ?? "") === page.dataset.flag ? "" : "Its images contradict each other.";
+}
+
 async function lookAgain() {
   if (document.hidden) return;
   let words = "";
@@ -285,7 +292,7 @@ async function lookAgain() {
     const answer = await fetch(`/api/v1/studies/${key}`, { headers: { Accept: "application/json" } });
     if (answer.status === 401) words = "Your session has ended.";
     else if (!answer.ok) throw new Error("no answer");
-    else if ((await answer.json()).row.score !== score) words = "What counts of this study has changed.";
+    else words = newsOf((await answer.json()).row);
   } catch {
     words = "The server did not answer when it was last asked: this may be old.";
   }
