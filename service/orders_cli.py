@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from service.orders import Ordered
 from service.store.detail import StudyDetail
-from service.study import Priority
+from service.store.rows import WorklistRow
+from service.study import Priority, State
 from service.terminal import AsJson, Data, begin, out, out_json
 from service.why import span
 
@@ -95,12 +96,22 @@ def print_study(detail: StudyDetail) -> None:
     row = detail.row
     percentile = "" if row.percentile is None else f", percentile {row.percentile:.1f}"
     parked = ", parked" if row.is_parked else ""
-    out(f"{row.key}: {row.state}{parked}{f' ({row.reason})' if row.reason else ''}{percentile}")
+    out(f"{row.key}: {row.state}{parked}{f' ({row.reason})' if row.reason else ''}{percentile}{caveats(row)}")
     table = Table("stage", "of", "ended", "seconds")
     for stage in detail.stages:
         at = stage.at.isoformat(sep=" ", timespec="milliseconds")
         table.add_row(stage.name, escape(stage.of), at, f"{stage.seconds:.3f}")
     Console().print(table)
+
+
+def caveats(row: WorklistRow) -> str:
+    """What a number of a study must not be read without, in codes; empty where there is nothing of it."""
+    told = (
+        "no score stands behind it" if row.state is State.SCORED and row.assessment is None else None,
+        "more images arriving" if row.is_receiving and row.assessment else None,
+        row.flag,
+    )
+    return "".join(f", {one}" for one in told if one)
 
 
 def report_harm(

@@ -189,8 +189,10 @@ def _tell(told: dict[str, Any], folder: Path, *, as_json: bool) -> None:
     if as_json:
         out_json({**told, "report": str(folder / "report.html")})
         return
+    pending = f", {told['pending']} have not ended" if told["pending"] else ""
     out(
         f"{told['studies']} studies: {told['scored']} scored, {told['not_assessable']} not assessable, "
-        f"{told['failed']} failed, {told['left_out']} could not be had; {told['on_list']} on the list at "
-        f"q = {told['q']:g}. Cohort {told['cohort']}, report: {folder / 'report.html'}"
+        f"{told['failed']} failed, {told['left_out']} could not be had{pending}; "
+        f"{told['on_list']} on the list at q = {told['q']:g}. "
+        f"Cohort {told['cohort']}, report: {folder / 'report.html'}"
     )

@@ -60,10 +60,11 @@ def list_studies(
         "model",
     )
     for row in listed.rows:
+        raw = "" if row.raw_score is None else f", raw {row.raw_score:.3g}"
         table.add_row(
             "" if row.rank is None else str(row.rank),
             "" if row.percentile is None else f"{row.percentile:.1f}",
-            f"{row.reason or row.state.value}{'' if row.raw_score is None else f', raw {row.raw_score:.3g}'}",
+            f"{row.reason or row.state.value}{raw}{orders_cli.caveats(row)}",
             row.key,
             escape(row.modality),
             escape(row.description),

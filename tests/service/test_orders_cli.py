@@ -4,11 +4,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from service.cli import app
 from service.store import Store
-from service.study import DeliveryStatus, State
+from service.store.tables import StudyRow
+from service.study import PATIENT_CONFLICT, DeliveryStatus, State
 from tests.seeds import Seed, plant
 
 pytestmark = pytest.mark.postgres
@@ -98,3 +100,34 @@ def test_the_list_and_the_report_of_harm_follow_the_same_limit(runner: CliRunner
         overdue = {row["key"]: row["is_overdue"] for row in rows}
         outcomes.append((done.exit_code, json.loads(done.stdout)["delayed"], overdue[waits.key]))
     assert outcomes == [(1, 1, True), (0, 0, False)]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"is_pending": True}, "more images arriving"),
+        ({"flag": PATIENT_CONFLICT}, "patient_conflict"),
+        ({"parked_at": datetime.now(UTC)}, None),  # nothing is to be scored: the number holds
+    ],
+)
+def test_a_number_stands_beside_what_is_wrong_with_it(
+    runner: CliRunner, store: Store, values: dict[str, object], said: str | None
+) -> None:
+    with store.transaction() as session:
+        session.execute(update(StudyRow).where(StudyRow.key == SCORED.key).values(**values))
+
+    listed = runner.invoke(app, ["studies", "list"], env={"COLUMNS": "200"}).stdout
+    shown = runner.invoke(app, ["studies", "show", SCORED.key]).stdout
+
+    for line in (next(line for line in listed.splitlines() if SCORED.key in line), shown):
+        assert "50.0" in line
+        assert said is None or f", {said}" in line
+
+
+def test_a_score_that_is_missing_is_told(runner: CliRunner, store: Store) -> None:
+    with store.transaction() as session:
+        plant(session, Seed(name="bare", revisions=0))
+
+    listed = runner.invoke(app, ["studies", "list"], env={"COLUMNS": "200"}).stdout
+
+    assert "scored, no score stands behind it" in listed

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from models.discoveries import adjusted
+from service.cli import app
 from service.screening.report import Reporter
 from service.screening.summary import Summary
 from service.screening.tables import FINDINGS, RANKED
 from service.store import cohorts
+from service.study import MemberState, State
+from tests.seeds import Seed, plant
 from tests.service.screening.conftest import P_VALUES, Screened
 
 pytestmark = pytest.mark.postgres
@@ -134,3 +138,17 @@ def test_an_empty_cohort_has_a_report(screened: Screened, tmp_path: Path) -> Non
     Reporter(store=screened.store, objects=screened.objects, folder=tmp_path).write(empty)
     assert "No study was scored." in (tmp_path / "report.html").read_text()
     assert rows(tmp_path / "ranked.csv") == []
+
+
+def test_the_command_tells_of_studies_that_have_not_ended(screened: Screened, tmp_path: Path) -> None:
+    waiting = Seed(name="waiting", state=State.QUEUED)
+    with screened.store.transaction() as session:
+        plant(session, waiting)
+        cohorts.have(session, screened.cohort.id, {waiting.key: 1}, state=MemberState.TAKEN)
+
+    done = CliRunner(env={"VIGIL_DATABASE_URL": screened.store.url, "VIGIL_DATA": str(tmp_path)}).invoke(
+        app, ["cohorts", "report", str(screened.cohort.id), "--out", str(tmp_path / "report")]
+    )
+
+    assert "8 studies: 4 scored" in done.stdout
+    assert "1 could not be had, 1 have not ended;" in done.stdout
