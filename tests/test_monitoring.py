@@ -94,6 +94,37 @@ def test_the_dashboard_adds_failed_studies_to_those_that_nobody_could_judge(tmp_
     promtool("test", "rules", str(file))
 
 
+@needs_promtool
+def test_the_dashboard_calls_nothing_delivered_that_nobody_could_count(tmp_path: Path) -> None:
+    """With the database away no destination is told of: that is no zero."""
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    (told,) = expressions([panel for panel in panels if panel["title"] == "Undelivered"])
+    zero = [{"labels": "{}", "value": 0}]
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": "vigil_database_up", "values": f"{is_up}x9"}]
+            if is_up is not None
+            else [],
+            "promql_expr_test": [{"expr": told, "eval_time": "5m", "exp_samples": samples}],
+        }
+        for is_up, samples in ((1, zero), (0, []), (None, []))
+    ]
+    file = tmp_path / "panel.yaml"
+    file.write_text(yaml.safe_dump({"tests": tests}))
+
+    promtool("test", "rules", str(file))
+
+
+def test_what_the_dashboard_shows_as_now_is_of_now() -> None:
+    """The last value of a range goes on shining when nobody tells any more."""
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    targets = [target for panel in panels if panel["type"] == "stat" for target in panel["targets"]]
+
+    assert targets
+    assert all(target.get("instant") for target in targets)
+
+
 def test_every_alert_was_seen_to_fire() -> None:
     tests = yaml.safe_load(RULES_TEST.read_text(encoding="utf-8"))["tests"]
 
