@@ -174,6 +174,39 @@ def test_a_row_that_somebody_reads_stays_and_loses_a_number_that_does_not_hold_a
         expect(page.locator(f"#study-{SEED.key}")).to_be_focused()
 
 
+def test_on_a_long_page_the_row_that_changed_last_is_told_after_many_others(
+    chromium: Browser, path: Wire, store: Store
+) -> None:
+    many = [Seed(name=f"many {n}", p_value=0.5) for n in range(60)]
+    with store.transaction() as session:
+        plant(session, *many)
+    with shown(chromium, path) as page:
+        expect(page.locator("#connection.live")).to_be_visible()
+        page.locator(f"#study-{many[0].key}").focus()
+        others = [seed.key for seed in many[:55]]
+        with store.transaction() as session:
+            session.execute(update(StudyRow).where(StudyRow.key.in_(others)).values(description="changed"))
+        expect(page.locator("#news")).to_contain_text("55 changed studies")
+        with store.transaction() as session:
+            plant_drift(session, many[59])
+        row = page.locator(f"#row-{many[59].key}")
+        expect(row.locator(".badge.not_assessable")).to_be_visible()
+        expect(row.locator(".percentile .value")).to_be_hidden()
+
+
+def test_a_long_page_that_is_read_is_asked_for_in_parts(chromium: Browser, path: Wire, store: Store) -> None:
+    with store.transaction() as session:
+        plant(session, *(Seed(name=f"many {n}", p_value=0.5) for n in range(60)))
+    with shown(chromium, path) as page:
+        expect(page.locator("#connection.live")).to_be_visible()
+        page.locator(f"#study-{SEED.key}").focus()
+        last = page.locator("#list tr[data-key]").last.get_attribute("data-key")
+        page.route("**/rows?*", lambda route: route.fulfill(body=""))
+        page.route(f"{path.address}/", lambda route: route.fulfill(body='<dl id="pulse"></dl>'))
+        with page.expect_request(lambda request: f"key={last}" in request.url):
+            hurry(page, "rereadS", 1)
+
+
 def test_a_study_page_says_that_something_else_counts_or_that_nobody_answers(
     chromium: Browser, path: Wire, store: Store
 ) -> None:

@@ -25,6 +25,7 @@ let askedAt = readAt; // a quiet list is read now and then all the same
 let heardAt = readAt;
 let source = null; // of the notices
 let pointedAt = -STILL_MS;
+let turn = 0; // part of a long page that is asked for next, where it is not read whole
 let reading = null; // key of the study that had focus when the list was asked for
 
 function rowOf(key) {
@@ -90,7 +91,9 @@ function readQuietly() {
   }
   htmx.ajax("GET", one("#reload").href, { target: "#pulse", select: "#pulse", swap: "outerHTML" });
   const keys = [...list().querySelectorAll("tr[data-key]")].map((row) => row.dataset.key);
-  if (keys.length) updateInPlace(keys.slice(0, MOST_ROWS));
+  const begin = turn * MOST_ROWS < keys.length ? turn * MOST_ROWS : 0; // on a long page part by part
+  turn = begin / MOST_ROWS + 1;
+  if (keys.length) updateInPlace(keys.slice(begin, begin + MOST_ROWS));
 }
 
 function look() {
@@ -103,7 +106,7 @@ function look() {
     return;
   }
   announce();
-  const here = [...told.changed].filter(rowOf).slice(0, MOST_ROWS);
+  const here = [...told.changed].filter(rowOf).slice(-MOST_ROWS); // those that changed last
   if (here.length) updateInPlace(here);
 }
 
@@ -217,7 +220,9 @@ addEventListener("htmx:sseBeforeMessage", (event) => {
     return;
   }
   const isNew = !rowOf(notice.key) && list().dataset.whole === "yes"; // else it may be of another page
-  (isNew ? told.fresh : told.changed).add(notice.key);
+  const among = isNew ? told.fresh : told.changed;
+  among.delete(notice.key); // the last one stands last
+  among.add(notice.key);
   soon();
 });
 
