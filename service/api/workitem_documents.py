@@ -9,11 +9,16 @@ from typing import Any, Final
 from service.api.dicomweb_documents import element, name_element
 from service.store.subscriptions import Event
 from service.store.workitems import PRIORITIES, Workitem, WorkState
-from service.study import State
+from service.study import CONTENT_CONFLICT, PATIENT_CONFLICT, State
 
 UPS_PUSH: Final = "1.2.840.10008.5.1.4.34.6.1"
 LABEL: Final = "Read study, in order of anomaly"
 WORKLIST: Final = "Vigil"
+LATE: Final = "More images are arriving; what is said here does not include them."
+FLAGS: Final = {
+    PATIENT_CONFLICT: "Its images do not agree on who the patient is.",
+    CONTENT_CONFLICT: "An image came twice with different content.",
+}
 INTERPRETATION: Final = ("110005", "DCM", "Interpretation")
 
 Document = dict[str, Any]
@@ -124,6 +129,10 @@ def _findings(item: Workitem, disclaimer: str) -> list[Document]:
         }
 
     items = [text(codes.NOTICE, disclaimer)]
+    if item.is_receiving:
+        items.append(text(codes.NOTICE, LATE))
+    if item.flag is not None:
+        items.append(text(codes.NOTICE, FLAGS.get(item.flag, item.flag)))
     scored = item.assessment
     if scored is not None:
         items += [

@@ -54,6 +54,10 @@ class Workitem:
         Code of why the study has no score.
     assessment : Assessment or None
         Only of a scored study.
+    is_receiving : bool
+        Instances have come that its score does not include.
+    flag : str or None
+        Code of what a person must look at, whatever the state.
     identity : Identity
     modality, description : str
     performer : str or None
@@ -72,6 +76,8 @@ class Workitem:
     study_state: State
     reason: str | None
     assessment: Assessment | None
+    is_receiving: bool
+    flag: str | None
     identity: Identity
     modality: str
     description: str
@@ -206,6 +212,8 @@ def _value(row: WorkitemRow, study: StudyRow, score: ScoreRow, identity: Identit
         reason=score.reason,
         # Of a study that is being scored again the old number does not hold any more (I7).
         assessment=assessment_of(score) if study.band == Band.RANKED and study.score_id == score.id else None,
+        is_receiving=study.is_pending,
+        flag=study.flag,
         identity=identity_in(identity),
         modality=study.modality,
         description=study.description,

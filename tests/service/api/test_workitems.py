@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 
 from service.access import Identity
 from service.api import create_app
@@ -92,6 +92,24 @@ def test_a_work_item_says_whom_it_is_about_and_what_vigil_says(client: TestClien
     assert any("not a diagnosis" in text for text in texts)
     assert any(MODEL.sha256 in text for text in texts)
     assert "00081195" not in document
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"is_pending": True}, "More images are arriving"),
+        ({"flag": "patient_conflict"}, "do not agree on who the patient is"),
+        ({"flag": "content_conflict"}, "twice with different content"),
+    ],
+)
+def test_a_work_item_says_what_its_number_must_not_be_read_without(
+    client: TestClient, store: Store, uid: str, values: dict[str, Any], said: str
+) -> None:
+    assert said not in client.get(f"{ROOT}/{uid}").text
+    with store.transaction() as session:
+        session.execute(update(StudyRow).values(**values))
+
+    assert said in client.get(f"{ROOT}/{uid}").text
 
 
 @pytest.mark.parametrize("state", [State.NOT_ASSESSABLE, State.FAILED])
