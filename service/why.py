@@ -6,7 +6,22 @@ Codes are for programs and stay; words are for people and free of identity. Here
 from dataclasses import dataclass
 
 from models.errors import Reason
-from service.study import CANCELLED, PARKED, STUDY_DELETED, Band, State, Tier
+from service.study import (
+    CANCELLED,
+    CONTENT_CONFLICT,
+    PARKED,
+    PATIENT_CONFLICT,
+    STUDY_DELETED,
+    Band,
+    State,
+    Tier,
+)
+
+FLAGS: dict[str, str] = {
+    PATIENT_CONFLICT: "Its images do not agree on who the patient is. Check them before you use any result.",
+    CONTENT_CONFLICT: "An image came twice with different content: the first is used, the other is in "
+    "quarantine. Check both before you use any result.",
+}
 
 REASONS: dict[str, str] = {
     Reason.NO_IMAGES: "It holds no images that can be scored.",

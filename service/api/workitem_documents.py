@@ -9,16 +9,13 @@ from typing import Any, Final
 from service.api.dicomweb_documents import element, name_element
 from service.store.subscriptions import Event
 from service.store.workitems import PRIORITIES, Workitem, WorkState
-from service.study import CONTENT_CONFLICT, PATIENT_CONFLICT, State
+from service.study import State
+from service.why import FLAGS
 
 UPS_PUSH: Final = "1.2.840.10008.5.1.4.34.6.1"
 LABEL: Final = "Read study, in order of anomaly"
 WORKLIST: Final = "Vigil"
 LATE: Final = "More images are arriving; what is said here does not include them."
-FLAGS: Final = {
-    PATIENT_CONFLICT: "Its images do not agree on who the patient is.",
-    CONTENT_CONFLICT: "An image came twice with different content.",
-}
 INTERPRETATION: Final = ("110005", "DCM", "Interpretation")
 
 Document = dict[str, Any]

@@ -11,6 +11,7 @@ from models.errors import Reason
 from service.messages.message import Message
 from service.store.reports import Report
 from service.study import State
+from service.why import FLAGS
 
 FAILED: Final = codes.vigil("FAILED", "Failed: nothing was judged")
 SUPERSEDED: Final = codes.vigil("SUPERSEDED", "More images came: what was told holds no longer")
@@ -23,6 +24,12 @@ GROUP: Final = Code("121405", "DCM", "Population Description")
 _STATES: Final = MappingProxyType(
     {State.SCORED: codes.SCORED, State.NOT_ASSESSABLE: codes.NOT_ASSESSABLE, State.FAILED: FAILED}
 )
+
+
+def notice(report: Report, *, is_judged: bool) -> str:
+    """Write what a reader must know: what is wrong with the study, then what is told does not mean."""
+    said = codes.DISCLAIMER if is_judged else codes.NOT_ASSESSED
+    return said if report.flag is None else f"{FLAGS.get(report.flag, report.flag)} {said}"
 
 
 def state_of(message: Message) -> Code:

@@ -127,6 +127,8 @@ def _of_study(message: Message) -> dict[str, Any]:
         "sequence": message.sequence,
         "state": report.state.value,
         "reason": report.reason,
+        "flag": report.flag,
+        "holds": report.is_current and message.event is not Event.SUPERSEDED,
         "priority": report.priority,
         "modality": report.modality,
         "assessment": None,
@@ -134,7 +136,7 @@ def _of_study(message: Message) -> dict[str, Any]:
     }
     found = report.assessment
     # A result may reach its destination after more images came: the number holds no longer then (I7).
-    if found is not None and report.is_current and message.event is not Event.SUPERSEDED:
+    if found is not None and data["holds"]:
         data["assessment"] = {
             "percentile": found.percentile,
             "p_value": found.p_value,

@@ -42,6 +42,8 @@ class Report:
     ended_at : datetime or None
     is_current : bool
         Whether it is the newest score of the newest revision.
+    flag : str or None
+        Code of why its results must not be used before somebody has looked.
     """
 
     study_key: str
@@ -60,6 +62,7 @@ class Report:
     run_at: datetime
     ended_at: datetime | None
     is_current: bool = True
+    flag: str | None = None
 
     @property
     def percentile(self) -> float | None:
@@ -214,4 +217,5 @@ def _report(score: ScoreRow, revision: RevisionRow, study: StudyRow, is_current:
         run_at=score.run_at.astimezone(UTC),
         ended_at=score.ended_at.astimezone(UTC) if score.ended_at else None,
         is_current=is_current,
+        flag=study.flag,
     )

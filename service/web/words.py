@@ -8,9 +8,7 @@ from service.study import (
     COMMITMENT_TIMEOUT,
     CONFIRMATION_NOT_OFFERED,
     CONFIRMATION_TIMEOUT,
-    CONTENT_CONFLICT,
     MISSING_AT_DESTINATION,
-    PATIENT_CONFLICT,
     SOP_CLASS_REFUSED,
     Band,
     Conspicuity,
@@ -21,9 +19,9 @@ from service.study import (
     Verdict,
     Whereabouts,
 )
-from service.why import PERCENTILE, RAW_SCORE, REASONS, reason
+from service.why import FLAGS, PERCENTILE, RAW_SCORE, REASONS, reason
 
-__all__ = ["REASONS", "reason"]
+__all__ = ["FLAGS", "REASONS", "reason"]
 
 STATES: dict[State, str] = {
     State.RECEIVED: "receiving",
@@ -63,12 +61,6 @@ WHEREABOUTS: dict[Whereabouts, str] = {
     Whereabouts.HERE: "here",
     Whereabouts.DELETING: "are being deleted",
     Whereabouts.DELETED: "deleted",
-}
-
-FLAGS: dict[str, str] = {
-    PATIENT_CONFLICT: "Its images do not agree on who the patient is. Check them before you use any result.",
-    CONTENT_CONFLICT: "An image came twice with different content: the first is used, the other is in "
-    "quarantine. Check both before you use any result.",
 }
 
 FALLBACKS: dict[str, str] = {

@@ -1,6 +1,5 @@
 """DiagnosticReport: the document about a study, which is never anything but preliminary."""
 
-from dicom_node.results import codes
 from service.access import Identity
 from service.messages import concepts
 from service.messages.fhir import elements
@@ -41,13 +40,14 @@ def diagnostic_report(report: Report, identity: Identity | None, *, holds: bool 
 
 def conclusion(report: Report, *, holds: bool) -> str:
     """What can be said in words, with what it does not mean."""
-    if not holds:
-        return f"{concepts.SUPERSEDED.meaning}. {codes.NOT_ASSESSED}"
     found = report.assessment
+    notice = concepts.notice(report, is_judged=holds and found is not None)
+    if not holds:
+        return f"{concepts.SUPERSEDED.meaning}. {notice}"
     if found is None:
         reason = f" ({report.reason})" if report.reason else ""
-        return f"{concepts.state_code(report).meaning}{reason}. {codes.NOT_ASSESSED}"
+        return f"{concepts.state_code(report).meaning}{reason}. {notice}"
     return (
         f"Normality percentile {found.percentile:.1f} among {found.reference_n} studies of "
-        f"{found.reference_group}; low is unusual. {codes.DISCLAIMER}"
+        f"{found.reference_group}; low is unusual. {notice}"
     )

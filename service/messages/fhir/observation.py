@@ -37,7 +37,7 @@ def observation(report: Report, identity: Identity | None, *, holds: bool = True
         "effectiveDateTime": elements.instant(report.run_at),
         "device": elements.MODEL_REFERENCE,
         "derivedFrom": [elements.study_reference(report.study_key)],
-        "note": [{"text": codes.DISCLAIMER if report.assessment and holds else codes.NOT_ASSESSED}],
+        "note": [{"text": concepts.notice(report, is_judged=holds and report.assessment is not None)}],
     }
     if report.ended_at is not None:
         resource["issued"] = elements.instant(report.ended_at)

@@ -99,8 +99,7 @@ def _values(message: Message, identity: Identity) -> Iterator[tuple[str, Code, s
     elif report.reason:
         yield "ST", concepts.FAILURE, text.text(report.reason), ""
     yield "ST", concepts.MODEL, text.text(f"{report.model_name} {report.model_version}".strip()), ""
-    notice = codes.DISCLAIMER if found is not None else codes.NOT_ASSESSED
-    yield "TX", codes.NOTICE, text.text(notice), ""
+    yield "TX", codes.NOTICE, text.text(concepts.notice(report, is_judged=found is not None)), ""
 
 
 def _value(index: int, message: Message, kind: str, concept: Code, value: str, unit: str) -> str:

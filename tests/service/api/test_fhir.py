@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from service.access import Identity, Role
 from service.api import create_app
 from service.settings import Settings
 from service.store import Store, identities, people
-from service.store.tables import AuditRow
-from service.study import State
+from service.store.tables import AuditRow, StudyRow
+from service.study import PATIENT_CONFLICT, State
+from service.why import FLAGS
 from tests.seeds import MODEL, MORNING, Seed, plant, study_key
 from tests.web_client import TestClient
 from tests.whom import told_of
@@ -179,6 +180,16 @@ def test_while_more_images_come_the_number_is_withheld(client: TestClient, store
 
     assert found["dataAbsentReason"]["coding"][0]["code"] == "temp-unknown"
     assert "valueQuantity" not in json.dumps(found)
+
+
+@pytest.mark.usefixtures("studies")
+def test_a_number_is_read_with_what_is_wrong_with_its_study(client: TestClient, store: Store) -> None:
+    with store.transaction() as session:
+        session.execute(update(StudyRow).where(StudyRow.key == KEY).values(flag=PATIENT_CONFLICT))
+
+    found = checked(client.get(f"/fhir/Observation/{KEY}"))
+
+    assert found["note"][0]["text"].startswith(FLAGS[PATIENT_CONFLICT])
 
 
 def test_the_audit_trail_is_an_administrators_to_read(locked: TestClient, store: Store) -> None:

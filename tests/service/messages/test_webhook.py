@@ -56,8 +56,15 @@ def test_a_result_that_arrives_after_more_images_came_brings_no_number() -> None
     late = replace(message(Event.DELIVERED).told.report, is_current=False)
     told = replace(message(Event.DELIVERED), told=replace(message().told, report=late))
 
-    assert body_of(message(Event.DELIVERED))["data"]["assessment"] is not None
-    assert body_of(told)["data"]["assessment"] is None
+    for said, is_told in ((body_of(message(Event.DELIVERED))["data"], True), (body_of(told)["data"], False)):
+        assert (said["assessment"] is not None, said["holds"]) == (is_told, is_told)
+
+
+def test_a_number_stands_beside_what_is_wrong_with_its_study() -> None:
+    flagged = message(told=replace(report(), flag="patient_conflict"))
+
+    assert body_of(flagged)["data"]["flag"] == "patient_conflict"
+    assert body_of(message())["data"]["flag"] is None
 
 
 def test_while_a_key_is_changed_both_sign(receiver: HttpReceiver, secret_file: Path, tmp_path: Path) -> None:

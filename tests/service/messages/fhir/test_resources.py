@@ -23,7 +23,8 @@ from service.messages.fhir.provenance import provenance
 from service.messages.fhir.task import priority, task
 from service.store.reports import KnownStudy, Report
 from service.store.trail import Told
-from service.study import Priority, State
+from service.study import CONTENT_CONFLICT, Priority, State
+from service.why import FLAGS
 from tests.service.messages.conftest import PATIENT, message, report
 from tests.whom import told_of
 
@@ -194,3 +195,14 @@ def test_a_transaction_makes_the_study_once_and_replaces_what_is_said_of_it(even
 
 def test_the_same_message_is_the_same_bundle_at_every_attempt() -> None:
     assert transaction(message(), PATIENT) == transaction(message(), PATIENT)
+
+
+def test_a_study_whose_images_contradict_each_other_is_not_shown_without_that() -> None:
+    flagged = replace(report(), flag=CONTENT_CONFLICT)
+
+    (note,) = checked(observation(flagged, PATIENT))["note"]
+
+    assert note["text"] == f"{FLAGS[CONTENT_CONFLICT]} {codes.DISCLAIMER}"
+    for made, holds in ((flagged, True), (flagged, False), (replace(OUTCOMES["failed"], flag="new"), True)):
+        said = checked(diagnostic_report(made, PATIENT, holds=holds))["conclusion"]
+        assert FLAGS.get(str(made.flag), "new") in said

@@ -4,9 +4,11 @@ import hl7
 import pytest
 
 from dicom_node.channel import Event, Hl7Channel
+from dicom_node.results import codes
 from service.access import Identity
 from service.messages.hl7v2.observation import observation
-from service.study import State
+from service.study import PATIENT_CONFLICT, State
+from service.why import FLAGS
 from tests.service.messages.conftest import PATIENT, message, report
 
 CHANNEL = Hl7Channel(
@@ -153,3 +155,12 @@ def test_a_name_full_of_separators_ends_no_field_and_begins_no_segment() -> None
 
 def test_the_same_message_has_the_same_bytes_at_every_attempt() -> None:
     assert observation(message(), PATIENT, CHANNEL) == observation(message(), PATIENT, CHANNEL)
+
+
+def test_a_study_whose_images_contradict_each_other_is_not_told_without_that() -> None:
+    flagged = message(told=replace(report(), flag=PATIENT_CONFLICT))
+
+    notice = str(values(read(observation(flagged, PATIENT, CHANNEL)))["NOTICE"][5])
+
+    assert notice.startswith(FLAGS[PATIENT_CONFLICT])
+    assert notice.endswith(codes.DISCLAIMER)
