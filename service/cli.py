@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -322,15 +322,13 @@ def _welcome_first_person(settings: Settings) -> None:
 
     if settings.access == "open" or not takes_passwords(settings):
         return
-    store = wiring.open_store(settings)
-    with store.transaction() as session:
+    with closing(wiring.open_store(settings)) as store, store.transaction() as session:
         if people.is_empty(session):
             secret = people.invite(session, Role.ADMIN, actor="first start")
             say(
                 "nobody can sign in yet; the first administrator: "
                 f"{page_address(settings)}{people.welcome_path(secret)}"
             )
-    store.close()
 
 
 @contextmanager

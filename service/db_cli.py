@@ -1,5 +1,6 @@
 """``vigil db``: the schema, and the index that DICOMweb searches."""
 
+from contextlib import closing
 from dataclasses import asdict
 from typing import Annotated
 
@@ -16,7 +17,8 @@ def upgrade_database(data: Data = None) -> None:
     from service import wiring
     from service.store.migrations import upgrade
 
-    upgrade(wiring.open_any_store(begin(data=data)))
+    with closing(wiring.open_any_store(begin(data=data))) as store:
+        upgrade(store)
 
 
 @db_app.command("downgrade")
@@ -33,7 +35,8 @@ def downgrade_database(
         raise typer.BadParameter(
             "what later releases added goes with its rows; say --yes", param_hint="--yes"
         )
-    downgrade(wiring.open_any_store(begin(data=data)), to)
+    with closing(wiring.open_any_store(begin(data=data))) as store:
+        downgrade(store, to)
     say(f"The schema is that of {to}; start the release it belongs to.")
 
 
@@ -44,7 +47,8 @@ def index_database(data: Data = None, as_json: AsJson = False) -> None:
     from service.indexing import index
 
     settings = begin(data=data)
-    done = index(wiring.open_store(settings), stored.open_holdings(settings, stored.open_pictures(settings)))
+    with closing(wiring.open_store(settings)) as store:
+        done = index(store, stored.open_holdings(settings, stored.open_pictures(settings)))
     if as_json:
         out_json(asdict(done))
     else:

@@ -64,13 +64,13 @@ def run(
     from service import reception, wiring
 
     settings = begin(data=data)
-    store = wiring.open_store(settings)
-    retention = wiring.open_retention(settings, store, reception.open_spool(settings))
-    now = datetime.now(UTC)
-    if dry_run:
-        told: dict[str, object] = {"dry_run": True} | asdict(retention.foresee(now))
-    else:
-        told = asdict(retention.run(now))
+    with closing(wiring.open_store(settings)) as store:
+        retention = wiring.open_retention(settings, store, reception.open_spool(settings))
+        now = datetime.now(UTC)
+        if dry_run:
+            told: dict[str, object] = {"dry_run": True} | asdict(retention.foresee(now))
+        else:
+            told = asdict(retention.run(now))
     if as_json:
         out_json(told)
     else:

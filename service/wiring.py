@@ -79,7 +79,11 @@ def open_store(settings: Settings) -> Store:
         Else; the message says what to do.
     """
     store = open_any_store(settings)
-    require(store)
+    try:
+        require(store)
+    except BaseException:
+        store.close()  # nobody else has it
+        raise
     return store
 
 

@@ -1,5 +1,6 @@
 """What the command line says of itself."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from service.cli import app
 from service.errors import SettingsError
 from service.settings import Settings
 from service.store import Store
+from tests.service.test_migrations import of_release
 
 
 def test_the_release_can_be_asked_for() -> None:
@@ -54,3 +56,39 @@ def test_no_link_is_printed_that_opens_nothing(
         assert link not in capsys.readouterr().err
         assert isinstance(invited.exception, SettingsError)
         assert "its roles" in str(invited.exception)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    "command",
+    [("db", "upgrade"), ("db", "downgrade", "9999", "--yes"), ("db", "index"), ("retention", "run")],
+)
+@pytest.mark.parametrize("release", [None, "9999"])
+def test_a_command_closes_the_database_however_it_ends(
+    store: Store,
+    tmp_path: Path,
+    command: tuple[str, ...],
+    release: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is left open is found by the garbage collector: a warning at a place that did nothing wrong."""
+    opened: list[str] = []
+    closed: list[str] = []
+    real_open, real_close = Store.open, Store.close
+
+    def count_open(url: str) -> Store:
+        opened.append(url)
+        return real_open(url)
+
+    def count_close(one: Store) -> None:
+        closed.append(one.url)
+        real_close(one)
+
+    monkeypatch.setenv("VIGIL_DATABASE_URL", store.url)
+    monkeypatch.setattr(Store, "open", count_open)
+    monkeypatch.setattr(Store, "close", count_close)
+    with nullcontext() if release is None else of_release(store, release, oldest=release):
+        CliRunner().invoke(app, [*command, "--data", str(tmp_path)])
+
+    assert opened
+    assert closed == opened
