@@ -27,6 +27,7 @@ BOM = b"\xef\xbb\xbf"  # says that what follows is UTF-8 (RFC 5424 6.4)
 CONNECT_S = 5.0
 SEND_S = 15.0  # for a whole batch, its end included; below what the database allows a transaction to rest
 LOOK_S = 0.005
+GONE_S = 2.0  # for a receiver that has said goodbye to close the connection
 LONGEST_HOST = 255
 
 
@@ -137,6 +138,10 @@ def _end(channel: ssl.SSLSocket, deadline: float) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(LOOK_S)
+    descriptor.shutdown(socket.SHUT_WR)
+    descriptor.settimeout(GONE_S)
+    with suppress(TimeoutError):  # one that keeps it open has said goodbye all the same
+        descriptor.recv(1)  # the end, or a reset: its goodbye came before it had read all
     if broken := descriptor.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
         raise OSError(broken, "the receiver's machine refused what was sent")
 

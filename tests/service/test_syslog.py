@@ -2,6 +2,7 @@ import socket
 import ssl
 import struct
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,13 +71,28 @@ def said_goodbye_at_once(_: SyslogReceiver, channel: ssl.SSLSocket) -> None:
     channel.unwrap()
 
 
+def said_goodbye_at_once_and_closed_late(_: SyslogReceiver, channel: ssl.SSLSocket) -> None:
+    channel.settimeout(0)
+    with suppress(ssl.SSLError):  # the goodbye is said, and not waited for
+        channel.unwrap()
+    time.sleep(0.3)
+
+
 def killed_with_bytes_unread(_: SyslogReceiver, channel: ssl.SSLSocket) -> None:
     channel.recv(10)
     linger = struct.pack("ii", 1, 0)  # what the machine does for a killed process with unread bytes
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
-@pytest.mark.parametrize("serve", [closed_at_once, said_goodbye_at_once, killed_with_bytes_unread])
+@pytest.mark.parametrize(
+    "serve",
+    [
+        closed_at_once,
+        said_goodbye_at_once,
+        said_goodbye_at_once_and_closed_late,
+        killed_with_bytes_unread,
+    ],
+)
 @pytest.mark.parametrize("messages", [MESSAGES, MESSAGES[:1]])
 def test_a_receiver_that_ends_before_it_has_read_all_has_not_got_it(
     certificates: Certificates, serve: object, messages: list[bytes]
