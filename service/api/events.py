@@ -109,9 +109,10 @@ class Stream(Response):
         loop = asyncio.get_running_loop()
         ends_at, asks_at = loop.time() + LONGEST_S, loop.time() + ASK_EVERY_S
         with suppress(TimeoutError):  # left unfinished: the server closes the connection
+            # An open stream is called live: not before the database was read.
+            missed = await run_in_threadpool(_missed, self._store, self._after)
             await send(start)
             await _send(send, f"retry: {RETRY_MS}\n\n".encode())
-            missed = await run_in_threadpool(_missed, self._store, self._after)
             await _send(send, b"".join(missed))
             while not self._watcher.is_dropped and loop.time() < ends_at:
                 event = await self._next()
