@@ -2,12 +2,13 @@
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import httpx
 TOOLS = ("Orthanc", "storescu", "echoscu", "dciodvfy", "dsrdump")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None and not Path(f"/usr/sbin/{tool}").exists()]
 READY_TIMEOUT_S = 60.0
+PORTS = range(15_000, 32_000)  # below those of /proc/sys/net/ipv4/ip_local_port_range
+given: set[int] = set()
 # Debian's package orthanc-dicomweb puts it into the first; the variable names another.
 PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", os.environ.get("VIGIL_TEST_ORTHANC_PLUGINS", ""))
 DICOMWEB = [
@@ -28,9 +31,17 @@ DICOMWEB = [
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free now, and that the system gives to nobody who asks for any port.
+
+    Until it is used, tests beside this one and what they start ask for hundreds.
+    """
+    while True:
+        port = random.choice(PORTS)  # noqa: S311 - no secret
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in given:
+                given.add(port)
+                return port
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from prometheus_client import generate_latest
 from dicom_node.errors import PortInUseError
 from dicom_node.quarantine import Quarantined
 from service.meters import DeliveryMeters, Meters, NodeMeters
-from service.roles import free_port
 from service.settings import Settings
 from service.study import OVERDUE, Priority
+from tests.end_to_end.peers import free_port
 
 
 def sample(meters: Meters, name: str) -> float:
@@ -105,7 +105,7 @@ def test_a_role_without_a_port_answers_nobody() -> None:
 
 
 def test_prometheus_is_answered() -> None:
-    port = free_port("127.0.0.1")
+    port = free_port()
     server = Meters().serve(Settings(), port)
     assert server is not None
     try:

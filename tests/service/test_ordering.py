@@ -20,11 +20,11 @@ from service import telling
 from service.messages.hl7v2.mllp import Frames, framed
 from service.messages.hl7v2.order import orders_of, read_message
 from service.ordering import Ordering
-from service.roles import free_port
 from service.settings import Settings
 from service.store import Store, audit, awaited, identities, studies
 from service.store.tables import AuditRow, AwaitedRow, StudyRow
 from service.study import Priority
+from tests.end_to_end.peers import free_port
 from tests.phantoms import Phantom
 from tests.seeds import Seed, plant, study_key
 from tests.service.messages.conftest import PATIENT
@@ -209,16 +209,16 @@ def test_only_a_channel_that_sends_orders_is_answered(store: Store, roles: froze
 
 
 def test_the_node_takes_orders_on_the_port_it_is_given(here: Store, tmp_path: Path) -> None:
-    settings = Settings(data=tmp_path, hl7_port=free_port("127.0.0.1"))
+    settings = Settings(data=tmp_path, hl7_port=free_port())
     site = Site(here, tmp_path)
     peers = Peers((), (RIS,))
 
     with (
         telling.taking_orders(settings, here, site.spool, peers),
-        socket.create_connection(("127.0.0.1", settings.hl7_port or 0), timeout=5) as connection,
+        socket.create_connection(("127.0.0.1", settings.hl7_port or 0), timeout=30) as connection,
     ):
         connection.sendall(framed(order()))
-        answer = Frames(connection).next(idle_s=5, whole_s=5)
+        answer = Frames(connection).next(idle_s=30, whole_s=30)
 
     assert answer is not None
     assert b"MSA|AA|C-1" in answer

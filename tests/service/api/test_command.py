@@ -10,30 +10,30 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from service.roles import free_port
 from service.settings import Settings
 from service.store import Store
 from service.store.configuration import STARTED, STOPPED
 from service.store.tables import AuditRow
+from tests.end_to_end.peers import free_port
 
 
 @pytest.mark.postgres
 def test_the_role_ends_as_it_is_told_and_has_it_on_record(store: Store, tmp_path: Path) -> None:
     """Not by the signal itself, which would leave no time for a last word."""
-    settings = Settings(data=tmp_path, database_url=store.url, api_port=free_port("127.0.0.1"))
+    settings = Settings(data=tmp_path, database_url=store.url, api_port=free_port())
     role = subprocess.Popen(
         [sys.executable, "-m", "service.cli", "api"],
         env=settings.environment(),
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not _is_alive(settings.api_port):
             assert role.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.2)
         role.send_signal(signal.SIGTERM)
-        assert role.wait(30) == 0
+        assert role.wait(60) == 0
     finally:
         role.kill()
         role.wait()

@@ -1,4 +1,3 @@
-import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +10,7 @@ from dicom_node.errors import DestinationBusyError, DestinationRefusedError
 from dicom_node.peer import Certificate, Timeouts
 from service.messages.hl7v2.channel import Hl7Sender
 from tests import certificates
+from tests.end_to_end.peers import free_port
 from tests.receivers import Hl7Receiver, hl7_receiver
 from tests.service.messages.conftest import PATIENT, message
 
@@ -23,14 +23,14 @@ def ris() -> Iterator[Hl7Receiver]:
         yield running
 
 
-def sender(port: int, *, answer_s: float = 5.0, certificate: Certificate | None = None) -> Hl7Sender:
+def sender(port: int, *, answer_s: float = 30.0, certificate: Certificate | None = None) -> Hl7Sender:
     return Hl7Sender(
         Hl7Channel(
             name="ris",
             protocol="hl7",
             host="127.0.0.1",
             port=port,
-            timeouts=Timeouts(answer_s=answer_s, connect_s=2.0),
+            timeouts=Timeouts(answer_s=answer_s, connect_s=30.0),
             certificate=certificate,
         )
     )
@@ -76,12 +76,8 @@ def test_what_the_content_cannot_mend_is_left_to_a_person(ris: Hl7Receiver, answ
 
 
 def test_nobody_listening_is_a_receiver_in_trouble() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-
     with pytest.raises(DestinationBusyError, match="ConnectionRefusedError"):
-        sender(port).send(TO_SEND)
+        sender(free_port()).send(TO_SEND)
 
 
 @pytest.mark.parametrize("identity", [None, replace(PATIENT, patient_id="", accession_number="")])
