@@ -1,6 +1,6 @@
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -86,6 +86,7 @@ def test_a_busy_destination_is_tried_later_and_in_the_end_left_to_a_person(
     store: Store, delivery_id: int
 ) -> None:
     delivery = delivery_to(store, FakeDestination(DestinationBusyError("busy", 0xA700)))
+    begun = datetime.now(UTC)
 
     attempt(delivery, delivery_id)
     first = row(store, delivery_id)
@@ -93,7 +94,7 @@ def test_a_busy_destination_is_tried_later_and_in_the_end_left_to_a_person(
     attempt(delivery, delivery_id)
 
     assert (first.status, first.attempts, first.answer) == (DeliveryStatus.WAITING, 1, 0xA700)
-    assert first.next_attempt_at > datetime.now(UTC) - timedelta(seconds=1)
+    assert first.next_attempt_at > begun
     with store.transaction() as session:
         assert engine.depth(session)[Pool.DELIVER].waiting == 2
     assert row(store, delivery_id).status is DeliveryStatus.UNDELIVERED
@@ -149,7 +150,7 @@ class HangingDestination(FakeDestination):
 
     def send(self, paths: Sequence[Path]) -> list[Receipt]:
         self.asked.release()
-        assert self.answer.wait(20)
+        assert self.answer.wait(60)
         if paths[0].name == self.refuses:
             return [Receipt(path=paths[0], status=None, error=DestinationBusyError("busy"))]
         return super().send(paths)
@@ -161,7 +162,7 @@ def test_a_destination_that_hangs_holds_only_its_own_places(store: Store, delive
     hanging = [threading.Thread(target=attempt, args=(delivery, delivery_id)) for _ in range(AT_ONCE)]
     for thread in hanging:
         thread.start()
-        assert slow.asked.acquire(timeout=10)
+        assert slow.asked.acquire(timeout=60)
 
     attempt(delivery, delivery_id)  # returns at once, to ask again later
 
@@ -180,7 +181,7 @@ def test_what_stepped_aside_goes_as_soon_as_its_destination_is_free(store: Store
     hanging = [threading.Thread(target=attempt, args=(delivery, one)) for one in (delivery_id, others[0])]
     for thread in hanging:
         thread.start()
-        assert slow.asked.acquire(timeout=10)
+        assert slow.asked.acquire(timeout=60)
     attempt(delivery, others[1])
     assert row(store, others[1]).attempts == 0
 
@@ -199,7 +200,7 @@ def test_what_fails_on_the_way_along_keeps_its_pause(store: Store, delivery_id: 
     hanging = [threading.Thread(target=attempt, args=(delivery, one)) for one in (delivery_id, others[0])]
     for thread in hanging:
         thread.start()
-        assert slow.asked.acquire(timeout=10)
+        assert slow.asked.acquire(timeout=60)
     attempt(delivery, others[1])
 
     slow.refuses = "sc.dcm"

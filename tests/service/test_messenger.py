@@ -197,13 +197,14 @@ def test_a_receiver_in_trouble_gets_the_same_message_again_with_its_id(
     messenger = messenger_to(store, secret, board)
     (row_id,) = tell(store, Seed(name="a"))
     board.answers = [503]
+    begun = datetime.now(UTC)
 
     work(messenger, row_id)
     waiting = row(store, row_id)
     work(messenger, row_id)
 
     assert (waiting.status, waiting.attempts, waiting.answer) == (MessageStatus.WAITING, 1, "503")
-    assert waiting.next_attempt_at > datetime.now(UTC) - timedelta(seconds=1)
+    assert waiting.next_attempt_at > begun
     first, second = board.received
     assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
     assert row(store, row_id).status is MessageStatus.SENT
@@ -306,7 +307,7 @@ def test_a_channel_that_hangs_never_holds_up_another(
         for thread in threads:
             thread.start()
             stack.callback(thread.join)
-            assert board.asked.acquire(timeout=10)
+            assert board.asked.acquire(timeout=60)
         stack.callback(board.go_on.set)
 
         work(messenger, hanging[2], *(row_id for row_id in row_ids if by_channel[row_id] == "hook-1"))
@@ -444,7 +445,7 @@ def test_a_worker_killed_while_it_sends_sends_the_same_message_when_it_is_back(
 
     worker = start()
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         while not (row_ids := tell_when_known(store, "a")) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert board.asked.acquire(timeout=60)
@@ -452,7 +453,8 @@ def test_a_worker_killed_while_it_sends_sends_the_same_message_when_it_is_back(
         worker.wait()
         board.go_on.set()
         worker = start()
-        assert board.asked.acquire(timeout=60)
+        assert board.asked.acquire(timeout=90)
+        deadline = time.monotonic() + 60
         while row(store, row_ids[0]).status is MessageStatus.WAITING and time.monotonic() < deadline:
             time.sleep(0.1)
     finally:

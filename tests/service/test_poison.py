@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from dicom_node.spool import Spool
 from models.artefact import load_artefact
@@ -25,6 +25,7 @@ from tests.service.test_studies import NOON, arrival_of
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 ATTEMPTS = 2
+STALLED_S = 60
 
 # The worker as `vigil worker --pool infer` runs it, with a decoder that one study ends the process in.
 PROGRAM = """
@@ -34,20 +35,33 @@ from dicom_node import reader
 from service import wiring
 from service.meters import Meters
 from service.engine import Pool
+from service.reaper import Reaper
 from service.settings import Settings
 from service.worker import run_worker
+
+url, data, model = sys.argv[1:]
+in_hand, died = Path(data) / "in-hand", Path(data) / "died"
+in_hand.mkdir(exist_ok=True)
 
 decode = reader.decode
 def decode_or_die(dataset):
     if dataset.PatientID == "PH-poison":
-        time.sleep(0.5)  # the others are in hand by now
+        while len(list(in_hand.iterdir())) < 3:
+            time.sleep(0.05)
         os.abort()
-    time.sleep(0.15)
+    (in_hand / dataset.PatientID).touch()
+    while not died.exists():  # in hand at the first death
+        time.sleep(0.05)
     return decode(dataset)
 reader.decode = decode_or_die
 
-url, data, model = sys.argv[1:]
-settings = Settings(data=Path(data), model=Path(model), stalled_s=1.5, infer_attempts=%d, infer_jobs=4)
+class Eager(Reaper):
+    # Looks often, and takes nobody for dead who is slow.
+    def run(self, stop, on_refusal):
+        while not stop.wait(0.3):
+            self.step()
+
+settings = Settings(data=Path(data), model=Path(model), infer_attempts=%d, infer_jobs=4)
 store = wiring.open_store(settings.model_copy(update={"database_url": url}))
 meters = Meters()
 triage = wiring.open_triage(settings, store, wiring.open_serving(settings, meters), meters)
@@ -55,7 +69,7 @@ run_worker(
     {Pool.INFER: triage},
     slots=settings.infer_jobs,
     database_url=url,
-    reaper=wiring.open_reaper(settings, store),
+    reaper=Eager(store=store, stalled_s=%d),
 )
 """
 
@@ -108,8 +122,15 @@ def _queue(store: Store, key: str, model_hash: str, *, priority: int) -> None:
 
 def _work_until_all_have_ended(store: Store, folder: Path, model: Path) -> int:
     """Start the worker again whenever it dies, as the supervisor does; return how often it died."""
-    command = [sys.executable, "-c", PROGRAM % ATTEMPTS, store.url, str(folder / "data"), str(model)]
-    deaths, deadline = 0, time.monotonic() + 90
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM % (ATTEMPTS, STALLED_S),
+        store.url,
+        str(folder / "data"),
+        str(model),
+    ]
+    deaths, deadline = 0, time.monotonic() + 200
     environment = os.environ | {"PYTHONFAULTHANDLER": ""}
     worker = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
@@ -118,12 +139,23 @@ def _work_until_all_have_ended(store: Store, folder: Path, model: Path) -> int:
             if worker.poll() is not None:
                 assert worker.returncode == -signal.SIGABRT
                 deaths += 1
+                (folder / "data" / "died").touch()
+                _age_heartbeats(store)
                 worker = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
             time.sleep(0.1)
     finally:
         worker.kill()
         worker.wait()
     return deaths
+
+
+def _age_heartbeats(store: Store) -> None:
+    """Let the time pass after which a worker that says nothing counts as dead."""
+    with store.transaction() as session:
+        session.execute(
+            text("UPDATE procrastinate_workers SET last_heartbeat = now() - make_interval(secs => :s)"),
+            {"s": STALLED_S + 1},
+        )
 
 
 def _has_open_scores(store: Store) -> bool:

@@ -80,8 +80,8 @@ def test_a_million_pixels_are_pooled_in_a_second() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=1_000_000).astype(np.float32)
     pool = PixelPool()
-    start = time.perf_counter()
+    start = time.thread_time()  # of a processor, however many others want it
     pool.add("p", scores, scores > 2)
 
     assert pool.curve().average_precision == pytest.approx(1, abs=0.01)
-    assert time.perf_counter() - start < 2  # Twenty million then take well below a minute.
+    assert time.thread_time() - start < 2  # Twenty million then take well below a minute.
