@@ -53,7 +53,7 @@ class HttpReceiver:
             handler.close_connection = True
             return
         if answer == HANG:
-            self.go_on.wait(20)
+            self.go_on.wait(60)
             answer = 204
         content = self.bodies.pop(0) if self.bodies else b""
         handler.send_response(answer)

@@ -68,7 +68,7 @@ def receiving(
                 plain, _ = listener.accept()
             except OSError:
                 return
-            plain.settimeout(10)
+            plain.settimeout(30)
             with plain, suppress(OSError, ssl.SSLError, ValueError):
                 take(plain)
 

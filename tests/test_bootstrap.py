@@ -25,7 +25,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def calls(checkout: Path, *arguments: str) -> list[str]:
     (checkout / "calls").unlink(missing_ok=True)
-    subprocess.run([checkout / "vigil", *arguments], check=True, capture_output=True, timeout=60)
+    subprocess.run([checkout / "vigil", *arguments], check=True, capture_output=True, timeout=180)
     called = (checkout / "calls").read_text().splitlines()
     return [line for line in called if line != LOOK]
 
@@ -94,6 +94,6 @@ def test_relative_paths_are_those_of_the_caller(checkout: Path) -> None:
     elsewhere = checkout / "elsewhere"
     elsewhere.mkdir()
 
-    subprocess.run([checkout / "vigil", "up"], check=True, capture_output=True, timeout=60, cwd=elsewhere)
+    subprocess.run([checkout / "vigil", "up"], check=True, capture_output=True, timeout=180, cwd=elsewhere)
 
     assert (checkout / "where").read_text().strip() == str(elsewhere)

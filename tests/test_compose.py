@@ -44,7 +44,7 @@ def configured(*files: str) -> dict[str, Any]:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         cwd=ROOT,
     )
     config: dict[str, Any] = yaml.safe_load(done.stdout)
@@ -89,7 +89,7 @@ def test_a_peers_file_that_another_takes_the_place_of_is_followed(role: str) -> 
 def test_every_secret_is_a_file_that_is_made_and_never_committed(tmp_path: Path) -> None:
     shutil.copy(ROOT / "deploy/compose/make-secrets", tmp_path)
     for _ in range(2):
-        subprocess.run([tmp_path / "make-secrets"], check=True, timeout=30)
+        subprocess.run([tmp_path / "make-secrets"], check=True, timeout=120)
     made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
 
     named = {Path(secret["file"]).name for secret in SECRETS.values()} | {"orthanc-users.json"}
@@ -103,10 +103,10 @@ def test_every_secret_is_a_file_that_is_made_and_never_committed(tmp_path: Path)
 def test_secrets_that_are_there_stay(tmp_path: Path) -> None:
     script = tmp_path / "make-secrets"
     shutil.copy(ROOT / "deploy/compose/make-secrets", script)
-    subprocess.run([script], check=True, timeout=30)
+    subprocess.run([script], check=True, timeout=120)
     before = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
 
-    subprocess.run([script], check=True, timeout=30)
+    subprocess.run([script], check=True, timeout=120)
 
     assert {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()} == before
 

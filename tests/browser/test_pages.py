@@ -257,7 +257,7 @@ def test_a_lost_connection_is_told(chromium: Browser, page: Page) -> None:
     cut = context.new_page()
     cut.route("**/api/v1/events*", lambda route: route.abort())
     cut.goto("/")
-    expect(cut.locator("#connection.lost")).to_have_text("Connection lost, trying again", timeout=10_000)
+    expect(cut.locator("#connection.lost")).to_have_text("Connection lost, trying again")
     context.close()
 
 

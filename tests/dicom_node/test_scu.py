@@ -289,4 +289,4 @@ def test_a_destination_that_never_ends_its_answer_is_left(
         (receipt,) = receipts
 
     assert isinstance(receipt.error, DestinationBusyError)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30

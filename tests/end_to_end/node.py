@@ -19,7 +19,7 @@ from dicom_node.scu import send_files, verify
 from tests.phantoms import mr_image, write
 
 AET = "VIGIL"
-READY_S = 30.0
+READY_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class Node:
         return Line(host="127.0.0.1", port=self.port, calling_aet="SCANNER", called_aet=AET)
 
     def connect(self, *, source: str = "127.0.0.1") -> socket.socket:
-        opened = socket.create_connection(("127.0.0.1", self.port), timeout=10, source_address=(source, 0))
-        opened.settimeout(10)
+        opened = socket.create_connection(("127.0.0.1", self.port), timeout=30, source_address=(source, 0))
+        opened.settimeout(30)
         return opened
 
     def family(self) -> list[int]:
@@ -88,4 +88,4 @@ def running_node(data: Path, *, prefix: tuple[str, ...] = (), **settings: object
         yield Node(process, int(ready[1]), data)
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=90)

@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0112, 0x0119
-REPORTED_S = 30.0
+REPORTED_S = 90.0
 
 
 def report_on(archive: Orthanc, modality: str, asked: Sequence[tuple[str, FileDataset]]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class Site:
             cwd=release,
             env=self.environment | {"PYTHONPATH": str(release)},
             check=True,
-            timeout=60,
+            timeout=SOON_S,
         )
 
     def send(self) -> None:

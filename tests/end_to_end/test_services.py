@@ -81,7 +81,7 @@ def node(folder: Path, peers: Peers) -> Iterator[tuple[Receiver, Mailbox]]:
         yield receiver, mailbox
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -306,7 +306,7 @@ def test_the_worklist_says_how_urgent_an_order_is(tmp_path: Path) -> None:
         priorities = [ordered_priority(line, accession) for accession in ("ACC1", "ACC2", "ACC3")]
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
     assert priorities == ["STAT", "LOW", None]
 

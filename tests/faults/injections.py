@@ -20,7 +20,7 @@ ANSWER_S = 0.3  # within which an answer has gone out to a worker that is frozen
 MID_JOB_S = 0.5  # most jobs are done within it
 STORM = 8  # associations with the same study
 TAKEN_OVER_S = 60.0  # a frozen worker may hold locks, which the database takes from it in its own time
-RESTART_S = 45.0  # for a killed role to be there again; it rests up to thirty when it dies often
+RESTART_S = 120.0  # for a killed role to be there again; it rests up to thirty when it dies often
 
 
 class StrandedRoleError(AssertionError):

@@ -25,6 +25,7 @@ from tests.picture_models import write_artefact
 QUIET_S = 2.0
 STALLED_S = 6.0  # silence after which a worker counts as dead
 START_S = 120.0
+GONE_S = 30.0  # for what a role forked to see that it is gone
 STOP_S = 90.0  # for an orderly stop of everything, whatever is in hand
 # Every role of `vigil up` that can be killed alone. The keeper is a thread of the node's first process.
 ROLES = ("node", "master", "acceptor", "infer", "deliver", "api", "supervisor")
@@ -121,7 +122,7 @@ class Site:
             self.destroy()
             raise RuntimeError(f"vigil up does not stop within {STOP_S:.0f} s") from None
         seconds = time.monotonic() - begun
-        left = processes.wait_until_gone(members, 2.0)
+        left = processes.wait_until_gone(members, GONE_S)
         if code != 0 or left:
             commands = [" ".join(processes.command_line(pid)) for pid in left]
             processes.kill(left)

@@ -13,13 +13,13 @@ from tests.faults.suite import CASES, Case, run_case
 pytestmark = [
     pytest.mark.peers,
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),  # above what each wait within allows
     # The counting store collects the garbage of this process, that of the tests before among it.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 SEED = 1
-STOPPED_S = 30.0
+STOPPED_S = 60.0
 SHORT = [case for case in CASES if case.short and case.among_tests]
 SHARED = [case for case in SHORT if case.place is ordinary]
 APART = [case for case in SHORT if case.place is not ordinary]

@@ -81,7 +81,7 @@ def test_locks_of_a_machine_that_vanished_are_taken_back(auditor: Auditor) -> No
 
     with site.net.cut(WORK, Cut.BROKEN):
         holder.kill()
-        holder.communicate(timeout=10)
+        holder.communicate(timeout=60)
         begun = time.monotonic()
         with psycopg.connect(conninfo(site.inside.database_url)) as connection:
             connection.execute(f"SET lock_timeout = '{TAKEN_BACK_S:.0f}s'")

@@ -28,7 +28,7 @@ def running(database: EmbeddedDatabase) -> Iterator[subprocess.Popen[bytes]]:
         yield server
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(timeout=30)
+        server.wait(timeout=120)
 
 
 def ask(database: EmbeddedDatabase, query: str) -> object:
@@ -109,7 +109,7 @@ def test_a_server_left_from_a_killed_run_makes_way(tmp_path: Path) -> None:
     database.wait_until_ready()
 
     with running(database):
-        assert left.wait(timeout=30) is not None
+        assert left.wait(timeout=60) is not None
         assert ask(database, "SELECT 1") == 1
 
 

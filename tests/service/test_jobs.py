@@ -149,7 +149,7 @@ def test_a_revision_made_while_a_job_ends_waits_for_it(store: Store, score_id: i
         ending = threading.Thread(target=end)
         ending.start()
         assert not ended.wait(0.5)
-    ending.join(timeout=10)
+    ending.join(timeout=60)
 
     with store.transaction() as session:
         assert session.scalars(select(StudyRow.state)).one() is State.QUEUED

@@ -111,7 +111,7 @@ def test_prometheus_is_answered() -> None:
     try:
         with pytest.raises(PortInUseError, match="a port of its own"):
             DeliveryMeters().serve(Settings(), port)
-        scraped = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        scraped = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=30).text
         assert "vigil_inference_samples_total" in scraped
         assert "_created" not in scraped
     finally:

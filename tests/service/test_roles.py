@@ -61,7 +61,7 @@ def test_the_proxy_of_a_hospital_does_not_stand_between_a_machine_and_itself(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.setattr(roles, "READY_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(roles, "READY_TIMEOUT_S", 60.0)
 
     roles._wait_for_api(load_settings(api_port=answering))
 

@@ -15,7 +15,7 @@ class Holder:
         def hold() -> None:
             with shares.take(size, priority):
                 self.has.set()
-                self._done.wait(5)
+                self._done.wait(60)
 
         before = len(shares._row)
         self._thread = threading.Thread(target=hold)
@@ -40,7 +40,7 @@ def test_holders_share_what_there_is_and_no_more() -> None:
 
     assert (one.has.is_set(), other.has.is_set(), third.has.is_set()) == (True, True, False)
     other.let_go()
-    assert third.has.wait(5)
+    assert third.has.wait(60)
     one.let_go()
     third.let_go()
 
@@ -53,10 +53,10 @@ def test_a_wish_larger_than_all_is_held_alone() -> None:
 
     assert (huge.has.is_set(), late.has.is_set()) == (False, False)
     small.let_go()
-    assert huge.has.wait(5)
+    assert huge.has.wait(60)
     assert not late.has.is_set()
     huge.let_go()
-    assert late.has.wait(5)
+    assert late.has.wait(60)
     late.let_go()
 
 
@@ -65,10 +65,10 @@ def test_the_urgent_wish_passes_those_that_wait() -> None:
     first, routine, stat = Holder(shares, 1), Holder(shares, 1, 10), Holder(shares, 1, 30)
 
     first.let_go()
-    assert stat.has.wait(5)
+    assert stat.has.wait(60)
     assert not routine.has.is_set()
     stat.let_go()
-    assert routine.has.wait(5)
+    assert routine.has.wait(60)
     routine.let_go()
 
 

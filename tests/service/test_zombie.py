@@ -61,7 +61,7 @@ run_worker({Pool.INFER: Work()}, database_url=url, reaper=Reaper(store=store, st
 
 
 def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not path.exists():
         assert time.monotonic() < deadline, f"never: {path.name}"
         time.sleep(0.05)

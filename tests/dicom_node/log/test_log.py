@@ -220,7 +220,7 @@ def test_a_keeper_goes_on_after_what_nobody_has_thought_of(
     thread = threading.Thread(target=Keeper(spool, failing).run, args=[stop])
     with capture_logs() as logs:
         thread.start()
-        for _ in range(100):
+        for _ in range(1200):
             if spooled(spool):
                 break
             time.sleep(0.05)
@@ -330,7 +330,7 @@ def test_a_segment_whose_hand_over_was_refused_is_handed_over_later(
     segments.refusals = 2
     landing = LogLanding(spool, segments, owner="0")
     sent = keep(landing, "1.2.1", b"x")
-    for _ in range(100):
+    for _ in range(1200):
         if segments.sealed():
             break
         time.sleep(0.05)
@@ -386,7 +386,7 @@ def test_at_rest_the_keeper_is_handed_everything(
     keeper.start()
     try:
         sent = keep(landing, "1.2.1", b"x")
-        for _ in range(100):
+        for _ in range(1200):
             if spooled(spool):
                 break
             stop.wait(0.05)
@@ -406,7 +406,7 @@ def test_what_waits_for_the_keeper_and_what_was_put_by_is_seen_from_outside(
     time.sleep(0.05)
 
     found = backlog(tmp_path / "log")
-    assert 0.04 < found.oldest_s < 5
+    assert 0.04 < found.oldest_s < 60
     assert found.damaged == 0
 
     segments.put_by(segments.sealed()[0])

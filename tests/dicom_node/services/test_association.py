@@ -26,7 +26,7 @@ def test_a_release_ends_where_an_event_report_was_served_at_the_same_moment() ->
             while not opened._is_paused:
                 time.sleep(0.001)
             opened._is_paused = False
-        assert released.wait(10)
+        assert released.wait(60)
     finally:
         server.shutdown()
     assert opened.is_released

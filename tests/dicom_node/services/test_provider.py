@@ -338,7 +338,7 @@ def test_a_profile_that_cannot_be_applied_offers_nothing(tmp_path: Path) -> None
         assert not association.is_established
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 15.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -79,7 +79,7 @@ def way_back(client: TestClient, to: str = "/") -> str:
     """Go to the provider and return the address that it sends the browser back to."""
     left = client.get("/sign-in/provider", params={"to": to})
     assert left.status_code == 303
-    return httpx.get(left.headers["location"]).headers["location"]
+    return httpx.get(left.headers["location"], timeout=30).headers["location"]
 
 
 def signed_in(client: TestClient, to: str = "/") -> Response:

@@ -232,7 +232,7 @@ def running(data: Path) -> Iterator[Store]:
         store.close()
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(timeout=30)
+        server.wait(timeout=120)
 
 
 def test_a_restored_site_goes_on_where_the_first_one_stood(source: Site, saved: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.receivers import HANG, RESET, HttpReceiver
 from tests.service.messages.conftest import RUN_AT, SECRET, message, report
 
 
-def hook(receiver: HttpReceiver, *secrets: Path, answer_s: float = 5.0) -> Webhook:
+def hook(receiver: HttpReceiver, *secrets: Path, answer_s: float = 30.0) -> Webhook:
     return Webhook(
         WebhookChannel(
             name="board",

@@ -23,7 +23,7 @@ def sender(receiver: HttpReceiver, **more: object) -> FhirSender:
                 "name": "ehr",
                 "protocol": "fhir",
                 "url": f"{receiver.url}/r4/",
-                "timeouts": Timeouts(answer_s=0.5),
+                "timeouts": Timeouts(answer_s=30.0),
             }
             | more
         )
@@ -100,7 +100,7 @@ def test_a_server_in_trouble_is_asked_again(receiver: HttpReceiver, answer: int)
     receiver.answers = [answer]
 
     with pytest.raises(DestinationBusyError):
-        sender(receiver).send(TO_SEND)
+        sender(receiver, timeouts=Timeouts(answer_s=0.5)).send(TO_SEND)
 
 
 @pytest.mark.parametrize("answer", [400, 404, 412, 422, 302])
