@@ -135,6 +135,7 @@ def _end(channel: ssl.SSLSocket, deadline: float) -> None:
     with suppress(ssl.SSLEOFError):  # some close without the word; what they had not read shows below
         descriptor = channel.unwrap()
     while _unacknowledged(descriptor):
+        _raise_reset(descriptor)  # what it refused is never acknowledged
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(LOOK_S)
@@ -142,7 +143,11 @@ def _end(channel: ssl.SSLSocket, deadline: float) -> None:
     descriptor.settimeout(GONE_S)
     with suppress(TimeoutError):  # one that keeps it open has said goodbye all the same
         descriptor.recv(1)  # the end, or a reset: its goodbye came before it had read all
-    if broken := descriptor.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+    _raise_reset(descriptor)
+
+
+def _raise_reset(channel: socket.socket) -> None:
+    if broken := channel.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
         raise OSError(broken, "the receiver's machine refused what was sent")
 
 
