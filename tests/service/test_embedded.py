@@ -1,9 +1,11 @@
+import math
 import os
 import shutil
 import signal
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +65,36 @@ def test_a_start_waits_for_what_a_killed_server_left_behind(tmp_path: Path) -> N
     with running(database):
         assert ask(database, "SELECT 1") == 1
     going_on.join()
+
+
+def test_a_server_that_recovers_is_given_the_time_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given up and started anew, it would begin to replay its log from the beginning."""
+    database = EmbeddedDatabase(tmp_path / "data")
+    connect, ends_at = psycopg.connect, math.inf
+
+    def replay_first(*arguments: Any, **options: Any) -> Any:
+        if time.monotonic() < ends_at:
+            raise psycopg.OperationalError("the database system is starting up")
+        return connect(*arguments, **options)
+
+    with running(database):
+        monkeypatch.setattr(embedded, "START_TIMEOUT_S", 0.1)
+        monkeypatch.setattr(embedded.psycopg, "connect", replay_first)
+        ends_at = time.monotonic() + 0.5
+        database.wait_until_ready()
+
+
+def test_a_server_that_is_not_there_is_not_waited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "START_TIMEOUT_S", 0.2)
+    database = EmbeddedDatabase(tmp_path / "data")
+    database.prepare()
+
+    with pytest.raises(EmbeddedDatabaseError, match="did not start within 0 s"):
+        database.wait_until_ready()
 
 
 def test_a_killed_server_that_does_not_let_go_is_named(
