@@ -126,7 +126,9 @@ def _settings(data: Path | None) -> Settings:
     """Settings on free ports and, where none is given, on a data folder of its own."""
     if data is None:
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        data = Path("vigil-data") / f"demo-{stamp}-{secrets.token_hex(2)}"
+        kept = Path("vigil-data")  # where `vigil up` may keep what is real: as private as it makes it
+        make_data_folder(kept)
+        data = kept / f"demo-{stamp}-{secrets.token_hex(2)}"
     data = data.absolute()
     return load_settings(
         data=data,

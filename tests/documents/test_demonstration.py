@@ -26,3 +26,4 @@ def test_the_demonstration_ends_as_every_label_of_it_says(tmp_path: Path) -> Non
 
     assert done.returncode == 0, done.stderr[-4000:]
     assert len(json.loads(done.stdout)["studies"]) == 15
+    assert (tmp_path / "vigil-data").stat().st_mode & 0o077 == 0
