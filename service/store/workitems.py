@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import Select, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.access import Identity
@@ -174,6 +174,10 @@ _IS_JUDGED = and_(
     ScoreRow.p_value.is_not(None),
     ScoreRow.study_score.is_not(None),
 )  # as `_value` has an assessment
+# What could not be judged never says LOW, and is found as what it says.
+_PRIORITY = case(
+    (or_(StudyRow.priority != Priority.SCREENING, _IS_JUDGED), StudyRow.priority), else_=Priority.ROUTINE
+)
 
 
 def _read() -> Select[Any, Any, Any, Any]:
@@ -190,12 +194,7 @@ def _matching(attribute: Attribute, value: str) -> Any:
         return condition(attribute, value)
     if value not in PRIORITIES:
         raise BadSearchError("The value of ScheduledProcedureStepPriority is not HIGH, MEDIUM or LOW.")
-    stated = StudyRow.priority.in_([int(one) for one in PRIORITIES[value]])
-    is_judged = func.coalesce(_IS_JUDGED, False)
-    if value == "LOW":  # what could not be judged says MEDIUM, and is found as what it says
-        return and_(stated, is_judged)
-    of_low = StudyRow.priority.in_([int(one) for one in PRIORITIES["LOW"]])
-    return or_(stated, and_(of_low, ~is_judged)) if value == "MEDIUM" else stated
+    return _PRIORITY.in_([int(one) for one in PRIORITIES[value]])
 
 
 def _value(row: WorkitemRow, study: StudyRow, score: ScoreRow, identity: IdentityRow | None) -> Workitem:
