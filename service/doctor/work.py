@@ -1,6 +1,6 @@
 """Whether work goes on, nothing is given up, the trail is what it was, and the site secret fits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -22,9 +22,10 @@ LONG_RUN_S = 3600.0  # of one job
 def examine(settings: Settings, store: Store) -> Iterator[Check]:
     """Node, API, workers, queue, dead letters, audit trail, site secret."""
     with store.transaction() as session:
-        yield _node(session)
-        yield _api(session)
-        yield _workers(session, settings)
+        told_s = census.beats(session)
+        yield _node(told_s)
+        yield _api(told_s)
+        yield _workers(session, settings, told_s.get("reaper"))
         yield from _queue(session, settings)
         counted = census.take_census(session)
         yield _dead_letters(session, counted)
@@ -35,23 +36,23 @@ def examine(settings: Settings, store: Store) -> Iterator[Check]:
         yield _secret(session, settings)
 
 
-def _node(session: Session) -> Check:
+def _node(told_s: Mapping[str, float]) -> Check:
     """Whether a node lives, on whatever machine: all else may be well without one, and nothing comes."""
     return _role(
-        session, census.NODE, "no node lives: nothing is received, and what was received is not registered"
+        told_s, census.NODE, "no node lives: nothing is received, and what was received is not registered"
     )
 
 
-def _api(session: Session) -> Check:
+def _api(told_s: Mapping[str, float]) -> Check:
     """Whether an API lives, on whatever machine: without one nobody sees what was ranked."""
-    return _role(session, census.API, "no API lives: studies are scored, and nobody sees the list")
+    return _role(told_s, census.API, "no API lives: studies are scored, and nobody sees the list")
 
 
-def _role(session: Session, name: str, missing: str) -> Check:
-    told_s = census.beats(session).get(name)
-    if told_s is not None and told_s <= LOOPS_S:
-        return ok("queue", name, f"lives, told {told_s:.0f} s ago")
-    last = "" if told_s is None else f"; the last one told {told_s / 60:.0f} min ago that it lives"
+def _role(told_s: Mapping[str, float], name: str, missing: str) -> Check:
+    ago_s = told_s.get(name)
+    if ago_s is not None and ago_s <= LOOPS_S:
+        return ok("queue", name, f"lives, told {ago_s:.0f} s ago")
+    last = "" if ago_s is None else f"; the last one told {ago_s / 60:.0f} min ago that it lives"
     return failed(
         "queue",
         name,
@@ -60,10 +61,9 @@ def _role(session: Session, name: str, missing: str) -> Check:
     )
 
 
-def _workers(session: Session, settings: Settings) -> Check:
+def _workers(session: Session, settings: Settings, looked_s: float | None) -> Check:
     workers = census.live_workers(session, stalled_s=settings.stalled_s)
     alive = ", ".join(f"{count} {pool}" for pool, count in workers.by_pool.items() if count)
-    looked_s = census.beats(session).get("reaper")
     if not workers.processes:
         return failed(
             "queue",
