@@ -65,10 +65,7 @@ def replay_messages(
 
     with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
         count = orders.replay_messages(session, actor=ACTOR, message=message, channel=channel)
-    if as_json:
-        out_json({"messages": count})
-    else:
-        out(f"queued again: {count} messages")
+    _print({"messages": count}, f"queued again: {count} messages", as_json=as_json)
     _require_one(message, count)
 
 
@@ -87,10 +84,7 @@ def waive_messages(
         raise typer.BadParameter("Name one message, or a channel with --channel.")
     with closing(wiring.open_store(begin(data=data))) as store, store.transaction() as session:
         count = orders.waive_messages(session, actor=ACTOR, reason=reason, message=message, channel=channel)
-    if as_json:
-        out_json({"messages": count})
-    else:
-        out(f"waived: {count} messages")
+    _print({"messages": count}, f"waived: {count} messages", as_json=as_json)
     _require_one(message, count)
 
 
