@@ -54,13 +54,9 @@ def test_it_keeps_what_was_committed_when_it_is_killed(tmp_path: Path) -> None:
 def test_a_start_waits_for_what_a_killed_server_left_behind(tmp_path: Path) -> None:
     """PostgreSQL refuses to start while a process of the one before holds its shared memory."""
     database = EmbeddedDatabase(tmp_path / "data")
-    with running(database) as server:
-        (child, *_) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-        os.kill(int(child), signal.SIGSTOP)
-        server.kill()
-        server.wait()
+    child = left_by_a_killed_server(database)
 
-    going_on = threading.Timer(1.0, os.kill, (int(child), signal.SIGCONT))
+    going_on = threading.Timer(1.0, os.kill, (child, signal.SIGCONT))
     going_on.start()
     with running(database):
         assert ask(database, "SELECT 1") == 1
@@ -102,17 +98,23 @@ def test_a_killed_server_that_does_not_let_go_is_named(
 ) -> None:
     monkeypatch.setattr(embedded, "LEFT_TIMEOUT_S", 0.2)
     database = EmbeddedDatabase(tmp_path / "data")
-    with running(database) as server:
-        (child, *_) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-        os.kill(int(child), signal.SIGSTOP)
-        server.kill()
-        server.wait()
+    child = left_by_a_killed_server(database)
 
     try:
         with pytest.raises(EmbeddedDatabaseError, match=f"kill -QUIT {child}"):
             database.prepare()
     finally:
-        os.kill(int(child), signal.SIGCONT)
+        os.kill(child, signal.SIGCONT)
+
+
+def left_by_a_killed_server(database: EmbeddedDatabase) -> int:
+    """Process that stands still, and holds the shared memory of its killed server."""
+    with running(database) as server:
+        child = int(Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()[0])
+        os.kill(child, signal.SIGSTOP)
+        server.kill()
+        server.wait()
+    return child
 
 
 def test_it_listens_on_no_network_and_shows_nothing_to_others(tmp_path: Path) -> None:
